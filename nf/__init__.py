@@ -1,0 +1,1 @@
+"""The 5G network functions of castcore, one package each."""

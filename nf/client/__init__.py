@@ -1,0 +1,1 @@
+"""The UE side: the Media Session Handler (TS 26.512 A.3)."""

@@ -1,0 +1,1 @@
+"""Generated from protos/nf/common/v1; never edited. Protobuf package nf.common.v1."""

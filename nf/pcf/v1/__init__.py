@@ -1,0 +1,1 @@
+"""Generated from protos/nf/pcf/v1; never edited. Protobuf package nf.pcf.v1."""

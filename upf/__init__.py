@@ -1,0 +1,1 @@
+"""The user plane: detection, policing, measurement; pcap replay; N4 control."""

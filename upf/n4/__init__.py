@@ -1,0 +1,1 @@
+"""The N4-shaped control of the user plane."""

@@ -1,0 +1,1 @@
+"""Packets for a UPF that has no interface of its own."""
