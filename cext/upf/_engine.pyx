@@ -1,1 +1,614 @@
-"""The packet path."""
+"""The engine: batches of captured packets through parse, flow table, classification and token buckets, without the GIL.
+
+Two passes over every batch: the first parses and prefetches each packet's slot of the flow table, the second looks the
+flows up and polices. Rules keep their counters by name and their buckets by ``bucket_id`` when a new rule set is installed.
+"""
+
+import os
+from ipaddress import IPv4Address, IPv6Address
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from bucket cimport bucket_t, conforms, fill_bucket, limits_t
+from filters cimport classify, filter_t, port_range_t
+from flowtable cimport (
+    allocate_slots, count_flow, find_flow, flow6_t, flow_at, flow_t, insert_flow, prefetch_flow, table_t,
+)
+from intrinsics cimport cc_likely, cc_native32, cc_swapped32, cc_table_alloc, cc_unlikely
+from packet cimport (
+    FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_SETS, FRAGMENT_WAYS, OUTCOME_COUNT, OUTCOME_IPV6, OUTCOME_LINK_HEADER,
+    OUTCOME_NOT_IP, fragment_t, packet_t, parse_link, parser_t,
+)
+
+from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.errors import UpfError
+from upf.rules import Mode
+
+# In the order of outcome_t in packet.pxd.
+MALFORMED_REASONS = (
+    "link_header", "ip_header", "ip_version", "ip_header_length", "ip_total_length", "ip_extension_header",
+    "transport_header",
+)
+
+cdef enum:
+    BATCH = 32
+    RECORD_HEADER_BYTES = 16
+    # The most that libpcap itself lets a record claim.
+    LARGEST_RECORD = 262_144
+    FIRST_SLOTS = 4096
+    LAST_GENERATION = 0xFFFF
+    NO_RULE = 0
+
+cdef enum end_t:
+    END_OF_CAPTURE
+    MORE_PACKETS
+    CUT_RECORD_HEADER
+    CUT_RECORD
+    IMPLAUSIBLE_RECORD
+
+cdef enum verdict_t:
+    VERDICT_MALFORMED
+    VERDICT_UNMATCHED
+    VERDICT_CONFORMING
+    VERDICT_EXCEEDING
+    VERDICT_DROPPED
+
+# What run() says about where it stopped, and what it says about each packet.
+ENDED, MORE, CUT_HEADER, CUT_DATA, IMPLAUSIBLE = range(5)
+MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED = range(5)
+
+
+ctypedef struct rule_t:
+    limits_t limits
+    uint64_t conforming_packets
+    uint64_t conforming_bytes
+    uint64_t exceeding_packets
+    uint64_t exceeding_bytes
+    uint64_t dropped_packets
+    uint64_t dropped_bytes
+    int64_t first_ns
+    int64_t last_ns
+    int64_t first_excess_ns
+    int64_t last_excess_ns
+    uint32_t bucket             # index of the shared bucket
+    uint32_t born               # generation in which this place was given to this rule
+    bint policed
+    bint per_flow
+    bint drops
+
+
+ctypedef struct output_t:
+    uint8_t *data
+    size_t length
+    size_t room
+    bint nanoseconds
+    bint failed
+
+
+cdef class Engine:
+    """One share-nothing instance of the packet path.
+
+    max_flows: bound on the flow table, for IPv4 and IPv6 each. flow_idle_timeout_ns: packet time after which a full table
+    may forget an idle flow. flow_times: keep each flow's first packet time (8 bytes a slot).
+    """
+
+    cdef parser_t parser
+    cdef table_t tables[2]
+    cdef rule_t *rules
+    cdef uint32_t rule_room
+    cdef bucket_t *buckets
+    cdef uint32_t bucket_room
+    cdef filter_t *filters
+    cdef uint32_t filter_count
+    cdef port_range_t *port_ranges
+    cdef uint16_t generation
+    cdef uint64_t packets
+    cdef uint64_t malformed[OUTCOME_COUNT]
+    cdef uint64_t time_steps_back
+    cdef output_t output
+    cdef bint running
+    cdef int64_t idle_timeout_ns
+    cdef dict rule_places       # name -> index into rules
+    cdef list rule_names        # index -> name
+    cdef dict bucket_places     # bucket id -> index into buckets
+    cdef list free_rules
+    cdef list free_buckets
+    cdef tuple installed
+
+    def __cinit__(
+        self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False
+    ):
+        cdef int i
+        if max_flows < 1:
+            raise UpfError(f"max_flows: expected at least 1, got {max_flows}")
+        self.parser.seed = int.from_bytes(os.urandom(8), "little") | 1
+        self.parser.fragments = <fragment_t *>calloc(FRAGMENT_SETS * FRAGMENT_WAYS, sizeof(fragment_t))
+        self.idle_timeout_ns = flow_idle_timeout_ns
+        for i in range(2):
+            self.tables[i].shift = 6 + i
+            self.tables[i].bound = max_flows
+            self.tables[i].seed = self.parser.seed
+            self.tables[i].idle_timeout_ns = flow_idle_timeout_ns
+            self.tables[i].keep_first = flow_times
+            if not allocate_slots(&self.tables[i], FIRST_SLOTS):
+                raise MemoryError
+        self.rule_room = self.bucket_room = 16
+        self.rules = <rule_t *>calloc(self.rule_room, sizeof(rule_t))
+        self.buckets = <bucket_t *>calloc(self.bucket_room, sizeof(bucket_t))
+        if self.parser.fragments == NULL or self.rules == NULL or self.buckets == NULL:
+            raise MemoryError
+        self.generation = 1
+        # The place NO_RULE counts what no rule wants.
+        self.rule_places = {}
+        self.rule_names = [""]
+        self.bucket_places = {}
+        self.free_rules = []
+        self.free_buckets = []
+        self.installed = ()
+
+    def __dealloc__(self):
+        cdef int i
+        free(self.parser.fragments)
+        for i in range(2):
+            free(self.tables[i].slots)
+            free(self.tables[i].first_ns)
+        free(self.rules)
+        free(self.buckets)
+        free(self.filters)
+        free(self.port_ranges)
+        free(self.output.data)
+
+    # --- the rule set ---------------------------------------------------------------------------------------------
+
+    def install(self, rules):
+        """Replaces the rule set: all of it or, on an error, nothing.
+
+        A rule that keeps its name keeps its counters, a bucket that keeps its id keeps its tokens (up to its new depth), and
+        a flow that stays under its rule keeps its own bucket.
+
+        Raises UpfError where two rules have one name or share a bucket with different limits.
+        """
+        if self.running:
+            raise RuntimeError("rules cannot be installed while run() is under way")
+        ordered = sorted(rules, key=lambda rule: rule.precedence)
+        check_rule_set(ordered)
+        self.compile_filters(ordered)
+        self.place_rules(ordered)
+        self.forget_unused(ordered)
+        self.installed = tuple(ordered)
+        self.next_generation()
+
+    cdef compile_filters(self, list ordered):
+        """Builds the filters beside the current ones; rules that are new are given their places here."""
+        cdef uint32_t filter_count = sum(len(rule.filters) for rule in ordered)
+        cdef uint32_t range_count = sum(
+            len(f.src_ports) + len(f.dst_ports) for rule in ordered for f in rule.filters
+        )
+        cdef filter_t *filters = <filter_t *>calloc(filter_count + 1, sizeof(filter_t))
+        cdef port_range_t *ranges = <port_range_t *>calloc(range_count + 1, sizeof(port_range_t))
+        cdef uint32_t at = 0, range_at = 0
+        cdef filter_t *f
+        if filters == NULL or ranges == NULL:
+            free(filters)
+            free(ranges)
+            raise MemoryError
+        for rule in ordered:
+            place = self.place_of_rule(rule.name)
+            for sdf in rule.filters:
+                f = &filters[at]
+                at += 1
+                f.rule = place
+                f.family = sdf.family
+                f.protocol = sdf.protocol
+                set_network(f.network, f.mask, sdf.family, sdf.src_network, sdf.src_prefix_length)
+                set_network(f.network + 2, f.mask + 2, sdf.family, sdf.dst_network, sdf.dst_prefix_length)
+                f.source_ports = range_at
+                f.source_port_count = len(sdf.src_ports)
+                for low, high in sdf.src_ports:
+                    ranges[range_at].low, ranges[range_at].high = low, high
+                    range_at += 1
+                f.destination_ports = range_at
+                f.destination_port_count = len(sdf.dst_ports)
+                for low, high in sdf.dst_ports:
+                    ranges[range_at].low, ranges[range_at].high = low, high
+                    range_at += 1
+        free(self.filters)
+        free(self.port_ranges)
+        self.filters, self.filter_count, self.port_ranges = filters, filter_count, ranges
+
+    cdef uint32_t place_of_rule(self, str name) except? 0:
+        cdef uint32_t place
+        if name in self.rule_places:
+            return self.rule_places[name]
+        if self.free_rules:
+            place = self.free_rules.pop()
+            self.rule_names[place] = name
+        else:
+            place = len(self.rule_names)
+            if place >= self.rule_room:
+                self.rules = <rule_t *>grown(self.rules, self.rule_room, sizeof(rule_t))
+                self.rule_room *= 2
+            self.rule_names.append(name)
+        self.rule_places[name] = place
+        memset(&self.rules[place], 0, sizeof(rule_t))
+        self.rules[place].born = <uint32_t>self.generation + 1
+        return place
+
+    cdef uint32_t place_of_bucket(self, str bucket_id, limits_t *limits) except? 0:
+        cdef uint32_t place
+        if bucket_id in self.bucket_places:
+            place = self.bucket_places[bucket_id]
+            if self.buckets[place].tokens > limits.capacity:
+                self.buckets[place].tokens = limits.capacity
+            return place
+        if self.free_buckets:
+            place = self.free_buckets.pop()
+        else:
+            place = len(self.bucket_places)
+            if place >= self.bucket_room:
+                self.buckets = <bucket_t *>grown(self.buckets, self.bucket_room, sizeof(bucket_t))
+                self.bucket_room *= 2
+        self.bucket_places[bucket_id] = place
+        fill_bucket(&self.buckets[place], limits)
+        return place
+
+    cdef place_rules(self, list ordered):
+        cdef rule_t *r
+        cdef int64_t longest_filling_ns = self.idle_timeout_ns
+        for rule in ordered:
+            r = &self.rules[<uint32_t>self.rule_places[rule.name]]
+            per_flow = rule.per_flow and rule.policer is not None
+            if per_flow != r.per_flow:
+                # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
+                r.born = <uint32_t>self.generation + 1
+            r.policed = rule.policer is not None
+            r.per_flow = per_flow
+            r.drops = rule.mode is Mode.POLICE
+            if not r.policed:
+                continue
+            set_limits(&r.limits, rule.policer.rate_bps, rule.policer.burst_bytes)
+            if r.per_flow:
+                longest_filling_ns = max(longest_filling_ns, r.limits.filling_ns)
+            else:
+                r.bucket = self.place_of_bucket(rule.bucket_id, &r.limits)
+        # A flow that has its own bucket is not forgotten before that bucket would be full anyway.
+        self.tables[0].idle_timeout_ns = self.tables[1].idle_timeout_ns = longest_filling_ns
+
+    cdef forget_unused(self, list ordered):
+        names = {rule.name for rule in ordered}
+        for name in [name for name in self.rule_places if name not in names]:
+            self.free_rules.append(self.rule_places.pop(name))
+        bucket_ids = {rule.bucket_id for rule in ordered if rule.policer is not None and not rule.per_flow}
+        for bucket_id in [bucket_id for bucket_id in self.bucket_places if bucket_id not in bucket_ids]:
+            self.free_buckets.append(self.bucket_places.pop(bucket_id))
+
+    cdef next_generation(self):
+        """From now on every flow is classified anew with its next packet."""
+        cdef uint64_t slot
+        cdef flow_t *flow
+        cdef uint32_t place
+        cdef int i
+        if self.generation < LAST_GENERATION:
+            self.generation += 1
+            return
+        # The 16 bits are used up: every flow becomes one of generation 0, and every rule one that was there already.
+        for i in range(2):
+            for slot in range(self.tables[i].mask + 1):
+                flow = flow_at(&self.tables[i], slot)
+                if flow.endpoints != 0:
+                    if <uint16_t>flow.endpoints < self.rules[flow.rule].born:
+                        flow.rule = NO_RULE
+                    flow.endpoints &= ~<uint64_t>0xFFFF
+        for place in range(<uint32_t>len(self.rule_names)):
+            self.rules[place].born = 0
+        self.generation = 1
+
+    # --- packets --------------------------------------------------------------------------------------------------
+
+    def run(
+        self, capture, bint swapped, bint nanoseconds, int link_type, *, uint64_t offset, uint64_t max_packets,
+        int64_t time_offset_ns=0, bint emit=False, verdicts=None,
+    ):
+        """Processes the pcap records of ``capture`` from byte ``offset`` on, at most ``max_packets`` of them.
+
+        capture: contiguous bytes. swapped: record headers are not in this machine's byte order. nanoseconds: the unit of their
+        fraction. time_offset_ns: added to every timestamp. emit: keep what passes for take_output(). verdicts: a writable
+        buffer of at least ``max_packets`` bytes that gets one verdict a packet.
+
+        Returns (offset after the last whole record, packets processed, why it stopped: ENDED, MORE, CUT_HEADER, CUT_DATA or
+        IMPLAUSIBLE).
+        """
+        cdef Py_buffer view, verdict_view
+        cdef uint64_t processed = 0
+        cdef end_t end
+        cdef uint8_t *verdict = NULL
+        if self.running:
+            raise RuntimeError("run() is under way already")
+        PyObject_GetBuffer(capture, &view, PyBUF_SIMPLE)
+        try:
+            if verdicts is not None:
+                PyObject_GetBuffer(verdicts, &verdict_view, PyBUF_WRITABLE)
+                verdict = <uint8_t *>verdict_view.buf
+                if <uint64_t>verdict_view.len < max_packets:
+                    raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
+            self.running = True
+            with nogil:
+                end = self.run_records(
+                    <const uint8_t *>view.buf, view.len, swapped, nanoseconds, link_type, &offset, max_packets,
+                    time_offset_ns, emit, verdict, &processed,
+                )
+        finally:
+            self.running = False
+            if verdict != NULL:
+                PyBuffer_Release(&verdict_view)
+            PyBuffer_Release(&view)
+        if self.output.failed:
+            raise MemoryError("no memory for the packets that passed")
+        return offset, processed, <int>end
+
+    cdef end_t run_records(
+        self, const uint8_t *data, uint64_t size, bint swapped, bint nanoseconds, int link_type, uint64_t *offset,
+        uint64_t max_packets, int64_t time_offset_ns, bint emit, uint8_t *verdicts, uint64_t *processed,
+    ) noexcept nogil:
+        cdef packet_t batch[BATCH]
+        cdef end_t end = MORE_PACKETS
+        cdef uint64_t at = offset[0], done = 0
+        cdef uint32_t seconds, fraction, captured, wire_length
+        cdef int count, i
+        cdef verdict_t verdict
+        cdef int64_t fraction_ns = 1 if nanoseconds else 1000
+        while end == MORE_PACKETS and done < max_packets:
+            count = 0
+            while count < BATCH and done + count < max_packets:
+                if cc_unlikely(at + RECORD_HEADER_BYTES > size):
+                    end = END_OF_CAPTURE if at == size else CUT_RECORD_HEADER
+                    break
+                seconds = cc_native32(data + at)
+                fraction = cc_native32(data + at + 4)
+                captured = cc_native32(data + at + 8)
+                wire_length = cc_native32(data + at + 12)
+                if swapped:
+                    seconds, fraction = cc_swapped32(seconds), cc_swapped32(fraction)
+                    captured, wire_length = cc_swapped32(captured), cc_swapped32(wire_length)
+                if cc_unlikely(captured > LARGEST_RECORD):
+                    end = IMPLAUSIBLE_RECORD
+                    break
+                if cc_unlikely(at + RECORD_HEADER_BYTES + captured > size):
+                    end = CUT_RECORD
+                    break
+                batch[count].data = data + at + RECORD_HEADER_BYTES
+                batch[count].captured = captured
+                batch[count].wire_length = wire_length
+                batch[count].ts_ns = <int64_t>seconds * 1000000000LL + fraction * fraction_ns + time_offset_ns
+                batch[count].outcome = parse_link(&self.parser, &batch[count], link_type)
+                if cc_likely(batch[count].outcome < OUTCOME_NOT_IP):
+                    prefetch_flow(&self.tables[<int>batch[count].outcome], batch[count].hash)
+                at += RECORD_HEADER_BYTES + captured
+                count += 1
+            for i in range(count):
+                verdict = self.judge(&batch[i])
+                if verdicts != NULL:
+                    verdicts[done + i] = <uint8_t>verdict
+                if emit and verdict != VERDICT_MALFORMED and verdict != VERDICT_DROPPED:
+                    self.keep(&batch[i])
+            done += count
+        self.packets += done
+        offset[0] = at
+        processed[0] = done
+        return end
+
+    cdef inline verdict_t judge(self, packet_t *packet) noexcept nogil:
+        cdef table_t *table
+        cdef flow_t *flow
+        cdef rule_t *rule
+        cdef bint conforming = True
+        cdef int64_t ts_ns = packet.ts_ns
+        cdef uint64_t length = packet.ip_length
+        if cc_unlikely(packet.outcome >= OUTCOME_NOT_IP):
+            if packet.outcome == OUTCOME_NOT_IP:
+                self.rules[NO_RULE].conforming_packets += 1
+                return VERDICT_UNMATCHED
+            self.malformed[<int>packet.outcome] += 1
+            return VERDICT_MALFORMED
+        table = &self.tables[<int>packet.outcome]
+        flow = find_flow(table, packet)
+        if cc_unlikely(flow == NULL or <uint16_t>flow.endpoints != self.generation):
+            flow = self.assign_rule(table, flow, packet)
+        rule = &self.rules[flow.rule]
+        if rule.policed:
+            if rule.per_flow:
+                conforming = conforms(&flow.bucket, &rule.limits, ts_ns, length, &self.time_steps_back)
+            else:
+                conforming = conforms(&self.buckets[rule.bucket], &rule.limits, ts_ns, length, &self.time_steps_back)
+        if ts_ns > flow.bucket.latest_ns:
+            flow.bucket.latest_ns = ts_ns
+        count_flow(flow, length, conforming)
+        if rule.last_ns < ts_ns:
+            rule.last_ns = ts_ns
+        if cc_likely(conforming):
+            rule.conforming_packets += 1
+            rule.conforming_bytes += length
+            return VERDICT_CONFORMING if flow.rule != NO_RULE else VERDICT_UNMATCHED
+        if rule.first_excess_ns == 0:
+            rule.first_excess_ns = ts_ns
+        rule.last_excess_ns = ts_ns
+        if rule.drops:
+            rule.dropped_packets += 1
+            rule.dropped_bytes += length
+            return VERDICT_DROPPED
+        rule.exceeding_packets += 1
+        rule.exceeding_bytes += length
+        return VERDICT_EXCEEDING
+
+    cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
+        """Classifies a flow that is new or was classified under another rule set."""
+        cdef uint32_t place = classify(self.filters, self.filter_count, self.port_ranges, packet)
+        cdef rule_t *rule = &self.rules[place]
+        cdef bint stays = False
+        if flow == NULL:
+            flow = insert_flow(table, packet)
+        else:
+            stays = flow.rule == place and <uint16_t>flow.endpoints >= rule.born
+        flow.rule = place
+        flow.endpoints = packet.endpoints | self.generation
+        if rule.first_ns == 0:
+            rule.first_ns = packet.ts_ns
+        if rule.per_flow:
+            if not stays:
+                fill_bucket(&flow.bucket, &rule.limits)
+            elif flow.bucket.tokens > rule.limits.capacity:
+                flow.bucket.tokens = rule.limits.capacity
+        return flow
+
+    cdef void keep(self, packet_t *packet) noexcept nogil:
+        """Appends a record in this machine's byte order."""
+        cdef output_t *output = &self.output
+        cdef size_t needed = output.length + RECORD_HEADER_BYTES + packet.captured
+        cdef uint32_t header[4]
+        cdef uint8_t *data
+        if needed > output.room:
+            data = <uint8_t *>realloc(output.data, needed * 2)
+            if data == NULL:
+                output.failed = True
+                return
+            output.data = data
+            output.room = needed * 2
+        header[0] = <uint32_t>(packet.ts_ns // 1000000000LL)
+        header[1] = <uint32_t>(packet.ts_ns % 1000000000LL)
+        if not output.nanoseconds:
+            header[1] //= 1000
+        header[2] = packet.captured
+        header[3] = packet.wire_length
+        memcpy(output.data + output.length, header, RECORD_HEADER_BYTES)
+        memcpy(output.data + output.length + RECORD_HEADER_BYTES, packet.data, packet.captured)
+        output.length = needed
+
+    @property
+    def output_nanoseconds(self):
+        """Whether take_output() writes fractions of a second in nanoseconds; microseconds otherwise."""
+        return self.output.nanoseconds
+
+    @output_nanoseconds.setter
+    def output_nanoseconds(self, bint nanoseconds):
+        self.output.nanoseconds = nanoseconds
+
+    def take_output(self):
+        """The pcap records kept since the last call, as bytes."""
+        records = PyBytes_FromStringAndSize(<char *>self.output.data, self.output.length)
+        self.output.length = 0
+        return records
+
+    # --- what was counted -----------------------------------------------------------------------------------------
+
+    def totals(self):
+        """Counters of everything that came in."""
+        cdef int i
+        cdef uint64_t total_bytes = self.rules[NO_RULE].conforming_bytes
+        counters = self.rule_counters().values()
+        return Totals(
+            packets=self.packets,
+            bytes=total_bytes + sum(counter.bytes for counter in counters),
+            malformed={
+                reason: self.malformed[OUTCOME_LINK_HEADER + i]
+                for i, reason in enumerate(MALFORMED_REASONS) if self.malformed[OUTCOME_LINK_HEADER + i]
+            },
+            unmatched_packets=self.rules[NO_RULE].conforming_packets,
+            unmatched_bytes=total_bytes,
+            flows=self.tables[0].created + self.tables[1].created,
+            aged_flows=self.tables[0].aged + self.tables[1].aged,
+            evicted_flows=self.tables[0].evicted + self.tables[1].evicted,
+            time_steps_back=self.time_steps_back,
+            fragments_without_first=self.parser.fragments_without_first,
+        )
+
+    def rule_counters(self):
+        """Counters of every installed rule, by name, in the order in which they are tried."""
+        cdef rule_t *r
+        counters = {}
+        for rule in self.installed:
+            r = &self.rules[<uint32_t>self.rule_places[rule.name]]
+            counters[rule.name] = RuleCounters(
+                conforming_packets=r.conforming_packets, conforming_bytes=r.conforming_bytes,
+                exceeding_packets=r.exceeding_packets, exceeding_bytes=r.exceeding_bytes,
+                dropped_packets=r.dropped_packets, dropped_bytes=r.dropped_bytes,
+                first_ns=r.first_ns, last_ns=r.last_ns,
+                first_excess_ns=r.first_excess_ns, last_excess_ns=r.last_excess_ns,
+            )
+        return counters
+
+    def flows(self):
+        """Counters of every flow in the table, in no particular order; first_ns is 0 without ``flow_times``."""
+        cdef table_t *table
+        cdef flow_t *flow
+        cdef uint64_t slot
+        cdef int i
+        flows = []
+        for i in range(2):
+            table = &self.tables[i]
+            for slot in range(table.mask + 1):
+                flow = flow_at(table, slot)
+                if flow.endpoints == 0:
+                    continue
+                if i == 0:
+                    source = IPv4Address(flow.addresses >> 32)
+                    destination = IPv4Address(flow.addresses & 0xFFFFFFFF)
+                else:
+                    source = IPv6Address((<flow6_t *>flow).addresses6[:16])
+                    destination = IPv6Address((<flow6_t *>flow).addresses6[16:32])
+                flows.append(FlowCounters(
+                    source=source,
+                    destination=destination,
+                    protocol=<uint8_t>(flow.endpoints >> 24),
+                    source_port=flow.endpoints >> 48,
+                    destination_port=<uint16_t>(flow.endpoints >> 32),
+                    ports_known=not (flow.endpoints >> 16) & FLAG_PORTS_UNKNOWN,
+                    # Where another rule has been given the place since, the flow's own has gone.
+                    rule=self.rule_names[flow.rule] if <uint16_t>flow.endpoints >= self.rules[flow.rule].born else "",
+                    conforming_packets=flow.conforming_packets + (<uint64_t>flow.conforming_packets_high << 32),
+                    conforming_bytes=flow.conforming_bytes,
+                    excess_packets=flow.excess_packets + (<uint64_t>flow.excess_packets_high << 32),
+                    excess_bytes=flow.excess_bytes,
+                    first_ns=table.first_ns[slot] if table.keep_first else 0,
+                    last_ns=flow.bucket.latest_ns,
+                ))
+        return flows
+
+
+def check_rule_set(list ordered):
+    names = set()
+    policers = {}
+    for rule in ordered:
+        if rule.name in names:
+            raise UpfError(f"rule '{rule.name}': the name is used twice")
+        names.add(rule.name)
+        if rule.policer is not None and not rule.per_flow:
+            if policers.setdefault(rule.bucket_id, rule.policer) != rule.policer:
+                raise UpfError(f"rule '{rule.name}': bucket '{rule.bucket_id}' is shared with a rule of another rate or burst")
+
+
+cdef void *grown(void *array, uint32_t room, size_t element_bytes) except NULL:
+    """The array with twice the room; what is new is zeroed."""
+    cdef uint8_t *larger = <uint8_t *>realloc(array, 2 * room * element_bytes)
+    if larger == NULL:
+        raise MemoryError
+    memset(larger + room * element_bytes, 0, room * element_bytes)
+    return larger
+
+
+cdef set_network(uint64_t *network, uint64_t *mask, int family, address, int prefix_length):
+    bits = 32 if family == 4 else 128
+    whole = ((1 << prefix_length) - 1) << (bits - prefix_length)
+    mask[0], mask[1] = whole >> 64, whole & 0xFFFFFFFFFFFFFFFF
+    network[0], network[1] = (address & whole) >> 64, (address & whole) & 0xFFFFFFFFFFFFFFFF
+
+
+cdef set_limits(limits_t *limits, rate_bps, burst_bytes):
+    capacity = burst_bytes * 8_000_000_000
+    limits.rate_bps = rate_bps
+    limits.burst_bytes = burst_bytes
+    limits.capacity = capacity
+    limits.filling_ns = -(-capacity // rate_bps)

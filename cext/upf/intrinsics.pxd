@@ -1,0 +1,18 @@
+"""The C header beside this file, as Cython sees it."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "intrinsics.h" nogil:
+    bint cc_likely(bint condition)
+    bint cc_unlikely(bint condition)
+    void cc_prefetch_write(const void *address)
+    void cc_prefetch_read(const void *address)
+    uint32_t cc_native32(const uint8_t *p)
+    uint64_t cc_native64(const uint8_t *p)
+    uint32_t cc_swapped32(uint32_t v)
+    uint16_t cc_network16(const uint8_t *p)
+    uint32_t cc_network32(const uint8_t *p)
+    uint64_t cc_network64(const uint8_t *p)
+    uint64_t cc_fold(uint64_t a, uint64_t b)
+    void *cc_table_alloc(size_t size)

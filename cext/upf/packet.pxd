@@ -1,0 +1,339 @@
+"""Parsing: from captured bytes to the key and length by which a packet is judged.
+
+A packet is measured by its IP total length, never by what was captured of it. Links: LINKTYPE numbers of the pcap registry.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from intrinsics cimport cc_fold, cc_likely, cc_native32, cc_native64, cc_network16, cc_network32, cc_network64, cc_unlikely
+
+
+cdef enum outcome_t:
+    OUTCOME_IPV4
+    OUTCOME_IPV6
+    OUTCOME_NOT_IP
+    # From here on malformed, by reason; the order is that of MALFORMED_REASONS in _engine.pyx.
+    OUTCOME_LINK_HEADER
+    OUTCOME_IP_HEADER
+    OUTCOME_IP_VERSION
+    OUTCOME_IP_HEADER_LENGTH
+    OUTCOME_IP_TOTAL_LENGTH
+    OUTCOME_IP_EXTENSION_HEADER
+    OUTCOME_TRANSPORT_HEADER
+    OUTCOME_COUNT
+
+cdef enum:
+    # Bits 16 to 23 of a key's second word. FLAG_VALID keeps that word from ever being 0.
+    FLAG_VALID = 1
+    FLAG_IPV6 = 2
+    FLAG_PORTS_UNKNOWN = 4
+    FLAG_PROTOCOL_UNKNOWN = 8
+
+    LINK_NULL = 0
+    LINK_ETHERNET = 1
+    LINK_RAW_BSD = 12
+    LINK_RAW_OPENBSD = 14
+    LINK_RAW = 101
+    LINK_LOOP = 108
+    LINK_SLL = 113
+    LINK_IPV4 = 228
+    LINK_IPV6 = 229
+    LINK_SLL2 = 276
+
+    FRAGMENT_SETS = 1024
+    FRAGMENT_WAYS = 8
+
+
+ctypedef struct packet_t:
+    uint64_t addresses          # IPv4: source, destination; IPv6: hash of both
+    uint64_t endpoints          # source port, destination port, protocol, flags; the low 16 bits are 0
+    uint64_t hash
+    uint64_t ip_length
+    int64_t ts_ns
+    const uint8_t *data
+    const uint8_t *addresses6   # IPv6: source and destination within the captured bytes
+    uint32_t captured
+    uint32_t wire_length
+    outcome_t outcome
+
+
+# What a first fragment tells those that follow it (RFC 791, RFC 8200 §4.5).
+ctypedef struct fragment_t:
+    uint64_t addresses
+    uint64_t identification     # with family and, for IPv4, protocol; 0: the place is free
+    uint8_t addresses6[32]
+    int64_t ts_ns
+    uint64_t ports              # placed as in packet_t.endpoints
+    uint8_t protocol
+
+
+ctypedef struct parser_t:
+    uint64_t seed
+    uint64_t fragments_without_first
+    fragment_t *fragments       # FRAGMENT_SETS * FRAGMENT_WAYS
+
+
+cdef inline bint has_ports(uint8_t protocol) noexcept nogil:
+    # TCP, UDP, DCCP, SCTP, UDP-Lite.
+    return protocol == 6 or protocol == 17 or protocol == 132 or protocol == 136 or protocol == 33
+
+
+cdef inline bint is_extension_header(uint8_t protocol) noexcept nogil:
+    # Hop-by-hop, routing, fragment, AH, destination options, mobility, HIP, shim6.
+    return (
+        protocol == 0 or protocol == 43 or protocol == 44 or protocol == 51 or protocol == 60
+        or protocol == 135 or protocol == 139 or protocol == 140
+    )
+
+
+cdef inline fragment_t *fragment_set(parser_t *parser, packet_t *packet, uint64_t identification) noexcept nogil:
+    cdef uint64_t mixed = cc_fold(packet.addresses ^ parser.seed, identification ^ 0x9E3779B97F4A7C15ULL)
+    return parser.fragments + (mixed & (FRAGMENT_SETS - 1)) * FRAGMENT_WAYS
+
+
+cdef inline bint same_fragment(fragment_t *known, packet_t *packet, uint64_t identification) noexcept nogil:
+    return (
+        known.identification == identification
+        and known.addresses == packet.addresses
+        and (packet.addresses6 == NULL or memcmp(known.addresses6, packet.addresses6, 32) == 0)
+    )
+
+
+cdef inline void remember_fragment(
+    parser_t *parser, packet_t *packet, uint64_t identification, uint8_t protocol, uint64_t ports
+) noexcept nogil:
+    cdef fragment_t *ways = fragment_set(parser, packet, identification)
+    cdef fragment_t *place = ways
+    cdef int way
+    for way in range(FRAGMENT_WAYS):
+        if ways[way].identification == 0 or same_fragment(&ways[way], packet, identification):
+            place = &ways[way]
+            break
+        if ways[way].ts_ns < place.ts_ns:
+            place = &ways[way]
+    place.addresses = packet.addresses
+    place.identification = identification
+    if packet.addresses6 != NULL:
+        memcpy(place.addresses6, packet.addresses6, 32)
+    place.ts_ns = packet.ts_ns
+    place.ports = ports
+    place.protocol = protocol
+
+
+cdef inline fragment_t *recall_fragment(parser_t *parser, packet_t *packet, uint64_t identification) noexcept nogil:
+    cdef fragment_t *ways = fragment_set(parser, packet, identification)
+    cdef int64_t age_ns
+    cdef int way
+    for way in range(FRAGMENT_WAYS):
+        if same_fragment(&ways[way], packet, identification):
+            age_ns = packet.ts_ns - ways[way].ts_ns
+            if -60000000000LL <= age_ns <= 60000000000LL:
+                return &ways[way]
+            break
+    parser.fragments_without_first += 1
+    return NULL
+
+
+cdef inline void finish_key(
+    parser_t *parser, packet_t *packet, uint64_t ports, uint8_t protocol, uint64_t flags
+) noexcept nogil:
+    packet.endpoints = ports | (<uint64_t>protocol << 24) | ((flags | FLAG_VALID) << 16)
+    packet.hash = cc_fold(packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL)
+
+
+cdef inline outcome_t parse_transport(
+    parser_t *parser, packet_t *packet, const uint8_t *ip, uint64_t offset, uint64_t captured, uint8_t protocol,
+    uint64_t flags, uint64_t identification, outcome_t family,
+) noexcept nogil:
+    """Ports of a packet that is whole or a first fragment; ``identification`` is 0 where nothing follows it."""
+    cdef uint64_t ports = 0
+    if has_ports(protocol):
+        if cc_unlikely(offset + 4 > packet.ip_length):
+            return OUTCOME_TRANSPORT_HEADER
+        if cc_likely(offset + 4 <= captured):
+            ports = <uint64_t>cc_network32(ip + offset) << 32
+        else:
+            flags |= FLAG_PORTS_UNKNOWN
+    if cc_unlikely(identification != 0) and not flags & FLAG_PORTS_UNKNOWN:
+        remember_fragment(parser, packet, identification, protocol, ports)
+    finish_key(parser, packet, ports, protocol, flags)
+    return family
+
+
+cdef inline outcome_t parse_later_fragment(
+    parser_t *parser, packet_t *packet, uint8_t protocol, uint64_t flags, uint64_t identification, outcome_t family
+) noexcept nogil:
+    """A fragment other than the first has no ports of its own: it takes those of its first."""
+    cdef fragment_t *first = recall_fragment(parser, packet, identification)
+    if first == NULL:
+        finish_key(parser, packet, 0, protocol, flags | FLAG_PORTS_UNKNOWN)
+    else:
+        finish_key(parser, packet, first.ports, first.protocol, flags)
+    return family
+
+
+cdef inline outcome_t parse_ipv4(
+    parser_t *parser, packet_t *packet, const uint8_t *ip, uint64_t captured, uint32_t link_bytes
+) noexcept nogil:
+    cdef uint64_t header_bytes, identification = 0
+    cdef uint16_t fragment
+    cdef uint8_t protocol
+    if cc_unlikely(captured < 20):
+        return OUTCOME_IP_HEADER
+    if cc_unlikely(ip[0] >> 4 != 4):
+        return OUTCOME_IP_VERSION
+    header_bytes = <uint64_t>(ip[0] & 15) * 4
+    if cc_unlikely(header_bytes < 20):
+        return OUTCOME_IP_HEADER_LENGTH
+    packet.ip_length = cc_network16(ip + 2)
+    if cc_unlikely(packet.ip_length == 0):
+        # Segmentation offload left the field to the network card.
+        packet.ip_length = packet.wire_length - link_bytes if packet.wire_length > link_bytes else 0
+    if cc_unlikely(packet.ip_length < header_bytes):
+        return OUTCOME_IP_TOTAL_LENGTH
+    packet.addresses = cc_network64(ip + 12)
+    packet.addresses6 = NULL
+    protocol = ip[9]
+    fragment = cc_network16(ip + 6)
+    if cc_unlikely(fragment & 0x3FFF) and has_ports(protocol):
+        identification = (<uint64_t>1 << 63) | (<uint64_t>protocol << 32) | cc_network16(ip + 4)
+        if fragment & 0x1FFF:
+            return parse_later_fragment(parser, packet, protocol, 0, identification, OUTCOME_IPV4)
+    elif cc_unlikely(fragment & 0x1FFF):
+        finish_key(parser, packet, 0, protocol, 0)
+        return OUTCOME_IPV4
+    return parse_transport(parser, packet, ip, header_bytes, captured, protocol, 0, identification, OUTCOME_IPV4)
+
+
+cdef inline uint64_t jumbo_length(const uint8_t *ip, uint64_t captured) noexcept nogil:
+    """Payload length of a jumbogram (RFC 2675), or 0."""
+    cdef uint64_t offset = 42, end
+    if captured < 42:
+        return 0
+    end = 40 + (<uint64_t>ip[41] + 1) * 8
+    if end > captured:
+        end = captured
+    while offset + 2 <= end:
+        if ip[offset] == 0:
+            offset += 1
+        elif ip[offset] == 0xC2 and ip[offset + 1] == 4 and offset + 6 <= end:
+            return cc_network32(ip + offset + 2)
+        else:
+            offset += 2 + <uint64_t>ip[offset + 1]
+    return 0
+
+
+cdef inline outcome_t parse_ipv6(
+    parser_t *parser, packet_t *packet, const uint8_t *ip, uint64_t captured, uint32_t link_bytes
+) noexcept nogil:
+    cdef uint64_t payload_bytes, offset = 40, header_bytes, identification = 0
+    cdef uint16_t fragment
+    cdef uint8_t protocol
+    if cc_unlikely(captured < 40):
+        return OUTCOME_IP_HEADER
+    if cc_unlikely(ip[0] >> 4 != 6):
+        return OUTCOME_IP_VERSION
+    protocol = ip[6]
+    payload_bytes = cc_network16(ip + 4)
+    if cc_unlikely(payload_bytes == 0) and protocol != 59:
+        if protocol == 0:
+            payload_bytes = jumbo_length(ip, captured)
+        if payload_bytes == 0 and packet.wire_length > link_bytes + 40:
+            payload_bytes = packet.wire_length - link_bytes - 40
+    packet.ip_length = 40 + payload_bytes
+    packet.addresses6 = ip + 8
+    packet.addresses = (
+        cc_fold(cc_native64(ip + 8) ^ parser.seed, cc_native64(ip + 16) ^ 0xE7037ED1A0B428DBULL)
+        ^ cc_fold(cc_native64(ip + 24) ^ 0x8EBC6AF09C88C6E3ULL, cc_native64(ip + 32) ^ parser.seed)
+    )
+    while is_extension_header(protocol):
+        if offset + 8 > packet.ip_length:
+            return OUTCOME_IP_EXTENSION_HEADER
+        if offset + 8 > captured:
+            finish_key(parser, packet, 0, 255, FLAG_IPV6 | FLAG_PORTS_UNKNOWN | FLAG_PROTOCOL_UNKNOWN)
+            return OUTCOME_IPV6
+        if protocol == 44:
+            header_bytes = 8
+            fragment = cc_network16(ip + offset + 2)
+            identification = (<uint64_t>3 << 62) | cc_network32(ip + offset + 4)
+            if fragment & 0xFFF8:
+                return parse_later_fragment(parser, packet, ip[offset], FLAG_IPV6, identification, OUTCOME_IPV6)
+            if not fragment & 1:
+                identification = 0
+        elif protocol == 51:
+            header_bytes = (<uint64_t>ip[offset + 1] + 2) * 4
+        else:
+            header_bytes = (<uint64_t>ip[offset + 1] + 1) * 8
+        if offset + header_bytes > packet.ip_length:
+            return OUTCOME_IP_EXTENSION_HEADER
+        protocol = ip[offset]
+        offset += header_bytes
+    return parse_transport(parser, packet, ip, offset, captured, protocol, FLAG_IPV6, identification, OUTCOME_IPV6)
+
+
+cdef inline outcome_t parse_ip(
+    parser_t *parser, packet_t *packet, const uint8_t *ip, uint64_t captured, uint32_t link_bytes
+) noexcept nogil:
+    """A link that does not say which IP it carries: the version field does."""
+    if captured < 1:
+        return OUTCOME_IP_HEADER
+    if ip[0] >> 4 == 4:
+        return parse_ipv4(parser, packet, ip, captured, link_bytes)
+    if ip[0] >> 4 == 6:
+        return parse_ipv6(parser, packet, ip, captured, link_bytes)
+    return OUTCOME_IP_VERSION
+
+
+cdef inline outcome_t parse_ethertype(
+    parser_t *parser, packet_t *packet, uint16_t ethertype, uint32_t offset
+) noexcept nogil:
+    while ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100:
+        if packet.captured < offset + 4:
+            return OUTCOME_LINK_HEADER
+        ethertype = cc_network16(packet.data + offset + 2)
+        offset += 4
+    if cc_likely(ethertype == 0x0800):
+        return parse_ipv4(parser, packet, packet.data + offset, packet.captured - offset, offset)
+    if ethertype == 0x86DD:
+        return parse_ipv6(parser, packet, packet.data + offset, packet.captured - offset, offset)
+    return OUTCOME_NOT_IP
+
+
+cdef inline outcome_t parse_family(parser_t *parser, packet_t *packet, uint32_t family) noexcept nogil:
+    # AF_INET is 2 everywhere; AF_INET6 is 24, 28 or 30 on the systems that write these links, 10 on Linux.
+    if family == 2:
+        return parse_ipv4(parser, packet, packet.data + 4, packet.captured - 4, 4)
+    if family == 10 or family == 24 or family == 28 or family == 30:
+        return parse_ipv6(parser, packet, packet.data + 4, packet.captured - 4, 4)
+    return OUTCOME_NOT_IP
+
+
+cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
+    """The outcome for a link type that link_header_bytes() knows; fills the key and length of an IP packet."""
+    cdef uint32_t family
+    if cc_likely(link_type == LINK_ETHERNET):
+        if cc_unlikely(packet.captured < 14):
+            return OUTCOME_LINK_HEADER
+        return parse_ethertype(parser, packet, cc_network16(packet.data + 12), 14)
+    if link_type == LINK_IPV4:
+        return parse_ipv4(parser, packet, packet.data, packet.captured, 0)
+    if link_type == LINK_IPV6:
+        return parse_ipv6(parser, packet, packet.data, packet.captured, 0)
+    if link_type == LINK_SLL:
+        if packet.captured < 16:
+            return OUTCOME_LINK_HEADER
+        return parse_ethertype(parser, packet, cc_network16(packet.data + 14), 16)
+    if link_type == LINK_SLL2:
+        if packet.captured < 20:
+            return OUTCOME_LINK_HEADER
+        return parse_ethertype(parser, packet, cc_network16(packet.data), 20)
+    if link_type == LINK_NULL or link_type == LINK_LOOP:
+        if packet.captured < 4:
+            return OUTCOME_LINK_HEADER
+        family = cc_network32(packet.data)
+        if link_type == LINK_NULL and family > 0xFFFF:
+            # Written in the byte order of the host that captured; families are small numbers.
+            family = (family >> 24) | ((family >> 8) & 0xFF00)
+        return parse_family(parser, packet, family)
+    return parse_ip(parser, packet, packet.data, packet.captured, 0)

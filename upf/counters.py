@@ -1,0 +1,91 @@
+"""What the user plane has counted, as the engine and its oracle report it. Bytes are IP total lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCounters:
+    """Packets that one rule has detected, by what the token bucket made of them.
+
+    ``conforming``: within the rate. ``exceeding``: above it, passed all the same (monitor). ``dropped``: not passed (police).
+    ``first_ns``/``last_ns``: packet time of the first packet and the latest; 0 where there was none.
+    ``last_excess_ns``: packet time of the latest packet above the rate; 0 where there was none.
+    """
+
+    conforming_packets: int = 0
+    conforming_bytes: int = 0
+    exceeding_packets: int = 0
+    exceeding_bytes: int = 0
+    dropped_packets: int = 0
+    dropped_bytes: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    first_excess_ns: int = 0
+    last_excess_ns: int = 0
+
+    @property
+    def packets(self) -> int:
+        """All packets of the rule."""
+        return self.passed_packets + self.dropped_packets
+
+    @property
+    def bytes(self) -> int:
+        """All bytes of the rule."""
+        return self.passed_bytes + self.dropped_bytes
+
+    @property
+    def passed_packets(self) -> int:
+        """Packets that went on."""
+        return self.conforming_packets + self.exceeding_packets
+
+    @property
+    def passed_bytes(self) -> int:
+        """Bytes that went on."""
+        return self.conforming_bytes + self.exceeding_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FlowCounters:
+    """One 5-tuple. ``excess`` is exceeding or dropped, as the mode of its rule says.
+
+    ``rule`` is empty where no rule wants the flow; ``ports_known`` is false for fragments whose first was not seen.
+    """
+
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
+    protocol: int
+    source_port: int
+    destination_port: int
+    ports_known: bool
+    rule: str
+    conforming_packets: int
+    conforming_bytes: int
+    excess_packets: int
+    excess_bytes: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Everything that came in. ``packets`` = malformed + unmatched + those of the rules; ``bytes`` likewise, malformed having none."""
+
+    packets: int
+    bytes: int
+    malformed: Mapping[str, int]
+    unmatched_packets: int
+    unmatched_bytes: int
+    flows: int
+    aged_flows: int
+    evicted_flows: int
+    time_steps_back: int
+    fragments_without_first: int
+
+    @property
+    def malformed_packets(self) -> int:
+        """Malformed packets of every reason."""
+        return sum(self.malformed.values())
