@@ -1,0 +1,83 @@
+"""The tables that every function's store has; typed tables of a function come beside them."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, UniqueConstraint
+
+VERSION = "1"
+
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+# One row per resource. "id" gives the order of creation and is never used again.
+resources = Table(
+    "resources",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("kind", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("parent", String, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("due_ns", BigInteger),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("kind", "name"),
+    Index("resources_by_parent", "kind", "parent", "id"),
+    Index("resources_by_due", "kind", "due_ns"),
+    sqlite_autoincrement=True,
+)
+
+# By what else a resource is found: (kind, field, value) → name.
+lookups = Table(
+    "lookups",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("field", String, primary_key=True),
+    Column("value", String, nullable=False),
+    Index("lookups_by_value", "kind", "field", "value"),
+)
+
+# The outbox and event log. The sequence is taken from the counters, in the transaction that writes the event.
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+# Numbers handed out in commit order: the row stays locked until the commit.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# How far the events of other functions have been dealt with.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# Answers to requests that carried a request_id.
+requests = Table(
+    "requests",
+    metadata,
+    Column("request_id", String, primary_key=True),
+    Column("method", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+# What the store knows of itself: schema version, instance identifier.
+properties = Table(
+    "properties",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)

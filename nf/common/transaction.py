@@ -1,0 +1,406 @@
+"""What can be done within one transaction of the store: resources, lookups, events, cursors, request identifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final, Generic, TypeAlias, TypeVar, cast
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import Message
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from nf.common.call import correlation_id
+from nf.common.clock import Clock, from_ns, to_ns
+from nf.common.dialect import insert_if_absent
+from nf.common.errors import AlreadyExists, NotFound
+from nf.common.resources import (
+    check_etag,
+    copy_of,
+    decode_page_token,
+    digest_of,
+    encode_page_token,
+    etag_of,
+    page_limit,
+)
+from nf.common.schema import counters, cursors, events, lookups, requests, resources
+from nf.common.v1.events_pb2 import Event
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+# Within Reader the name "list" is its method's.
+Items: TypeAlias = list[T]
+
+EVENT_COUNTER: Final = "events"
+
+
+class Keep(Enum):
+    """The wish to leave a property as it is, where None means to clear it."""
+
+    KEEP = "KEEP"
+
+
+KEEP: Final = Keep.KEEP
+
+
+class RequestIdReused(AlreadyExists):
+    """The request_id has answered another content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    """Some resources in the order of their creation, and the token that goes on; empty on the last page."""
+
+    items: list[M]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due(Generic[M]):
+    """A resource whose time has come, and which time that was."""
+
+    name: str
+    message: M
+    due: datetime
+
+
+_kind, _name = resources.c.kind == bindparam("k"), resources.c.name == bindparam("n")
+_GET = select(resources.c.body).where(_kind, _name)
+_GET_ETAG = select(resources.c.etag).where(_kind, _name)
+_LIST = (
+    select(resources.c.id, resources.c.body)
+    .where(_kind, resources.c.id > bindparam("after"))
+    .order_by(resources.c.id)
+    .limit(bindparam("limit"))
+)
+_LIST_CHILDREN = _LIST.where(resources.c.parent == bindparam("p"))
+_ALL = select(resources.c.body).where(_kind).order_by(resources.c.id)
+_ALL_CHILDREN = _ALL.where(resources.c.parent == bindparam("p"))
+_FIND = (
+    select(resources.c.body)
+    .join(lookups, (lookups.c.kind == resources.c.kind) & (lookups.c.name == resources.c.name))
+    .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
+    .order_by(resources.c.id)
+)
+_DUE = (
+    select(resources.c.name, resources.c.body, resources.c.due_ns)
+    .where(_kind, resources.c.due_ns <= bindparam("now"))
+    .order_by(resources.c.due_ns, resources.c.id)
+    .limit(bindparam("limit"))
+)
+_NEXT_DUE = (
+    select(resources.c.due_ns).where(_kind, resources.c.due_ns.is_not(None)).order_by(resources.c.due_ns).limit(1)
+)
+_INSERT = insert_if_absent(resources)
+_CHANGE = update(resources).where(_kind, _name)
+_UPDATE = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"))
+_UPDATE_DUE = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d"))
+_PUT = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d"), parent=bindparam("p"))
+_DELETE = delete(resources).where(_kind, _name)
+_DELETE_LOOKUPS = delete(lookups).where(lookups.c.kind == bindparam("k"), lookups.c.name == bindparam("n"))
+_INSERT_LOOKUPS = insert(lookups)
+_EVENTS = (
+    select(events.c.body)
+    .where(events.c.sequence > bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(bindparam("limit"))
+)
+_COUNTER = select(counters.c.value).where(counters.c.name == bindparam("n"))
+_COUNT = (
+    update(counters)
+    .where(counters.c.name == bindparam("n"))
+    .values(value=counters.c.value + 1)
+    .returning(counters.c.value)
+)
+_INSERT_EVENT = insert(events)
+_CURSOR = select(cursors.c.value).where(cursors.c.name == bindparam("n"))
+_MOVE_CURSOR = update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v"))
+_INSERT_CURSOR = insert(cursors)
+_request = (requests.c.request_id == bindparam("r"), requests.c.method == bindparam("m"))
+_GET_REQUEST = select(requests.c.digest, requests.c.kind, requests.c.body).where(*_request)
+_DELETE_REQUEST = delete(requests).where(*_request)
+_INSERT_REQUEST = insert(requests)
+
+
+def kind_of(message_type: type[Message]) -> str:
+    """How the store calls a type of resource: the full name of its message."""
+    return message_type.DESCRIPTOR.full_name
+
+
+class Reader:
+    """Reads of one moment: everything seen here belongs to the same commit."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.connection = connection
+        self.clock = clock
+
+    def get(self, message_type: type[M], name: str) -> M | None:
+        """The resource of that name, or None."""
+        body = self.connection.execute(_GET, {"k": kind_of(message_type), "n": name}).scalar_one_or_none()
+        return None if body is None else message_type.FromString(body)
+
+    def require(self, message_type: type[M], name: str) -> M:
+        """The resource of that name. Raises NotFound, naming kind and name."""
+        message = self.get(message_type, name)
+        if message is None:
+            raise not_found(message_type, name)
+        return message
+
+    def list(
+        self, message_type: type[M], *, parent: str | None = None, page_size: int = 0, page_token: str = ""
+    ) -> Page[M]:
+        """One page, in the order of creation; ``parent`` None: whatever the parent.
+
+        ``page_size`` 0: 100 items; at most 1000. Raises InvalidArgument for a token of another list.
+        """
+        kind = kind_of(message_type)
+        scope = kind if parent is None else f"{kind}\0{parent}"
+        limit = page_limit(page_size)
+        values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
+        rows = (
+            self.connection.execute(_LIST, values).all()
+            if parent is None
+            else self.connection.execute(_LIST_CHILDREN, {**values, "p": parent}).all()
+        )
+        items = [message_type.FromString(body) for _, body in rows[:limit]]
+        return Page(items, encode_page_token(scope, rows[limit - 1][0]) if len(rows) > limit else "")
+
+    def all(self, message_type: type[M], *, parent: str | None = None) -> Items[M]:
+        """Every resource of a type, in the order of creation."""
+        kind = kind_of(message_type)
+        rows = (
+            self.connection.execute(_ALL, {"k": kind})
+            if parent is None
+            else self.connection.execute(_ALL_CHILDREN, {"k": kind, "p": parent})
+        )
+        return [message_type.FromString(body) for body in rows.scalars()]
+
+    def find(self, message_type: type[M], field: str, value: str) -> Items[M]:
+        """The resources that were written with this lookup, in the order of creation."""
+        values = {"k": kind_of(message_type), "f": field, "v": value}
+        return [message_type.FromString(body) for body in self.connection.execute(_FIND, values).scalars()]
+
+    def due(self, message_type: type[M], now: datetime, limit: int = 100) -> Items[Due[M]]:
+        """The resources whose due time is ``now`` or before, the longest due first."""
+        values = {"k": kind_of(message_type), "now": to_ns(now), "limit": limit}
+        return [
+            Due(name, message_type.FromString(body), from_ns(due_ns))
+            for name, body, due_ns in self.connection.execute(_DUE, values)
+        ]
+
+    def next_due(self, message_type: type[Message]) -> datetime | None:
+        """The earliest due time of a type; None: nothing awaits one."""
+        due_ns = self.connection.execute(_NEXT_DUE, {"k": kind_of(message_type)}).scalar_one_or_none()
+        return None if due_ns is None else from_ns(due_ns)
+
+    def events(self, after: int, limit: int = 1000) -> Items[Event]:
+        """At most ``limit`` events with a higher sequence than ``after``, in sequence."""
+        rows = self.connection.execute(_EVENTS, {"after": after, "limit": limit}).scalars()
+        return [Event.FromString(body) for body in rows]
+
+    def last_sequence(self) -> int:
+        """The sequence of the last event; 0: there is none."""
+        return int(self.connection.execute(_COUNTER, {"n": EVENT_COUNTER}).scalar_one())
+
+    def cursor(self, name: str) -> int:
+        """Where ``set_cursor`` left that cursor; 0 at first."""
+        return int(self.connection.execute(_CURSOR, {"n": name}).scalar_one_or_none() or 0)
+
+
+class Transaction(Reader):
+    """Reads and writes that take effect together, or not at all.
+
+    Messages returned are the stored ones, with the ``etag`` that the store has given; those passed in stay untouched.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        super().__init__(connection, clock)
+        self.emitted = 0
+        self.due_changed = False
+
+    def insert(
+        self,
+        message: M,
+        name: str,
+        *,
+        parent: str = "",
+        lookups: Mapping[str, str] | None = None,
+        due: datetime | None = None,
+    ) -> M:
+        """A new resource. Raises AlreadyExists, naming kind and name.
+
+        ``lookups`` are fields by which ``find`` finds it (empty values are left out), ``due`` when the DueDriver hands
+        it over.
+        """
+        stored, kind = _sealed(message), kind_of(type(message))
+        row = self._row(stored, kind, name, parent, due)
+        if self.connection.execute(_INSERT, row).rowcount == 0:
+            raise AlreadyExists(f"{_noun(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
+        self._index(kind, name, lookups or {}, replace=False)
+        return stored
+
+    def put(
+        self,
+        message: M,
+        name: str,
+        *,
+        parent: str = "",
+        lookups: Mapping[str, str] | None = None,
+        due: datetime | None = None,
+    ) -> M:
+        """Makes or replaces a resource, with all that belongs to it."""
+        stored, kind = _sealed(message), kind_of(type(message))
+        row = self._row(stored, kind, name, parent, due)
+        changed = {"k": kind, "n": name, "e": row["etag"], "b": row["body"], "d": row["due_ns"], "p": parent}
+        self.due_changed = True
+        if self.connection.execute(_PUT, changed).rowcount == 0:
+            self.connection.execute(_INSERT, row)
+        self._index(kind, name, lookups or {}, replace=True)
+        return stored
+
+    def update(
+        self,
+        message: M,
+        name: str,
+        *,
+        expect_etag: str = "",
+        lookups: Mapping[str, str] | None = None,
+        due: datetime | Keep | None = KEEP,
+    ) -> M:
+        """Replaces the content of a resource; lookups and due time stay unless given (``due=None`` clears it).
+
+        Raises NotFound, and EtagMismatch when ``expect_etag`` is neither empty nor the resource's.
+        """
+        stored, kind = _sealed(message), kind_of(type(message))
+        self._check(type(message), name, expect_etag)
+        changed = {"k": kind, "n": name, "e": etag_of(stored), "b": stored.SerializeToString()}
+        if isinstance(due, Keep):
+            found = self.connection.execute(_UPDATE, changed).rowcount
+        else:
+            self.due_changed = True
+            due_ns = None if due is None else to_ns(due)
+            found = self.connection.execute(_UPDATE_DUE, {**changed, "d": due_ns}).rowcount
+        if found == 0:
+            raise not_found(type(message), name)
+        if lookups is not None:
+            self._index(kind, name, lookups, replace=True)
+        return stored
+
+    def delete(self, message_type: type[Message], name: str, *, expect_etag: str = "") -> bool:
+        """Removes a resource; False: there was none. Raises EtagMismatch, and NotFound where an etag is expected."""
+        self._check(message_type, name, expect_etag)
+        which = {"k": kind_of(message_type), "n": name}
+        if self.connection.execute(_DELETE, which).rowcount == 0:
+            return False
+        self.connection.execute(_DELETE_LOOKUPS, which)
+        return True
+
+    def emit(self, event_type: str, subject: str, payload: Message, *, source: str, path: str = "") -> int:
+        """Writes an event and returns its sequence; subscribers see it once this transaction is committed.
+
+        Sequences are those of the commits: the counter's row is locked until then.
+        """
+        sequence = int(self.connection.execute(_COUNT, {"n": EVENT_COUNTER}).scalar_one())
+        event = Event(
+            sequence=sequence,
+            source=source,
+            type=event_type,
+            subject=subject,
+            path=path,
+            correlation_id=correlation_id(),
+        )
+        event.event_time.FromNanoseconds(self.clock.now_ns())
+        event.payload.Pack(payload)
+        self.connection.execute(_INSERT_EVENT, {"sequence": sequence, "body": event.SerializeToString()})
+        self.emitted = sequence
+        return sequence
+
+    def set_cursor(self, name: str, position: int) -> None:
+        """Keeps how far the events of another function have been dealt with."""
+        if self.connection.execute(_MOVE_CURSOR, {"n": name, "v": position}).rowcount == 0:
+            self.connection.execute(_INSERT_CURSOR, {"name": name, "value": position})
+
+    def once(self, request_id: str, method: str, request: Message, answer: Callable[[], M]) -> M:
+        """``answer()`` for the first request of this id and method; its stored result for a repeat.
+
+        An empty ``request_id`` asks for nothing of the kind. Raises RequestIdReused for another content.
+        """
+        if not request_id:
+            return answer()
+        which = {"r": request_id, "m": method}
+        known = self.connection.execute(_GET_REQUEST, which).one_or_none()
+        if known is not None:
+            digest, kind, body = known
+            if digest != digest_of(request):
+                raise RequestIdReused(f"{method}: request_id {request_id!r} was used for another content")
+            descriptor = descriptor_pool.Default().FindMessageTypeByName(kind)
+            return cast(M, message_factory.GetMessageClass(descriptor).FromString(body))
+        result = answer()
+        row = {
+            "request_id": request_id,
+            "method": method,
+            "digest": digest_of(request),
+            "kind": kind_of(type(result)),
+            "body": result.SerializeToString(),
+            "created_ns": self.clock.now_ns(),
+        }
+        self.connection.execute(_INSERT_REQUEST, row)
+        return result
+
+    def forget(self, request_id: str, method: str) -> None:
+        """Takes back what ``once`` has kept, so that a repeat is a new try (after a refusal by a peer)."""
+        self.connection.execute(_DELETE_REQUEST, {"r": request_id, "m": method})
+
+    def _row(
+        self, stored: Message, kind: str, name: str, parent: str, due: datetime | None
+    ) -> dict[str, str | bytes | int | None]:
+        if due is not None:
+            self.due_changed = True
+        return {
+            "kind": kind,
+            "name": name,
+            "parent": parent,
+            "etag": etag_of(stored),
+            "body": stored.SerializeToString(),
+            "due_ns": None if due is None else to_ns(due),
+        }
+
+    def _check(self, message_type: type[Message], name: str, expect_etag: str) -> None:
+        if not expect_etag:
+            return
+        kind = kind_of(message_type)
+        current = self.connection.execute(_GET_ETAG, {"k": kind, "n": name}).scalar_one_or_none()
+        if current is None:
+            raise not_found(message_type, name)
+        check_etag(current, expect_etag, f"{_noun(kind)} {name!r}")
+
+    def _index(self, kind: str, name: str, lookups: Mapping[str, str], *, replace: bool) -> None:
+        if replace:
+            self.connection.execute(_DELETE_LOOKUPS, {"k": kind, "n": name})
+        rows = [
+            {"kind": kind, "name": name, "field": field, "value": value} for field, value in lookups.items() if value
+        ]
+        if rows:
+            self.connection.execute(_INSERT_LOOKUPS, rows)
+
+
+def not_found(message_type: type[Message], name: str) -> NotFound:
+    """The error that names what is not there."""
+    kind = kind_of(message_type)
+    return NotFound(f"{_noun(kind)} {name!r} does not exist", metadata={"kind": kind, "name": name})
+
+
+def _noun(kind: str) -> str:
+    return kind.rpartition(".")[2]
+
+
+def _sealed(message: M) -> M:
+    stored = copy_of(message)
+    if "etag" in stored.DESCRIPTOR.fields_by_name:
+        setattr(stored, "etag", etag_of(stored))  # noqa: B010 (not every message has the field)
+    return stored
