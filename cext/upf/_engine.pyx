@@ -26,7 +26,7 @@ from packet cimport (
 
 from upf.counters import FlowCounters, RuleCounters, Totals
 from upf.errors import UpfError
-from upf.rules import Mode
+from upf.rules import Mode, in_order
 
 # In the order of outcome_t in packet.pxd.
 MALFORMED_REASONS = (
@@ -43,13 +43,6 @@ cdef enum:
     LAST_GENERATION = 0xFFFF
     NO_RULE = 0
 
-cdef enum end_t:
-    END_OF_CAPTURE
-    MORE_PACKETS
-    CUT_RECORD_HEADER
-    CUT_RECORD
-    IMPLAUSIBLE_RECORD
-
 cdef enum verdict_t:
     VERDICT_MALFORMED
     VERDICT_UNMATCHED
@@ -57,8 +50,7 @@ cdef enum verdict_t:
     VERDICT_EXCEEDING
     VERDICT_DROPPED
 
-# What run() says about where it stopped, and what it says about each packet.
-ENDED, MORE, CUT_HEADER, CUT_DATA, IMPLAUSIBLE = range(5)
+# What run() says about each packet, in the order of verdict_t.
 MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED = range(5)
 
 
@@ -114,7 +106,7 @@ cdef class Engine:
     cdef int64_t idle_timeout_ns
     cdef dict rule_places       # name -> index into rules
     cdef list rule_names        # index -> name
-    cdef dict bucket_places     # bucket id -> index into buckets
+    cdef dict bucket_places     # bucket_key() -> index into buckets
     cdef list free_rules
     cdef list free_buckets
     cdef tuple installed
@@ -170,12 +162,11 @@ cdef class Engine:
         A rule that keeps its name keeps its counters, a bucket that keeps its id keeps its tokens (up to its new depth), and
         a flow that stays under its rule keeps its own bucket.
 
-        Raises UpfError where two rules have one name or share a bucket with different limits.
+        Raises RulesError where two rules have one name or share a bucket with different limits.
         """
         if self.running:
             raise RuntimeError("rules cannot be installed while run() is under way")
-        ordered = sorted(rules, key=lambda rule: rule.precedence)
-        check_rule_set(ordered)
+        ordered = list(in_order(rules))
         self.compile_filters(ordered)
         self.place_rules(ordered)
         self.forget_unused(ordered)
@@ -238,10 +229,10 @@ cdef class Engine:
         self.rules[place].born = <uint32_t>self.generation + 1
         return place
 
-    cdef uint32_t place_of_bucket(self, str bucket_id, limits_t *limits) except? 0:
+    cdef uint32_t place_of_bucket(self, tuple key, limits_t *limits) except? 0:
         cdef uint32_t place
-        if bucket_id in self.bucket_places:
-            place = self.bucket_places[bucket_id]
+        if key in self.bucket_places:
+            place = self.bucket_places[key]
             if self.buckets[place].tokens > limits.capacity:
                 self.buckets[place].tokens = limits.capacity
             return place
@@ -252,7 +243,7 @@ cdef class Engine:
             if place >= self.bucket_room:
                 self.buckets = <bucket_t *>grown(self.buckets, self.bucket_room, sizeof(bucket_t))
                 self.bucket_room *= 2
-        self.bucket_places[bucket_id] = place
+        self.bucket_places[key] = place
         fill_bucket(&self.buckets[place], limits)
         return place
 
@@ -274,7 +265,7 @@ cdef class Engine:
             if r.per_flow:
                 longest_filling_ns = max(longest_filling_ns, r.limits.filling_ns)
             else:
-                r.bucket = self.place_of_bucket(rule.bucket_id, &r.limits)
+                r.bucket = self.place_of_bucket(bucket_key(rule), &r.limits)
         # A flow that has its own bucket is not forgotten before that bucket would be full anyway.
         self.tables[0].idle_timeout_ns = self.tables[1].idle_timeout_ns = longest_filling_ns
 
@@ -282,9 +273,9 @@ cdef class Engine:
         names = {rule.name for rule in ordered}
         for name in [name for name in self.rule_places if name not in names]:
             self.free_rules.append(self.rule_places.pop(name))
-        bucket_ids = {rule.bucket_id for rule in ordered if rule.policer is not None and not rule.per_flow}
-        for bucket_id in [bucket_id for bucket_id in self.bucket_places if bucket_id not in bucket_ids]:
-            self.free_buckets.append(self.bucket_places.pop(bucket_id))
+        keys = {bucket_key(rule) for rule in ordered if rule.policer is not None and not rule.per_flow}
+        for key in [key for key in self.bucket_places if key not in keys]:
+            self.free_buckets.append(self.bucket_places.pop(key))
 
     cdef next_generation(self):
         """From now on every flow is classified anew with its next packet."""
@@ -310,22 +301,24 @@ cdef class Engine:
     # --- packets --------------------------------------------------------------------------------------------------
 
     def run(
-        self, capture, bint swapped, bint nanoseconds, int link_type, *, uint64_t offset, uint64_t max_packets,
-        int64_t time_offset_ns=0, bint emit=False, verdicts=None,
+        self, capture, capture_format, *, uint64_t offset, uint64_t max_packets, int64_t time_offset_ns=0,
+        bint emit=False, verdicts=None,
     ):
         """Processes the pcap records of ``capture`` from byte ``offset`` on, at most ``max_packets`` of them.
 
-        capture: contiguous bytes. swapped: record headers are not in this machine's byte order. nanoseconds: the unit of their
-        fraction. time_offset_ns: added to every timestamp. emit: keep what passes for take_output(). verdicts: a writable
-        buffer of at least ``max_packets`` bytes that gets one verdict a packet.
+        capture: contiguous bytes. capture_format: a CaptureFormat. time_offset_ns: added to every timestamp. emit: keep what
+        passes for take_output(). verdicts: a writable buffer of at least ``max_packets`` bytes that gets one verdict a packet.
 
-        Returns (offset after the last whole record, packets processed, why it stopped: ENDED, MORE, CUT_HEADER, CUT_DATA or
-        IMPLAUSIBLE).
+        Returns (offset after the last whole record, packets processed, whether the walk is over: nothing is left, or no whole
+        record stands at the offset).
         """
         cdef Py_buffer view, verdict_view
         cdef uint64_t processed = 0
-        cdef end_t end
+        cdef bint over
         cdef uint8_t *verdict = NULL
+        cdef bint swapped = capture_format.swapped
+        cdef bint nanoseconds = capture_format.nanoseconds
+        cdef int link_type = capture_format.link_type
         if self.running:
             raise RuntimeError("run() is under way already")
         PyObject_GetBuffer(capture, &view, PyBUF_SIMPLE)
@@ -337,7 +330,7 @@ cdef class Engine:
                     raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
             self.running = True
             with nogil:
-                end = self.run_records(
+                over = self.run_records(
                     <const uint8_t *>view.buf, view.len, swapped, nanoseconds, link_type, &offset, max_packets,
                     time_offset_ns, emit, verdict, &processed,
                 )
@@ -348,24 +341,24 @@ cdef class Engine:
             PyBuffer_Release(&view)
         if self.output.failed:
             raise MemoryError("no memory for the packets that passed")
-        return offset, processed, <int>end
+        return offset, processed, over
 
-    cdef end_t run_records(
+    cdef bint run_records(
         self, const uint8_t *data, uint64_t size, bint swapped, bint nanoseconds, int link_type, uint64_t *offset,
         uint64_t max_packets, int64_t time_offset_ns, bint emit, uint8_t *verdicts, uint64_t *processed,
     ) noexcept nogil:
         cdef packet_t batch[BATCH]
-        cdef end_t end = MORE_PACKETS
+        cdef bint over = False
         cdef uint64_t at = offset[0], done = 0
         cdef uint32_t seconds, fraction, captured, wire_length
         cdef int count, i
         cdef verdict_t verdict
         cdef int64_t fraction_ns = 1 if nanoseconds else 1000
-        while end == MORE_PACKETS and done < max_packets:
+        while not over and done < max_packets:
             count = 0
             while count < BATCH and done + count < max_packets:
                 if cc_unlikely(at + RECORD_HEADER_BYTES > size):
-                    end = END_OF_CAPTURE if at == size else CUT_RECORD_HEADER
+                    over = True
                     break
                 seconds = cc_native32(data + at)
                 fraction = cc_native32(data + at + 4)
@@ -374,11 +367,8 @@ cdef class Engine:
                 if swapped:
                     seconds, fraction = cc_swapped32(seconds), cc_swapped32(fraction)
                     captured, wire_length = cc_swapped32(captured), cc_swapped32(wire_length)
-                if cc_unlikely(captured > LARGEST_RECORD):
-                    end = IMPLAUSIBLE_RECORD
-                    break
-                if cc_unlikely(at + RECORD_HEADER_BYTES + captured > size):
-                    end = CUT_RECORD
+                if cc_unlikely(captured > LARGEST_RECORD or at + RECORD_HEADER_BYTES + captured > size):
+                    over = True
                     break
                 batch[count].data = data + at + RECORD_HEADER_BYTES
                 batch[count].captured = captured
@@ -399,7 +389,7 @@ cdef class Engine:
         self.packets += done
         offset[0] = at
         processed[0] = done
-        return end
+        return over
 
     cdef inline verdict_t judge(self, packet_t *packet) noexcept nogil:
         cdef table_t *table
@@ -578,16 +568,8 @@ cdef class Engine:
         return flows
 
 
-def check_rule_set(list ordered):
-    names = set()
-    policers = {}
-    for rule in ordered:
-        if rule.name in names:
-            raise UpfError(f"rule '{rule.name}': the name is used twice")
-        names.add(rule.name)
-        if rule.policer is not None and not rule.per_flow:
-            if policers.setdefault(rule.bucket_id, rule.policer) != rule.policer:
-                raise UpfError(f"rule '{rule.name}': bucket '{rule.bucket_id}' is shared with a rule of another rate or burst")
+cdef tuple bucket_key(rule):
+    return ("shared", rule.bucket_id) if rule.bucket_id else ("own", rule.name)
 
 
 cdef void *grown(void *array, uint32_t room, size_t element_bytes) except NULL:
@@ -612,3 +594,29 @@ cdef set_limits(limits_t *limits, rate_bps, burst_bytes):
     limits.burst_bytes = burst_bytes
     limits.capacity = capacity
     limits.filling_ns = -(-capacity // rate_bps)
+
+
+def time_span_ns(capture, capture_format, *, uint64_t offset):
+    """(earliest, latest) packet time of the whole records from byte ``offset`` on; (0, 0) where there are none."""
+    cdef const uint8_t[::1] data = capture
+    cdef bint swapped = capture_format.swapped
+    cdef int64_t fraction_ns = 1 if capture_format.nanoseconds else 1000
+    cdef int64_t ts_ns, earliest_ns = 0, latest_ns = 0
+    cdef uint64_t size = data.shape[0]
+    cdef uint32_t seconds, fraction, captured
+    cdef bint first = True
+    with nogil:
+        while offset + RECORD_HEADER_BYTES <= size:
+            seconds = cc_native32(&data[offset])
+            fraction = cc_native32(&data[offset + 4])
+            captured = cc_native32(&data[offset + 8])
+            if swapped:
+                seconds, fraction, captured = cc_swapped32(seconds), cc_swapped32(fraction), cc_swapped32(captured)
+            offset += RECORD_HEADER_BYTES + captured
+            if captured > LARGEST_RECORD or offset > size:
+                break
+            ts_ns = <int64_t>seconds * 1000000000LL + fraction * fraction_ns
+            earliest_ns = ts_ns if first or ts_ns < earliest_ns else earliest_ns
+            latest_ns = ts_ns if first or ts_ns > latest_ns else latest_ns
+            first = False
+    return earliest_ns, latest_ns

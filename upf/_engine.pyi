@@ -1,0 +1,39 @@
+from collections.abc import Iterable
+from typing import Final
+
+from upf.capture import CaptureFormat
+from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.rules import Rule
+
+MALFORMED_REASONS: Final[tuple[str, ...]]
+MALFORMED: Final[int]
+UNMATCHED: Final[int]
+CONFORMING: Final[int]
+EXCEEDING: Final[int]
+DROPPED: Final[int]
+
+class Engine:
+    output_nanoseconds: bool
+    def __init__(
+        self, *, max_flows: int = ..., flow_idle_timeout_ns: int = ..., flow_times: bool = ...
+    ) -> None: ...
+    def install(self, rules: Iterable[Rule]) -> None: ...
+    def run(
+        self,
+        capture: bytes | bytearray | memoryview,
+        capture_format: CaptureFormat,
+        *,
+        offset: int,
+        max_packets: int,
+        time_offset_ns: int = ...,
+        emit: bool = ...,
+        verdicts: bytearray | None = ...,
+    ) -> tuple[int, int, bool]: ...
+    def take_output(self) -> bytes: ...
+    def totals(self) -> Totals: ...
+    def rule_counters(self) -> dict[str, RuleCounters]: ...
+    def flows(self) -> list[FlowCounters]: ...
+
+def time_span_ns(
+    capture: bytes | bytearray | memoryview, capture_format: CaptureFormat, *, offset: int
+) -> tuple[int, int]: ...

@@ -1,0 +1,125 @@
+"""Replaying captures through the engine: every packet parsed, classified, policed and counted, at the time it bears."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from upf._engine import Engine, time_span_ns
+from upf.capture import Capture, CaptureError, CaptureWriter, record_error
+from upf.counters import RuleCounters, Totals
+from upf.errors import UpfError
+from upf.rules import Rule
+
+# Between two chunks the caller hears of the progress and an interrupt is heard: some ten milliseconds.
+CHUNK_PACKETS: Final = 1 << 18
+# Later than any packet of the capture, so that no pass looks like a step back in time.
+_LATEST_NS: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a replay has counted.
+
+    ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the median of
+    the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in a cut record:
+    what came before the cut has been counted.
+    """
+
+    elapsed_s: float
+    totals: Totals
+    rules: Mapping[str, RuleCounters]
+    errors: tuple[CaptureError, ...]
+
+
+def replay(
+    captures: Sequence[Capture],
+    rules: Sequence[Rule],
+    *,
+    output: Path | None = None,
+    repeat: int = 1,
+    max_flows: int = 1 << 20,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Sends the captures, one after the other, through an engine of their own.
+
+    output: where what passes is written; the captures must then have one link type. repeat: passes over all captures; each is
+    moved on in time so far that every bucket is full again, and only the first is counted. progress: told the bytes
+    processed since the last call.
+
+    Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` cannot be met.
+    """
+    engine = Engine(max_flows=max_flows)
+    engine.install(rules)
+    shift_ns = _shift_between_passes_ns(captures, rules) if repeat > 1 else 0
+    if shift_ns * repeat >= _LATEST_NS:
+        raise UpfError(f"{repeat} passes would take packet time beyond the year 2116: a bucket fills too slowly")
+    with ExitStack() as stack:
+        writer = stack.enter_context(_writer(output, captures)) if output is not None else None
+        engine.output_nanoseconds = any(capture.format.nanoseconds for capture in captures)
+        elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress)
+    totals, counters = engine.totals(), engine.rule_counters()
+    later_s = [
+        _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0] for number in range(1, repeat)
+    ]
+    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors))
+
+
+def _run_pass(
+    engine: Engine,
+    captures: Sequence[Capture],
+    *,
+    time_offset_ns: int = 0,
+    writer: CaptureWriter | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[float, list[CaptureError]]:
+    errors = []
+    started_s = time.perf_counter()
+    for capture in captures:
+        offset, over = capture.format.header_bytes, False
+        while not over:
+            before = offset
+            offset, _, over = engine.run(
+                capture.view,
+                capture.format,
+                offset=offset,
+                max_packets=CHUNK_PACKETS,
+                time_offset_ns=time_offset_ns,
+                emit=writer is not None,
+            )
+            if writer is not None:
+                writer.write_records(engine.take_output())
+            if progress is not None:
+                progress(offset - before)
+        if offset < len(capture.view):
+            errors.append(record_error(capture.view, capture.format, offset, source=str(capture.path)))
+    return time.perf_counter() - started_s, errors
+
+
+def _writer(output: Path, captures: Sequence[Capture]) -> CaptureWriter:
+    first = captures[0]
+    for capture in captures:
+        if capture.format.link_type != first.format.link_type:
+            raise CaptureError(
+                f"{output}: cannot be written: {capture.path} has link type {capture.format.link_type}, "
+                f"{first.path} has {first.format.link_type}; one capture holds one"
+            )
+    return CaptureWriter(
+        output,
+        link_type=first.format.link_type,
+        nanoseconds=any(capture.format.nanoseconds for capture in captures),
+        inputs=[capture.path for capture in captures],
+    )
+
+
+def _shift_between_passes_ns(captures: Sequence[Capture], rules: Sequence[Rule]) -> int:
+    spans = [time_span_ns(capture.view, capture.format, offset=capture.format.header_bytes) for capture in captures]
+    span_ns = max(latest_ns for _, latest_ns in spans) - min(earliest_ns for earliest_ns, _ in spans)
+    policers = [rule.policer for rule in rules if rule.policer is not None]
+    filling_ns = max((-(-policer.burst_bytes * 8 * 10**9 // policer.rate_bps) for policer in policers), default=0)
+    return span_ns + filling_ns + 1
