@@ -1,0 +1,203 @@
+"""The reference user plane: what the compiled engine does, packet by packet, in plain Python with exact integers.
+
+It is the oracle of the property tests and shares no code with the engine but the rules. Slow, short, and meant to be
+read: a packet is parsed (`upf.parsing`), a fragment is given the ports of its first, the first rule that wants the
+flow is found, its bucket (`upf.policing`) is asked, and everything is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.parsing import FlowKey, Malformation, Packet, parse_packet
+from upf.policing import TokenBucket
+from upf.rules import Mode, Rule, in_order
+
+FRAGMENT_LIFETIME_NS: Final = 60 * 1_000_000_000
+MAX_FRAGMENTS: Final = 8192
+
+
+class What(StrEnum):
+    """What a packet turned out to be."""
+
+    MALFORMED = "malformed"
+    NON_IP = "non_ip"
+    UNMATCHED = "unmatched"
+    MATCHED = "matched"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one packet.
+
+    ``rule`` is empty unless ``what`` is MATCHED; ``conforms`` is true where nothing is policed; ``passed`` packets go
+    into the output capture.
+    """
+
+    what: What
+    passed: bool
+    conforms: bool = True
+    rule: str = ""
+    malformation: Malformation | None = None
+    flow: FlowKey | None = None
+    ip_length: int = 0
+
+
+class Reference:
+    """The rules at work on a sequence of packets: buckets, fragments, flows, counters.
+
+    Raises RulesError where the rules contradict each other.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = in_order(rules)
+        self._buckets: dict[tuple[object, ...], TokenBucket] = {}
+        self._firsts: dict[tuple[int, ...], tuple[int, FlowKey]] = {}
+        self._rule_counters = {rule.name: RuleCounters() for rule in rules}
+        self._flows: dict[FlowKey, FlowCounters] = {}
+        self._malformed: dict[str, int] = {}
+        self._unmatched_packets = 0
+        self._unmatched_bytes = 0
+        self._fragments_without_first = 0
+
+    def process(self, ts_ns: int, data: bytes, wire_length: int, link_type: int) -> Verdict:
+        """Take the next packet: its time, the bytes captured, its length on the wire, the capture's link type."""
+        packet = parse_packet(link_type, data, wire_length)
+        if isinstance(packet, Malformation):
+            self._malformed[packet] = self._malformed.get(packet, 0) + 1
+            return Verdict(What.MALFORMED, passed=False, malformation=packet)
+        if packet is None:
+            self._unmatched_packets += 1
+            return Verdict(What.NON_IP, passed=True)
+        flow = self._follow_first(ts_ns, packet)
+        rule = self._classify(flow)
+        if rule is None:
+            self._unmatched_packets += 1
+            self._unmatched_bytes += packet.ip_length
+            self._count_flow(ts_ns, flow, "", packet.ip_length, conforms=True)
+            return Verdict(What.UNMATCHED, passed=True, flow=flow, ip_length=packet.ip_length)
+        conforms = self._police(ts_ns, rule, flow, packet.ip_length)
+        self._count_rule(ts_ns, rule, packet.ip_length, conforms=conforms)
+        self._count_flow(ts_ns, flow, rule.name, packet.ip_length, conforms=conforms)
+        return Verdict(
+            What.MATCHED,
+            passed=conforms or rule.mode is Mode.MONITOR,
+            conforms=conforms,
+            rule=rule.name,
+            flow=flow,
+            ip_length=packet.ip_length,
+        )
+
+    def totals(self) -> Totals:
+        """Everything that came in so far."""
+        rules = self._rule_counters.values()
+        return Totals(
+            packets=sum(self._malformed.values()) + self._unmatched_packets + sum(rule.packets for rule in rules),
+            bytes=self._unmatched_bytes + sum(rule.bytes for rule in rules),
+            malformed=dict(self._malformed),
+            unmatched_packets=self._unmatched_packets,
+            unmatched_bytes=self._unmatched_bytes,
+            flows=len(self._flows),
+            aged_flows=0,
+            evicted_flows=0,
+            time_steps_back=sum(bucket.time_steps_back for bucket in self._buckets.values()),
+            fragments_without_first=self._fragments_without_first,
+        )
+
+    def rule_counters(self) -> dict[str, RuleCounters]:
+        """Counters by rule name, in the order in which the rules were given."""
+        return dict(self._rule_counters)
+
+    def flows(self) -> list[FlowCounters]:
+        """Counters of every flow, in the order of their first packets."""
+        return list(self._flows.values())
+
+    def _follow_first(self, ts_ns: int, packet: Packet) -> FlowKey:
+        """The packet's flow; that of its first fragment where it is a later one."""
+        fragment, flow = packet.fragment, packet.flow
+        if fragment is None:
+            return flow
+        if fragment.first:
+            if flow.ports_known:
+                self._firsts.pop(fragment.key, None)
+                self._firsts[fragment.key] = (ts_ns, flow)
+                if len(self._firsts) > MAX_FRAGMENTS:
+                    del self._firsts[next(iter(self._firsts))]
+            return flow
+        stored = self._firsts.get(fragment.key)
+        if stored is None or abs(ts_ns - stored[0]) > FRAGMENT_LIFETIME_NS:
+            self._fragments_without_first += 1
+            return flow
+        return stored[1]
+
+    def _classify(self, flow: FlowKey) -> Rule | None:
+        for rule in self._rules:
+            for sdf_filter in rule.filters:
+                if sdf_filter.matches(*flow[:6], ports_known=flow.ports_known):
+                    return rule
+        return None
+
+    def _police(self, ts_ns: int, rule: Rule, flow: FlowKey, ip_length: int) -> bool:
+        if rule.policer is None:
+            return True
+        key: tuple[object, ...] = ("shared", rule.bucket_id) if rule.bucket_id else ("own", rule.name)
+        if rule.per_flow:
+            key = (*key, flow)
+        if key not in self._buckets:
+            self._buckets[key] = TokenBucket(rule.policer.rate_bps, rule.policer.burst_bytes)
+        return self._buckets[key].take(ts_ns, ip_length)
+
+    def _count_rule(self, ts_ns: int, rule: Rule, ip_length: int, *, conforms: bool) -> None:
+        was = self._rule_counters[rule.name]
+        now = replace(was, first_ns=was.first_ns if was.packets else ts_ns, last_ns=ts_ns)
+        if conforms:
+            now = replace(
+                now,
+                conforming_packets=was.conforming_packets + 1,
+                conforming_bytes=was.conforming_bytes + ip_length,
+            )
+        else:
+            excess_before = was.exceeding_packets + was.dropped_packets
+            now = replace(now, first_excess_ns=was.first_excess_ns if excess_before else ts_ns, last_excess_ns=ts_ns)
+            if rule.mode is Mode.MONITOR:
+                now = replace(
+                    now,
+                    exceeding_packets=was.exceeding_packets + 1,
+                    exceeding_bytes=was.exceeding_bytes + ip_length,
+                )
+            else:
+                now = replace(now, dropped_packets=was.dropped_packets + 1, dropped_bytes=was.dropped_bytes + ip_length)
+        self._rule_counters[rule.name] = now
+
+    def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, ip_length: int, *, conforms: bool) -> None:
+        was = self._flows.get(flow)
+        if was is None:
+            address = IPv4Address if flow.family == 4 else IPv6Address
+            was = FlowCounters(
+                source=address(flow.src),
+                destination=address(flow.dst),
+                protocol=flow.protocol,
+                source_port=flow.src_port,
+                destination_port=flow.dst_port,
+                ports_known=flow.ports_known,
+                rule=rule,
+                conforming_packets=0,
+                conforming_bytes=0,
+                excess_packets=0,
+                excess_bytes=0,
+                first_ns=ts_ns,
+                last_ns=ts_ns,
+            )
+        self._flows[flow] = replace(
+            was,
+            conforming_packets=was.conforming_packets + conforms,
+            conforming_bytes=was.conforming_bytes + ip_length * conforms,
+            excess_packets=was.excess_packets + (not conforms),
+            excess_bytes=was.excess_bytes + ip_length * (not conforms),
+            last_ns=ts_ns,
+        )
