@@ -1,0 +1,133 @@
+"""Operator policies: which are possible, and which one decides a session (castcore's reading of TS 26.512 A.3.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.v1.types_pb2 import EnforcementMethod, Snssai
+from nf.pcf.v1.operator_policies_pb2 import ExcessTreatment, OperatorPolicy
+
+MIN_RATE_BPS: Final = 1
+MAX_RATE_BPS: Final = 10_000_000_000_000
+MIN_BURST_BYTES: Final = 64
+MAX_BURST_BYTES: Final = 512 * 1024 * 1024
+
+MONITOR: Final = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
+POLICE: Final = EnforcementMethod.ENFORCEMENT_METHOD_POLICE
+CHARGE: Final = ExcessTreatment.EXCESS_TREATMENT_CHARGE
+DROP: Final = ExcessTreatment.EXCESS_TREATMENT_DROP
+ZERO_RATE: Final = ExcessTreatment.EXCESS_TREATMENT_ZERO_RATE
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SLICE_DIFFERENTIATOR = re.compile(r"[0-9A-Fa-f]{6}")
+_TREATMENTS: Final = {MONITOR: (CHARGE, ZERO_RATE), POLICE: (DROP,)}
+
+
+def method_of(policy: OperatorPolicy) -> EnforcementMethod.ValueType:
+    """What the policy does above the threshold; MONITOR unless set."""
+    return policy.enforcement_method or MONITOR
+
+
+def excess_of(policy: OperatorPolicy) -> ExcessTreatment.ValueType:
+    """What becomes of traffic above the threshold; the method's own treatment unless set."""
+    return policy.excess or (DROP if method_of(policy) == POLICE else CHARGE)
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a resource may be named so: 1 to 128 unreserved characters of RFC 3986."""
+    return _IDENTIFIER.fullmatch(text) is not None
+
+
+def rate_violation(rate_bps: int, field: str) -> FieldViolation | None:
+    """What is wrong with a bit rate, if anything."""
+    if MIN_RATE_BPS <= rate_bps <= MAX_RATE_BPS:
+        return None
+    return FieldViolation(field, f"expected {MIN_RATE_BPS} to {MAX_RATE_BPS} bit/s, got {rate_bps}")
+
+
+def slice_violations(slice_info: Snssai, field: str) -> Iterator[FieldViolation]:
+    """What is wrong with an S-NSSAI (TS 29.571 Snssai)."""
+    if slice_info.sst > 255:
+        yield FieldViolation(f"{field}.sst", f"expected 0 to 255, got {slice_info.sst}")
+    if slice_info.sd and not _SLICE_DIFFERENTIATOR.fullmatch(slice_info.sd):
+        yield FieldViolation(f"{field}.sd", f"expected six hexadecimal digits, got {slice_info.sd!r}")
+
+
+def slice_key(slice_info: Snssai) -> str:
+    """The slice in the form of TS 29.571: "1" or "1-00000a"; equal slices have equal keys."""
+    return f"{slice_info.sst}-{slice_info.sd.lower()}" if slice_info.sd else str(slice_info.sst)
+
+
+def _violations(policy: OperatorPolicy) -> Iterator[FieldViolation]:
+    if not is_identifier(policy.operator_policy_id):
+        found = repr(policy.operator_policy_id)
+        yield FieldViolation("operator_policy_id", f"expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, got {found}")
+    if policy.HasField("slice_info"):
+        yield from slice_violations(policy.slice_info, "slice_info")
+    for field in ("threshold_dl_bps", "threshold_ul_bps"):
+        if policy.HasField(field) and (violation := rate_violation(getattr(policy, field), field)):
+            yield violation
+    if policy.HasField("burst_bytes") and not MIN_BURST_BYTES <= policy.burst_bytes <= MAX_BURST_BYTES:
+        yield FieldViolation(
+            "burst_bytes", f"expected {MIN_BURST_BYTES} to {MAX_BURST_BYTES} bytes, got {policy.burst_bytes}"
+        )
+    method = method_of(policy)
+    if method not in _TREATMENTS:
+        yield FieldViolation(
+            "enforcement_method",
+            f"expected MONITOR or POLICE, got {_method_name(method)}: the user plane cannot enforce it",
+        )
+    elif policy.excess and policy.excess not in _TREATMENTS[method]:
+        expected = " or ".join(_excess_name(each) for each in _TREATMENTS[method])
+        yield FieldViolation(
+            "excess", f"{_excess_name(policy.excess)} contradicts {_method_name(method)}, expected {expected}"
+        )
+
+
+def _method_name(method: int) -> str:
+    known = method in EnforcementMethod.values()
+    return (
+        EnforcementMethod.Name(EnforcementMethod.ValueType(method))[len("ENFORCEMENT_METHOD_") :]
+        if known
+        else str(method)
+    )
+
+
+def _excess_name(excess: int) -> str:
+    known = excess in ExcessTreatment.values()
+    return ExcessTreatment.Name(ExcessTreatment.ValueType(excess))[len("EXCESS_TREATMENT_") :] if known else str(excess)
+
+
+def check_operator_policy(policy: OperatorPolicy) -> None:
+    """Raises InvalidArgument naming every property that is out of range or contradicts another."""
+    found = [FieldViolation(f"operator_policy.{each.field}", each.description) for each in _violations(policy)]
+    if found:
+        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+
+
+def _fits(policy: OperatorPolicy, *, dnn: str, slice_info: Snssai, sponsor_id: str) -> bool:
+    return (
+        policy.dnn in ("", dnn)
+        and policy.sponsor_id in ("", sponsor_id)
+        and (not policy.HasField("slice_info") or slice_key(policy.slice_info) == slice_key(slice_info))
+    )
+
+
+def deciding_policy(
+    policies: Iterable[OperatorPolicy], *, dnn: str, slice_info: Snssai, sponsor_id: str
+) -> OperatorPolicy | None:
+    """The most specific policy that fits: sponsor before slice before DNN, then the lowest identifier."""
+    fitting = (policy for policy in policies if _fits(policy, dnn=dnn, slice_info=slice_info, sponsor_id=sponsor_id))
+    return min(
+        fitting,
+        key=lambda policy: (
+            not policy.sponsor_id,
+            not policy.HasField("slice_info"),
+            not policy.dnn,
+            policy.operator_policy_id,
+        ),
+        default=None,
+    )

@@ -1,0 +1,184 @@
+"""PCC rules → N4 rules, and the difference between two sets of them (TS 29.244 §5.2, TS 23.501 §5.8.2.11).
+
+Each flow of a PCC rule becomes two PDRs, one per source interface, both with the description written for the downlink
+(TS 29.244 §5.2.1A.2A); a UE with an IPv4 address and an IPv6 prefix has them for each that the flow can be about. The
+PDRs of a rule share its QER (where it has a bit rate) and its URR. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, SmPolicyDecision
+from nf.smf.v1.pdu_session_pb2 import PduSession
+from upf.n4.v1.n4_pb2 import ModifySessionRequest, Pdi, Pdr, Qer, SdfFilter, Session, SourceInterface, Urr
+
+ACCESS: Final = SourceInterface.SOURCE_INTERFACE_ACCESS
+CORE: Final = SourceInterface.SOURCE_INTERFACE_CORE
+
+_INTERFACES: Final = ((CORE, "core"), (ACCESS, "access"))
+
+_Rule = TypeVar("_Rule", Pdr, Qer, Urr)
+
+
+@dataclass(frozen=True, slots=True)
+class IdAllocation:
+    """The N4 identifiers of one session by what they stand for.
+
+    What stays keeps its identifier, and with it its bucket and its counters; none is ever given twice.
+    """
+
+    ids: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    highest: int = 0
+
+    def without(self, keys: Iterable[str]) -> IdAllocation:
+        """The allocation in which ``keys`` get new identifiers when they are next asked for."""
+        dropped = set(keys)
+        return IdAllocation({key: value for key, value in self.ids.items() if key not in dropped}, self.highest)
+
+
+def urr_key(pcc_rule_id: str) -> str:
+    """What the URR of a PCC rule is allocated under."""
+    return f"urr/{pcc_rule_id}"
+
+
+def qer_key(pcc_rule_id: str) -> str:
+    """What the QER of a PCC rule is allocated under."""
+    return f"qer/{pcc_rule_id}"
+
+
+def rule_of_urr(ids: IdAllocation, urr_id: int) -> str | None:
+    """The PCC rule whose usage the URR counts; None when the session has no such URR."""
+    return _rule_of(ids, "urr/", urr_id)
+
+
+def rule_of_qer(ids: IdAllocation, qer_id: int) -> str | None:
+    """The PCC rule whose bit rate the QER enforces; None when the session has no such QER."""
+    return _rule_of(ids, "qer/", qer_id)
+
+
+def _rule_of(ids: IdAllocation, prefix: str, number: int) -> str | None:
+    return next(
+        (key[len(prefix) :] for key, value in ids.ids.items() if value == number and key.startswith(prefix)), None
+    )
+
+
+@dataclass(slots=True)
+class _Allocator:
+    """Hands out the identifiers of one session: the known ones again, new ones above all that ever were."""
+
+    known: IdAllocation
+    used: dict[str, int] = field(default_factory=dict)
+    highest: int = 0
+
+    def __call__(self, key: str) -> int:
+        number = self.known.ids.get(key)
+        if number is None:
+            self.highest = number = max(self.highest, self.known.highest) + 1
+        self.used[key] = number
+        return number
+
+
+def _ue_addresses(pdu_session: PduSession) -> Iterator[tuple[str, str]]:
+    if pdu_session.ue_ipv4_address:
+        yield "ipv4", pdu_session.ue_ipv4_address
+    if pdu_session.ue_ipv6_prefix:
+        yield "ipv6", pdu_session.ue_ipv6_prefix
+
+
+def _concerns(flow: FlowInformation, family: str) -> bool:
+    """Whether a flow can be about a UE address of this family: its own addresses, if it names any, decide."""
+    mentioned = {
+        "ipv6" if ":" in word else "ipv4"
+        for previous, word in zip(flow.flow_description.split(), flow.flow_description.split()[1:], strict=False)
+        if previous in ("from", "to") and word not in ("any", "assigned")
+    }
+    return not mentioned or family in mentioned
+
+
+def _pdrs(
+    rule: PccRule, addresses: list[tuple[str, str]], qer_id: int, urr_id: int, new_id: _Allocator
+) -> Iterator[Pdr]:
+    for flow in rule.flow_infos:
+        for family, address in addresses:
+            if not _concerns(flow, family):
+                continue
+            for interface, name in _INTERFACES:
+                pdr_id = new_id(f"pdr/{rule.pcc_rule_id}/{flow.pack_filt_id}/{name}/{family}")
+                sdf_filter = SdfFilter(flow_description=flow.flow_description, sdf_filter_id=pdr_id)
+                pdi = Pdi(source_interface=interface, ue_ip_address=address, sdf_filters=[sdf_filter])
+                yield Pdr(pdr_id=pdr_id, precedence=rule.precedence, pdi=pdi, qer_id=qer_id, urr_id=urr_id)
+
+
+def _qer(rule: PccRule, qer_id: int) -> Qer:
+    qos = rule.qos
+    return Qer(
+        qer_id=qer_id,
+        mbr_ul_bps=qos.max_br_ul_bps if qos.HasField("max_br_ul_bps") else None,
+        mbr_dl_bps=qos.max_br_dl_bps if qos.HasField("max_br_dl_bps") else None,
+        burst_ul_bytes=qos.burst_bytes,
+        burst_dl_bytes=qos.burst_bytes,
+        enforcement_method=qos.enforcement_method,
+    )
+
+
+def n4_session(
+    pdu_session: PduSession, decision: SmPolicyDecision, known: IdAllocation, *, measurement_period_ms: int = 0
+) -> tuple[Session, IdAllocation]:
+    """The N4 session that enforces ``decision``, and the identifiers it uses.
+
+    A rule without flows keeps its QER and URR: its bucket and counters wait for the next flow.
+    ``measurement_period_ms`` of 0 leaves the period of usage reports to the UPF.
+    """
+    new_id = _Allocator(known, highest=known.highest)
+    session = Session(cp_seid=pdu_session.cp_seid)
+    addresses = list(_ue_addresses(pdu_session))
+    for rule in decision.pcc_rules:
+        urr_id = new_id(urr_key(rule.pcc_rule_id))
+        session.urrs.add(urr_id=urr_id, measurement_period_ms=measurement_period_ms)
+        qer_id = 0
+        if rule.qos.HasField("max_br_dl_bps") or rule.qos.HasField("max_br_ul_bps"):
+            qer_id = new_id(qer_key(rule.pcc_rule_id))
+            session.qers.append(_qer(rule, qer_id))
+        session.pdrs.extend(_pdrs(rule, addresses, qer_id, urr_id, new_id))
+    return session, IdAllocation(MappingProxyType(new_id.used), new_id.highest)
+
+
+def _changed(before: Mapping[int, _Rule], after: Mapping[int, _Rule]) -> list[_Rule]:
+    return [rule for number, rule in after.items() if before.get(number) != rule]
+
+
+def _removed(before: Mapping[int, _Rule], after: Mapping[int, _Rule]) -> list[int]:
+    return [number for number in before if number not in after]
+
+
+def modification(before: Session, after: Session) -> ModifySessionRequest:
+    """What turns the one into the other, asking for the usage of every URR that stays."""
+    pdrs = {pdr.pdr_id: pdr for pdr in before.pdrs}, {pdr.pdr_id: pdr for pdr in after.pdrs}
+    qers = {qer.qer_id: qer for qer in before.qers}, {qer.qer_id: qer for qer in after.qers}
+    urrs = {urr.urr_id: urr for urr in before.urrs}, {urr.urr_id: urr for urr in after.urrs}
+    return ModifySessionRequest(
+        cp_seid=after.cp_seid,
+        create_or_update_pdrs=_changed(*pdrs),
+        remove_pdr_ids=_removed(*pdrs),
+        create_or_update_qers=_changed(*qers),
+        remove_qer_ids=_removed(*qers),
+        create_or_update_urrs=_changed(*urrs),
+        remove_urr_ids=_removed(*urrs),
+        query_urr_ids=[number for number in urrs[0] if number in urrs[1]],
+    )
+
+
+def changes_nothing(request: ModifySessionRequest) -> bool:
+    """Whether a modification would only ask for usage."""
+    return not (
+        request.create_or_update_pdrs
+        or request.remove_pdr_ids
+        or request.create_or_update_qers
+        or request.remove_qer_ids
+        or request.create_or_update_urrs
+        or request.remove_urr_ids
+    )

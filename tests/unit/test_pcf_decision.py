@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import pytest
+
+from nf.common.v1.types_pb2 import EnforcementMethod, Snssai, SponsoringStatus
+from nf.pcf.decision import check_subscriber, decide, default_rule
+from nf.pcf.errors import RequestedServiceNotAuthorized
+from nf.pcf.policies import MONITOR, POLICE, ZERO_RATE
+from nf.pcf.rating import RATING_GROUP_ORDINARY, RATING_GROUP_ZERO_RATED
+from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
+from nf.pcf.v1.policy_authorization_pb2 import (
+    AppSessionContextReqData,
+    Enforcement,
+    FlowStatus,
+    MediaComponent,
+    MediaSubComponent,
+)
+from nf.pcf.v1.sm_policy_control_pb2 import ChargingData, QosData, SmPolicy
+
+MBPS = 1_000_000
+FLOW = "permit out 17 from 198.51.100.7 443 to 10.45.0.2"
+UNSPECIFIED = EnforcementMethod.ENFORCEMENT_METHOD_UNSPECIFIED
+
+
+def request(
+    *,
+    requested: int | None = None,
+    authorised: int | None = None,
+    least: int | None = None,
+    sponsor: str = "",
+    status: SponsoringStatus.ValueType = SponsoringStatus.SPONSORING_STATUS_UNSPECIFIED,
+) -> AppSessionContextReqData:
+    component = MediaComponent(
+        med_comp_n=1,
+        mar_bw_dl_bps=requested,
+        max_auth_bw_dl_bps=authorised,
+        mir_bw_dl_bps=least,
+        med_sub_comps=[MediaSubComponent(f_num=1, f_descs=[FLOW])],
+    )
+    return AppSessionContextReqData(spon_id=sponsor, spon_status=status, med_components=[component])
+
+
+def decided(asked: AppSessionContextReqData, *policies: OperatorPolicy) -> Enforcement:
+    return decide(asked, dnn="internet", slice_info=Snssai(sst=1), policies=policies).enforcement
+
+
+@pytest.mark.parametrize(
+    ("operator", "authorised", "requested", "expected"),
+    [
+        (None, None, None, 0),
+        (None, None, 5 * MBPS, 5 * MBPS),
+        (None, 4 * MBPS, None, 4 * MBPS),
+        (None, 4 * MBPS, 5 * MBPS, 4 * MBPS),
+        (None, 5 * MBPS, 4 * MBPS, 4 * MBPS),
+        (3 * MBPS, None, None, 3 * MBPS),
+        (3 * MBPS, 4 * MBPS, 5 * MBPS, 3 * MBPS),
+        (6 * MBPS, 4 * MBPS, 5 * MBPS, 4 * MBPS),
+        (6 * MBPS, 5 * MBPS, 4 * MBPS, 4 * MBPS),
+    ],
+)
+@pytest.mark.clause("TS 26.512 A.3.1")
+@pytest.mark.clause("TS 26.512 A.3.2 step 6")
+def test_the_threshold_is_the_least_of_operator_authorised_and_requested_rate(
+    operator: int | None, authorised: int | None, requested: int | None, expected: int
+) -> None:
+    policies = [OperatorPolicy(operator_policy_id="p", threshold_dl_bps=operator)] if operator else []
+    enforcement = decided(request(requested=requested, authorised=authorised), *policies)
+    assert enforcement.enforcement_bit_rate_dl_bps == expected
+    assert enforcement.enforcement_method == (MONITOR if expected else UNSPECIFIED)
+    assert enforcement.operator_policy_id == ("p" if operator else "")
+
+
+@pytest.mark.clause("TS 26.512 A.3.1")
+def test_monitoring_is_the_default_and_the_operator_may_police() -> None:
+    police = OperatorPolicy(operator_policy_id="p", enforcement_method=POLICE)
+    assert decided(request(requested=MBPS)).enforcement_method == MONITOR
+    assert decided(request(requested=MBPS), police).enforcement_method == POLICE
+
+
+def test_the_rule_carries_flows_rates_burst_and_rating_groups() -> None:
+    policy = OperatorPolicy(operator_policy_id="p", threshold_ul_bps=2 * MBPS, burst_bytes=15_000)
+    decision = decide(
+        request(requested=5 * MBPS, sponsor="acme"), dnn="internet", slice_info=Snssai(sst=1), policies=[policy]
+    )
+    rule = decision.pcc_rule("s.1")
+    assert (rule.pcc_rule_id, rule.precedence) == ("s.1", 100)
+    assert [flow.flow_description for flow in rule.flow_infos] == [FLOW]
+    assert rule.qos == QosData(
+        max_br_dl_bps=5 * MBPS, max_br_ul_bps=2 * MBPS, burst_bytes=15_000, enforcement_method=MONITOR
+    )
+    assert rule.charging == ChargingData(
+        rating_group=RATING_GROUP_ZERO_RATED, excess_rating_group=RATING_GROUP_ORDINARY, sponsor_id="acme"
+    )
+
+
+def test_the_operator_may_spare_the_excess_too() -> None:
+    policy = OperatorPolicy(operator_policy_id="p", threshold_dl_bps=MBPS, excess=ZERO_RATE)
+    charging = decide(request(), dnn="internet", slice_info=Snssai(sst=1), policies=[policy]).charging
+    assert (charging.rating_group, charging.excess_rating_group) == (RATING_GROUP_ZERO_RATED, RATING_GROUP_ZERO_RATED)
+
+
+def test_without_a_threshold_nothing_is_enforced_and_all_is_charged() -> None:
+    decision = decide(request(sponsor="acme"), dnn="internet", slice_info=Snssai(sst=1), policies=[])
+    assert decision.qos is None
+    assert not decision.pcc_rule("s").HasField("qos")
+    assert decision.charging == ChargingData(
+        rating_group=RATING_GROUP_ORDINARY, excess_rating_group=RATING_GROUP_ORDINARY
+    )
+    assert decision.enforcement == Enforcement()
+
+
+def test_a_disabled_sponsor_pays_for_nothing() -> None:
+    disabled = SponsoringStatus.SPONSORING_STATUS_SPONSOR_DISABLED
+    policy = OperatorPolicy(operator_policy_id="p", threshold_dl_bps=MBPS, enforcement_method=POLICE)
+    asked = request(requested=5 * MBPS, sponsor="acme", status=disabled)
+    decision = decide(asked, dnn="internet", slice_info=Snssai(sst=1), policies=[policy])
+    assert decision.qos is None
+    assert decision.enforcement == Enforcement()
+    assert decision.charging.rating_group == RATING_GROUP_ORDINARY
+    assert len(decision.flow_infos) == 1
+
+
+@pytest.mark.clause("TS 29.514 §5.7.3")
+def test_a_threshold_below_what_is_of_use_is_refused() -> None:
+    policy = OperatorPolicy(operator_policy_id="strict", threshold_dl_bps=MBPS)
+    with pytest.raises(RequestedServiceNotAuthorized) as refusal:
+        decided(request(least=MBPS + 1), policy)
+    assert refusal.value.cause == "REQUESTED_SERVICE_NOT_AUTHORIZED"
+    assert refusal.value.message == (
+        "mir_bw_dl_bps: at least 1000001 bit/s are needed, 1000000 bit/s are authorised by operator policy 'strict'"
+    )
+    assert decided(request(least=MBPS), policy).enforcement_bit_rate_dl_bps == MBPS
+
+
+def test_components_share_one_threshold() -> None:
+    asked = request(requested=4 * MBPS)
+    asked.med_components.add(med_comp_n=2, mar_bw_dl_bps=128_000, mir_bw_dl_bps=64_000)
+    assert decided(asked).enforcement_bit_rate_dl_bps == 4_128_000
+    policy = OperatorPolicy(operator_policy_id="p", threshold_dl_bps=4 * MBPS)
+    assert decided(asked, policy).enforcement_bit_rate_dl_bps == 4 * MBPS
+
+
+def test_a_component_that_asks_for_no_bound_leaves_the_session_unbound() -> None:
+    asked = request(requested=4 * MBPS)
+    asked.med_components.add(med_comp_n=2)
+    assert decided(asked).enforcement_bit_rate_dl_bps == 0
+
+
+def test_a_removed_component_asks_for_nothing() -> None:
+    asked = request(requested=4 * MBPS)
+    asked.med_components.add(med_comp_n=2, mar_bw_dl_bps=MBPS, f_status=FlowStatus.FLOW_STATUS_REMOVED)
+    assert decided(asked).enforcement_bit_rate_dl_bps == 4 * MBPS
+
+
+def test_a_qos_reference_that_nobody_arranged_is_refused() -> None:
+    asked = request()
+    asked.med_components[0].qos_reference = "gold"
+    with pytest.raises(RequestedServiceNotAuthorized, match="'gold' is not arranged"):
+        decided(asked)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "gpsi", "refusal"),
+    [
+        ([], "", None),
+        (["msisdn-491700000001"], "msisdn-491700000001", None),
+        (["msisdn-491700000001"], "msisdn-491700000002", "'msisdn-491700000002' is not among the 1"),
+        (["msisdn-491700000001"], "", "GPSI is unknown"),
+    ],
+)
+def test_a_session_may_be_limited_to_subscribers(allowed: list[str], gpsi: str, refusal: str | None) -> None:
+    asked = AppSessionContextReqData(gpsis=allowed)
+    if refusal is None:
+        check_subscriber(asked, SmPolicy(gpsi=gpsi))
+    else:
+        with pytest.raises(RequestedServiceNotAuthorized, match=refusal):
+            check_subscriber(asked, SmPolicy(gpsi=gpsi))
+
+
+def test_the_default_rule_comes_last_and_charges_everything() -> None:
+    rule = default_rule()
+    assert (rule.pcc_rule_id, rule.precedence) == ("default", 255)
+    assert [flow.flow_description for flow in rule.flow_infos] == ["permit out ip from any to assigned"]
+    assert not rule.HasField("qos")
+    assert (rule.charging.rating_group, rule.charging.excess_rating_group) == (RATING_GROUP_ORDINARY,) * 2

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+
+from nf.common.v1.types_pb2 import EnforcementMethod
+from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, QosData, SmPolicyDecision
+from nf.smf.n4_rules import (
+    ACCESS,
+    CORE,
+    IdAllocation,
+    changes_nothing,
+    modification,
+    n4_session,
+    qer_key,
+    rule_of_qer,
+    rule_of_urr,
+    urr_key,
+)
+from nf.smf.v1.pdu_session_pb2 import PduSession
+
+MONITOR = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
+UE = PduSession(cp_seid=7, ue_ipv4_address="10.45.0.2")
+DUAL_STACK = PduSession(cp_seid=7, ue_ipv4_address="10.45.0.2", ue_ipv6_prefix="2001:db8:1::/64")
+ANYTHING = FlowInformation(flow_description="permit out ip from any to assigned", pack_filt_id="any")
+VIDEO = FlowInformation(flow_description="permit out 17 from 198.51.100.7 443 to 10.45.0.2", pack_filt_id="video")
+AUDIO = FlowInformation(flow_description="permit out 17 from 198.51.100.8 443 to 10.45.0.2", pack_filt_id="audio")
+VIDEO6 = FlowInformation(flow_description="permit out 17 from 2001:db8:ff::7 443 to assigned", pack_filt_id="video6")
+
+
+def default_rule() -> PccRule:
+    return PccRule(pcc_rule_id="default", precedence=255, flow_infos=[ANYTHING])
+
+
+def session_rule(*flows: FlowInformation, dl_bps: int | None = 5_000_000) -> PccRule:
+    qos = QosData(max_br_dl_bps=dl_bps, burst_bytes=15_000, enforcement_method=MONITOR)
+    return PccRule(pcc_rule_id="s.2", precedence=100, flow_infos=flows, qos=qos if dl_bps else None)
+
+
+def decision(*rules: PccRule) -> SmPolicyDecision:
+    return SmPolicyDecision(revision=1, pcc_rules=[default_rule(), *rules])
+
+
+@pytest.mark.clause("TS 29.244 §5.2.1A.2A")
+def test_a_flow_becomes_one_pdr_per_source_interface_with_the_downlink_description() -> None:
+    session, _ = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    mine = [pdr for pdr in session.pdrs if pdr.precedence == 100]
+    assert [pdr.pdi.source_interface for pdr in mine] == [CORE, ACCESS]
+    assert {pdr.pdi.sdf_filters[0].flow_description for pdr in mine} == {VIDEO.flow_description}
+    assert {pdr.pdi.ue_ip_address for pdr in mine} == {"10.45.0.2"}
+    assert len({pdr.pdi.sdf_filters[0].sdf_filter_id for pdr in session.pdrs}) == len(session.pdrs)
+
+
+def test_the_pdrs_of_a_rule_share_its_qer_and_its_urr() -> None:
+    session, _ = n4_session(UE, decision(session_rule(VIDEO, AUDIO)), IdAllocation(), measurement_period_ms=250)
+    mine = [pdr for pdr in session.pdrs if pdr.precedence == 100]
+    assert len(mine) == 4
+    (qer,) = session.qers
+    assert {pdr.qer_id for pdr in mine} == {qer.qer_id}
+    assert qer.mbr_dl_bps == 5_000_000
+    assert not qer.HasField("mbr_ul_bps")
+    assert (qer.burst_dl_bytes, qer.burst_ul_bytes, qer.enforcement_method) == (15_000, 15_000, MONITOR)
+    assert len({pdr.urr_id for pdr in mine}) == 1
+    assert {urr.measurement_period_ms for urr in session.urrs} == {250}
+
+
+def test_a_rule_without_a_bit_rate_is_counted_but_not_policed() -> None:
+    session, _ = n4_session(UE, decision(), IdAllocation())
+    assert not session.qers
+    assert [(pdr.qer_id, pdr.urr_id) for pdr in session.pdrs] == [(0, session.urrs[0].urr_id)] * 2
+
+
+def test_a_rule_whose_flows_have_all_closed_keeps_its_bucket_and_counters() -> None:
+    opened, ids = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    closed, ids = n4_session(UE, decision(session_rule()), ids)
+    assert closed.qers == opened.qers
+    assert closed.urrs == opened.urrs
+    assert len(closed.pdrs) == 2
+    request = modification(opened, closed)
+    assert len(request.remove_pdr_ids) == 2
+    assert not request.remove_qer_ids
+    assert not request.remove_urr_ids
+
+
+def test_a_ue_with_two_addresses_has_pdrs_for_each_that_the_flow_can_be_about() -> None:
+    session, _ = n4_session(DUAL_STACK, decision(session_rule(VIDEO, VIDEO6)), IdAllocation())
+    by_filter: dict[str, list[str]] = {}
+    for pdr in session.pdrs:
+        by_filter.setdefault(pdr.pdi.sdf_filters[0].flow_description, []).append(pdr.pdi.ue_ip_address)
+    assert by_filter == {
+        ANYTHING.flow_description: ["10.45.0.2", "10.45.0.2", "2001:db8:1::/64", "2001:db8:1::/64"],
+        VIDEO.flow_description: ["10.45.0.2", "10.45.0.2"],
+        VIDEO6.flow_description: ["2001:db8:1::/64", "2001:db8:1::/64"],
+    }
+
+
+def test_what_stays_keeps_its_identifier_and_none_is_given_twice() -> None:
+    first, ids = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    second, ids = n4_session(UE, decision(session_rule(AUDIO, VIDEO)), ids)
+    third, ids = n4_session(UE, decision(session_rule(AUDIO)), ids)
+    fourth, ids = n4_session(UE, decision(session_rule(AUDIO, VIDEO)), ids)
+
+    def ids_of(session_pdrs: object, description: str) -> list[int]:
+        return [
+            pdr.pdr_id
+            for pdr in session_pdrs  # type: ignore[attr-defined]
+            if pdr.pdi.sdf_filters[0].flow_description == description
+        ]
+
+    assert ids_of(first.pdrs, VIDEO.flow_description) == ids_of(second.pdrs, VIDEO.flow_description)
+    assert ids_of(second.pdrs, AUDIO.flow_description) == ids_of(fourth.pdrs, AUDIO.flow_description)
+    assert not set(ids_of(first.pdrs, VIDEO.flow_description)) & set(ids_of(fourth.pdrs, VIDEO.flow_description))
+    assert first.qers == second.qers == third.qers == fourth.qers
+
+
+def test_the_difference_names_what_is_new_changed_and_gone_and_asks_for_the_rest() -> None:
+    before, ids = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    after, ids = n4_session(UE, decision(session_rule(AUDIO, dl_bps=3_000_000)), ids)
+    request = modification(before, after)
+    assert request.cp_seid == 7
+    assert [pdr.pdi.sdf_filters[0].flow_description for pdr in request.create_or_update_pdrs] == [
+        AUDIO.flow_description
+    ] * 2
+    assert len(request.remove_pdr_ids) == 2
+    assert [qer.mbr_dl_bps for qer in request.create_or_update_qers] == [3_000_000]
+    assert not request.remove_qer_ids
+    assert not request.create_or_update_urrs
+    assert list(request.query_urr_ids) == [ids.ids[urr_key("default")], ids.ids[urr_key("s.2")]]
+
+
+def test_the_same_decision_changes_nothing() -> None:
+    before, ids = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    after, ids_after = n4_session(UE, decision(session_rule(VIDEO)), ids)
+    assert ids == ids_after
+    assert changes_nothing(modification(before, after))
+
+
+def test_a_removed_rule_takes_everything_of_it_along() -> None:
+    before, ids = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    urr_id, qer_id = ids.ids[urr_key("s.2")], ids.ids[qer_key("s.2")]
+    assert (rule_of_urr(ids, urr_id), rule_of_qer(ids, qer_id)) == ("s.2", "s.2")
+    after, ids = n4_session(UE, decision(), ids)
+    request = modification(before, after)
+    assert list(request.remove_urr_ids) == [urr_id]
+    assert list(request.remove_qer_ids) == [qer_id]
+    assert len(request.remove_pdr_ids) == 2
+    assert rule_of_urr(ids, urr_id) is None
+
+
+def test_an_identifier_that_was_withdrawn_is_not_given_again() -> None:
+    _, ids = n4_session(UE, decision(), IdAllocation())
+    first = ids.ids[urr_key("default")]
+    _, ids = n4_session(UE, decision(), ids.without([urr_key("default")]))
+    assert ids.ids[urr_key("default")] > first
