@@ -1,0 +1,230 @@
+"""Channels to the other functions: deadlines, correlation IDs, retries, and errors as CastcoreError.
+
+Calls that the contract marks NO_SIDE_EFFECTS or IDEMPOTENT are tried up to four times while the peer is unavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeVar
+
+import grpc
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from nf.common import call
+from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, Unavailable
+from nf.common.interceptors import idempotency_of
+from nf.common.rpc_status import from_rpc_error
+from nf.common.telemetry import Telemetry
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+DEFAULT_DEADLINE_S: Final = 5.0
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+ATTEMPTS: Final = 4
+_FIRST_BACKOFF_S: Final = 0.05
+_REPEATABLE: Final = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A peer that starts again is found again within the retries of a call.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Retries are decided here, by the contract.
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class _Outgoing:
+    """What the interceptors of one channel share."""
+
+    def __init__(self, function: str, peer: str, deadline_s: float, telemetry: Telemetry) -> None:
+        self.peer = peer
+        self._function = function
+        self._deadline_s = deadline_s
+        self._telemetry = telemetry
+
+    def deadline(self, timeout_s: float | None, *, endless: bool) -> float | None:
+        """When (monotonic) a call has to be over: as it asked or by default, within the incoming call's deadline.
+
+        Raises DeadlineExceeded when that has passed. ``endless``: the default is none.
+        """
+        wanted_s = timeout_s if timeout_s is not None else None if endless else self._deadline_s
+        remaining_s = None if endless else call.remaining_s()
+        if remaining_s is not None:
+            if remaining_s <= 0:
+                raise DeadlineExceeded(f"{self.peer}: not called, the deadline of the request has passed")
+            wanted_s = remaining_s if wanted_s is None else min(wanted_s, remaining_s)
+        return None if wanted_s is None else time.monotonic() + wanted_s
+
+    def details(self, given: grpc.aio.ClientCallDetails, deadline: float | None) -> grpc.aio.ClientCallDetails:
+        """The call's details with what is left of the deadline, and the correlation ID in force."""
+        metadata = grpc.aio.Metadata(*(given.metadata or ()))
+        given_id = any(key == call.CORRELATION_KEY for key, _ in metadata)
+        if not given_id and (correlation_id := call.correlation_id()):
+            metadata.add(call.CORRELATION_KEY, correlation_id)
+        timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
+        return grpc.aio.ClientCallDetails(given.method, timeout_s, metadata, given.credentials, given.wait_for_ready)
+
+    def observe(self, method: str, code: str, begun: float, *, latency: bool = True) -> None:
+        """Counts one attempt."""
+        self._telemetry.client_calls.labels(self._function, self.peer, method, code).inc()
+        if latency:
+            observed = self._telemetry.client_latency_s.labels(self._function, self.peer, method)
+            observed.observe(time.perf_counter() - begun)
+
+    def translate(self, error: grpc.aio.AioRpcError) -> CastcoreError:
+        """The peer's error as ours."""
+        return from_rpc_error(error, peer=self.peer)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, outgoing: _Outgoing) -> None:
+        self._outgoing = outgoing
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[
+            [grpc.aio.ClientCallDetails, Request], Awaitable[grpc.aio.UnaryUnaryCall[Request, Response]]
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Request,
+    ) -> Response | grpc.aio.UnaryUnaryCall[Request, Response]:
+        outgoing, method = self._outgoing, _text(client_call_details.method)
+        deadline = outgoing.deadline(client_call_details.timeout, endless=False)
+        attempts = ATTEMPTS if idempotency_of(method) in _REPEATABLE else 1
+        for attempt in range(1, attempts + 1):
+            begun = time.perf_counter()
+            try:
+                made = await continuation(outgoing.details(client_call_details, deadline), request)
+                await made
+            except grpc.aio.AioRpcError as error:
+                outgoing.observe(method, error.code().name, begun)
+                pause_s = _FIRST_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0)
+                late = deadline is not None and time.monotonic() + pause_s >= deadline
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == attempts or late:
+                    raise outgoing.translate(error) from error
+            except grpc.aio.UsageError as error:
+                raise Unavailable(f"{outgoing.peer}: the channel is closed") from error
+            else:
+                outgoing.observe(method, "OK", begun)
+                return made
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, outgoing: _Outgoing) -> None:
+        self._outgoing = outgoing
+
+    async def intercept_unary_stream(
+        self,
+        continuation: Callable[
+            [grpc.aio.ClientCallDetails, Request], Awaitable[grpc.aio.UnaryStreamCall[Request, Response]]
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Request,
+    ) -> AsyncIterator[Response] | grpc.aio.UnaryStreamCall[Request, Response]:
+        deadline = self._outgoing.deadline(client_call_details.timeout, endless=True)
+        made = await continuation(self._outgoing.details(client_call_details, deadline), request)
+        return self._responses(made, _text(client_call_details.method))
+
+    async def _responses(
+        self, made: grpc.aio.UnaryStreamCall[Request, Response], method: str
+    ) -> AsyncIterator[Response]:
+        code = "CANCELLED"
+        try:
+            async for response in made:
+                yield response
+            code = "OK"
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            raise self._outgoing.translate(error) from error
+        finally:
+            made.cancel()
+            self._outgoing.observe(method, code, 0.0, latency=False)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    def __init__(self, outgoing: _Outgoing) -> None:
+        self._outgoing = outgoing
+
+    async def intercept_stream_unary(
+        self,
+        continuation: Callable[
+            [grpc.aio.ClientCallDetails, AsyncIterable[Request] | Iterable[Request]],
+            Awaitable[grpc.aio.StreamUnaryCall[Request, Response]],
+        ],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request_iterator: AsyncIterable[Request] | Iterable[Request],
+    ) -> Response | grpc.aio.StreamUnaryCall[Request, Response]:
+        outgoing, method = self._outgoing, _text(client_call_details.method)
+        deadline = outgoing.deadline(client_call_details.timeout, endless=True)
+        begun = time.perf_counter()
+        try:
+            made = await continuation(outgoing.details(client_call_details, deadline), request_iterator)
+            await made
+        except grpc.aio.AioRpcError as error:
+            outgoing.observe(method, error.code().name, begun)
+            raise outgoing.translate(error) from error
+        outgoing.observe(method, "OK", begun)
+        return made
+
+
+class Channels:
+    """The channels of one function, by the name of the peer ("pcf"); made when first asked for.
+
+    Unary calls have ``deadline_s`` unless they name their own, and never more than is left of the request being served
+    (``nf.common.call``). Every failure is raised as CastcoreError.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, str],
+        *,
+        function: str = "client",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._targets = targets
+        self._function = function
+        self._deadline_s = deadline_s
+        self._telemetry = telemetry if telemetry is not None else Telemetry()
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def get(self, peer: str) -> grpc.aio.Channel:
+        """The channel to ``peer``. Raises InvalidArgument for a peer that has no address."""
+        channel = self._channels.get(peer)
+        if channel is None:
+            channel = self._channels[peer] = self._open(peer)
+        return channel
+
+    async def close(self) -> None:
+        """Closes every channel; calls that are under way are cancelled."""
+        channels = list(self._channels.values())
+        self._channels.clear()
+        for channel in channels:
+            await channel.close()
+
+    def _open(self, peer: str) -> grpc.aio.Channel:
+        target = self._targets.get(peer)
+        if target is None:
+            known = ", ".join(sorted(self._targets)) or "none"
+            raise InvalidArgument(f"peer {peer!r} has no address (known: {known})")
+        outgoing = _Outgoing(self._function, peer, self._deadline_s, self._telemetry)
+        interceptors = [_UnaryUnary(outgoing), _UnaryStream(outgoing), _StreamUnary(outgoing)]
+        return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
+
+
+def _text(method: str | bytes) -> str:
+    return method.decode() if isinstance(method, bytes) else method

@@ -1,0 +1,41 @@
+"""What a composition root gets and gives: ``nf/<function>/compose.py: build(ctx) -> Function``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nf.common.channels import Channels
+from nf.common.clock import Clock
+from nf.common.server import Registration
+from nf.common.store import Store
+from nf.common.telemetry import Telemetry
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, slots=True)
+class Context(Generic[Config]):
+    """What a function stands on. ``config`` is its own section of the configuration."""
+
+    name: str
+    config: Config
+    clock: Clock
+    store: Store
+    channels: Channels
+    telemetry: Telemetry
+
+
+async def _nothing() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A composed function: its services, and the background work that ``start`` begins and ``stop`` ends."""
+
+    name: str
+    servicers: Sequence[Registration]
+    start: Callable[[], Awaitable[None]] = _nothing
+    stop: Callable[[], Awaitable[None]] = _nothing

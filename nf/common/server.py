@@ -1,0 +1,114 @@
+"""The gRPC server of a function: health, reflection of all its services, the interceptor, graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar, cast
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from nf.common.channels import MAX_MESSAGE_BYTES
+from nf.common.errors import FailedPrecondition
+from nf.common.interceptors import Calls, Interceptor
+from nf.common.telemetry import Telemetry
+
+Servicer = TypeVar("Servicer")
+
+# Puts one service on a server; ``servicer`` makes it from the generated function and the implementation.
+Registration = Callable[[grpc.aio.Server], None]
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Two servers on one port must fail, not share it.
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+def servicer(add: Callable[[Servicer, grpc.aio.Server], None], implementation: Servicer) -> Registration:
+    """The registration of one service: ``servicer(add_XServicer_to_server, XService(…))``."""
+    return lambda server: add(implementation, server)
+
+
+class _Registrar:
+    """Stands for the server while services register, and notes their names."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.names: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self.names += [each.service_name() for each in handlers if isinstance(each, grpc.ServiceRpcHandler)]
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, _: str, __: object) -> None:
+        # The interceptor looks methods up among the generic handlers; a second registry would only bypass it.
+        return
+
+
+class GrpcServer:
+    """A function's server. ``bind`` (or ``start`` with an address), ``add``, ``start``, ``set_serving``, ``stop``."""
+
+    def __init__(self, function: str, telemetry: Telemetry) -> None:
+        self.function = function
+        self.address = ""
+        self.stopping = asyncio.Event()
+        self._calls = Calls()
+        self._server = grpc.aio.server(
+            interceptors=[Interceptor(function, telemetry, self._calls, self.stopping)], options=_OPTIONS
+        )
+        self._registrar = _Registrar(self._server)
+        self._health = health.aio.HealthServicer()
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The full names of the services added."""
+        return tuple(self._registrar.names)
+
+    def add(self, *registrations: Registration) -> None:
+        """Adds services; before ``start``."""
+        for register in registrations:
+            register(cast(grpc.aio.Server, self._registrar))
+
+    def bind(self, address: str) -> str:
+        """Takes the port ("127.0.0.1:0": a free one) and returns the address with it; nothing is answered yet.
+
+        Raises FailedPrecondition when it cannot be taken.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise FailedPrecondition(f"{self.function}: cannot listen on {address}: in use or not ours") from error
+        self.address = f"{address.rpartition(':')[0]}:{port}"
+        return self.address
+
+    async def start(self, address: str = "") -> str:
+        """Begins to answer, health NOT_SERVING until ``set_serving``; returns the bound address."""
+        if address:
+            self.bind(address)
+        names = (*self.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(names, self._server)
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        return self.address
+
+    async def set_serving(self) -> None:
+        """Health says SERVING from now on, for the server and for each service."""
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Refuses new calls, ends streams, lets calls finish for ``grace_s``; returns when all has ended."""
+        self.stopping.set()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        await self._calls.finish(grace_s)
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *self.services):
+            await self._health.set(name, status)
