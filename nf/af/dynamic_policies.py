@@ -1,0 +1,177 @@
+"""A dynamic policy as the PCF sees it, and the PCF's answer as the Media Session Handler sees it (A.3.2 steps 6 and 7).
+
+Pure: what M5 asks for (TS 26.512 §11.5.3) becomes an N5 application session (TS 29.514 §5.6.2), and back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from nf.af.flow_descriptions import FlowDescription, IpNetwork
+from nf.af.v1 import media_session_pb2 as m5
+from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.resources import copy_of
+from nf.common.v1.types_pb2 import ProblemDetails
+from nf.pcf.v1 import policy_authorization_pb2 as n5
+
+# What a Media Session Handler may change.
+SETTABLE = ("service_data_flow_descriptions", "media_type", "qos_specification")
+# TS 26.512 §6.4.3.5: tenths of a percent.
+MAX_LOSS = 1000
+
+_EVENTS = (
+    n5.AF_EVENT_FAILED_RESOURCES_ALLOCATION,
+    n5.AF_EVENT_QOS_NOTIF,
+    n5.AF_EVENT_USAGE_REPORT,
+    n5.AF_EVENT_PDU_SESSION_STATUS,
+)
+# A dynamic policy is one medium.
+_MED_COMP_N = 1
+
+
+def check_qos(qos: m5.M5QosSpecification) -> None:
+    """Raises InvalidArgument, with a violation for every property at fault, when the QoS asked for is absurd."""
+    violations = []
+    for way, wanted_bps, least_bps in (
+        ("dl", qos.mar_bw_dl_bps, qos.mir_bw_dl_bps),
+        ("ul", qos.mar_bw_ul_bps, qos.mir_bw_ul_bps),
+    ):
+        if wanted_bps and least_bps > wanted_bps:
+            why = f"expected at most mar_bw_{way}_bps ({wanted_bps} bps), found {least_bps} bps"
+            violations.append(FieldViolation(f"qos_specification.mir_bw_{way}_bps", why))
+    if qos.des_loss > MAX_LOSS:
+        why = f"expected 0 to {MAX_LOSS} tenths of a percent, found {qos.des_loss}"
+        violations.append(FieldViolation("qos_specification.des_loss", why))
+    if violations:
+        raise InvalidArgument(
+            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
+        )
+
+
+def app_session_request(
+    policy: m5.DynamicPolicy,
+    flows: Sequence[FlowDescription],
+    template: PolicyTemplate,
+    session: ProvisioningSession,
+    *,
+    previous: n5.AppSessionContextReqData | None = None,
+) -> n5.AppSessionContextReqData:
+    """What the PCF is asked for; ``policy.ue_address`` is the UE's.
+
+    ``flows`` are the policy's own. A flow that ``previous`` had keeps its number, so the network goes on counting it.
+    Raises InvalidArgument when a flow's remote end is of another IP version than the UE.
+    """
+    ue = ipaddress.ip_network(policy.ue_address)
+    qos = policy.qos_specification
+    limits = template.qos_specification
+    component = n5.MediaComponent(
+        med_comp_n=_MED_COMP_N,
+        med_type=policy.media_type,
+        qos_reference=limits.qos_reference,
+        med_sub_comps=_sub_components([flow.ip_filter_rule(ue) for flow in flows], previous),
+    )
+    # What the session asks for is bounded by what the template is about; asking for nothing means all of that.
+    if wanted_bps := _least(qos.mar_bw_dl_bps, limits.max_btr_dl_bps):
+        component.mar_bw_dl_bps = wanted_bps
+    if wanted_bps := _least(qos.mar_bw_ul_bps, limits.max_btr_ul_bps):
+        component.mar_bw_ul_bps = wanted_bps
+    if qos.mir_bw_dl_bps:
+        component.mir_bw_dl_bps = qos.mir_bw_dl_bps
+    if qos.mir_bw_ul_bps:
+        component.mir_bw_ul_bps = qos.mir_bw_ul_bps
+    if limits.max_auth_btr_dl_bps:
+        component.max_auth_bw_dl_bps = limits.max_auth_btr_dl_bps
+    if limits.max_auth_btr_ul_bps:
+        component.max_auth_bw_ul_bps = limits.max_auth_btr_ul_bps
+    charging = template.charging_specification
+    request = n5.AppSessionContextReqData(
+        af_app_id=session.app_id,
+        asp_id=session.asp_id,
+        dnn=template.application_session_context.dnn,
+        spon_id=charging.spon_id,
+        spon_status=charging.spon_status,
+        gpsis=charging.gpsi,
+        med_components=[component],
+        events=_EVENTS,
+    )
+    if template.application_session_context.HasField("slice_info"):
+        request.slice_info.CopyFrom(template.application_session_context.slice_info)
+    if ue.version == 4:
+        request.ue_ipv4 = str(ue.network_address)
+    else:
+        request.ue_ipv6 = str(ue.network_address)
+    return request
+
+
+def enforced(
+    policy: m5.DynamicPolicy,
+    enforcement: n5.Enforcement,
+    template: PolicyTemplate,
+    session: ProvisioningSession,
+) -> m5.DynamicPolicy:
+    """The policy with what the network enforces, and from which the player's filter is made (A.3.2 step 7)."""
+    uplink = session.provisioning_session_type == PROVISIONING_SESSION_TYPE_UPLINK
+    threshold_bps = enforcement.enforcement_bit_rate_ul_bps if uplink else enforcement.enforcement_bit_rate_dl_bps
+    answered = copy_of(policy)
+    answered.enforcement_method = enforcement.enforcement_method
+    answered.enforcement_bit_rate_bps = threshold_bps
+    answered.service_descriptor_filter.CopyFrom(
+        m5.ServiceDescriptorFilter(
+            service_description_id=template.service_description_id,
+            operating_bandwidth_max_bps=threshold_bps,
+            media_type=policy.media_type,
+        )
+    )
+    return answered
+
+
+def ue_address_text(ue: IpNetwork) -> str:
+    """The UE as a DynamicPolicy names it: an address, or a prefix where the flows name one."""
+    return str(ue.network_address) if ue.prefixlen == ue.max_prefixlen else str(ue)
+
+
+def exceeded_reason(threshold_bps: int) -> ProblemDetails:
+    """Why a policy is EXCEEDED."""
+    return ProblemDetails(
+        title="The media session exceeds the policy threshold",
+        detail=f"its flows together exceed {threshold_bps} bps",
+        cause="POLICY_THRESHOLD_EXCEEDED",
+    )
+
+
+def usage(notification: n5.EventNotification, *, compliant: bool) -> m5.DynamicPolicyUsage:
+    """What a policy has used, from the PCF's notification."""
+    return m5.DynamicPolicyUsage(
+        dynamic_policy_id=notification.app_session_id,
+        usage=notification.usage,
+        zero_rated_bytes=notification.zero_rated_bytes,
+        charged_bytes=notification.charged_bytes,
+        compliant=compliant,
+    )
+
+
+def _sub_components(rules: Sequence[str], previous: n5.AppSessionContextReqData | None) -> list[n5.MediaSubComponent]:
+    known = {
+        rule: sub.f_num
+        for component in (previous.med_components if previous is not None else ())
+        for sub in component.med_sub_comps
+        for rule in sub.f_descs
+    }
+    following = max(known.values(), default=0) + 1
+    # A flow named twice is one flow.
+    numbers: dict[str, int] = {}
+    for rule in rules:
+        if rule in numbers:
+            continue
+        if rule in known:
+            numbers[rule] = known[rule]
+        else:
+            numbers[rule] = following
+            following += 1
+    return [n5.MediaSubComponent(f_num=number, f_descs=[rule]) for rule, number in numbers.items()]
+
+
+def _least(*rates_bps: int) -> int:
+    return min((rate for rate in rates_bps if rate), default=0)

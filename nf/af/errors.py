@@ -1,0 +1,53 @@
+"""What the AF refuses for reasons of its own (TS 26.512 §7.9, §11.5)."""
+
+from __future__ import annotations
+
+from nf.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied, Unimplemented
+
+
+class ExternalReferenceInUse(AlreadyExists):
+    """Another policy template of the provisioning session has the same external reference."""
+
+    reason = "EXTERNAL_REFERENCE_IN_USE"
+
+
+class ConsumptionReportingAlreadyActive(AlreadyExists):
+    """The provisioning session has a consumption reporting configuration already."""
+
+    reason = "CONSUMPTION_REPORTING_ALREADY_ACTIVE"
+
+
+class PolicyTemplateNotReady(FailedPrecondition):
+    """The policy template is PENDING, INVALID or SUSPENDED."""
+
+    reason = "POLICY_TEMPLATE_NOT_READY"
+
+
+class DynamicPolicyTerminated(FailedPrecondition):
+    """The dynamic policy ended while the request was under way, or before."""
+
+    reason = "DYNAMIC_POLICY_TERMINATED"
+
+
+class UeAddressUnknown(InvalidArgument):
+    """Neither the flows, nor the peer, nor a trusted proxy says which UE the policy is for."""
+
+    reason = "UE_ADDRESS_UNKNOWN"
+
+
+class UeAddressMismatch(PermissionDenied):
+    """The flows name another UE than the one that asks."""
+
+    reason = "UE_ADDRESS_MISMATCH"
+
+
+class LocationReportingNotAllowed(PermissionDenied):
+    """Only providers that the operator trusts may ask for the UE's location."""
+
+    reason = "LOCATION_REPORTING_NOT_ALLOWED"
+
+
+class FlowDescriptionUnsupported(Unimplemented):
+    """The user plane cannot detect flows that way; sdfMethods says how it can."""
+
+    reason = "SDF_METHOD_UNSUPPORTED"
