@@ -337,8 +337,9 @@ class _OptionReader(_Reader):
     _OPTIONS: Final = {"flows": "--flow", "per_flow": "--per-flow"}
 
     def _key(self, key: str) -> str:
-        base, bracket, index = key.partition("[")
-        return f"option '{self._OPTIONS.get(base, '--' + base)}'{bracket}{index}"
+        base, _, index = key.rstrip("]").partition("[")
+        option = f"option '{self._OPTIONS.get(base, '--' + base)}'"
+        return f"{option} ({index})" if index else option
 
     def _at(self, key: str) -> str:
         return self._key(key)

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import io
+import os
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from upf.capture import (
+    CaptureError,
+    CaptureFormat,
+    CaptureWriter,
+    Record,
+    open_capture,
+    parse_header,
+    record_error,
+    write_header,
+)
+
+NATIVE = "<" if sys.byteorder == "little" else ">"
+MICROSECONDS, NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
+
+
+def header(order: str = "<", magic: int = MICROSECONDS, link_type: int = 1, version: tuple[int, int] = (2, 4)) -> bytes:
+    return struct.pack(order + "IHHiIII", magic, *version, 0, 0, 65535, link_type)
+
+
+def record(
+    seconds: int, fraction: int, data: bytes, *, order: str = "<", captured: int | None = None, wire: int = 1500
+) -> bytes:
+    return struct.pack(order + "IIII", seconds, fraction, len(data) if captured is None else captured, wire) + data
+
+
+def written(directory: Path, content: bytes) -> Path:
+    path = directory / "x.pcap"
+    path.write_bytes(content)
+    return path
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(CaptureError) as refused:
+        open_capture(path)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("magic", "ts_ns"), [(MICROSECONDS, 7_000_000_999_000), (NANOSECONDS, 7_000_000_000_999)])
+def test_records_are_read_in_either_resolution_and_byte_order(
+    tmp_path: Path, order: str, magic: int, ts_ns: int
+) -> None:
+    content = header(order, magic) + record(7000, 999, b"abc", order=order) + record(0, 0, b"", order=order, wire=9)
+    with open_capture(written(tmp_path, content)) as capture:
+        assert capture.format == CaptureFormat(
+            swapped=order != NATIVE, nanoseconds=magic == NANOSECONDS, link_type=1, snaplen=65535, header_bytes=24
+        )
+        assert bytes(capture.view) == content
+        assert list(capture.records()) == [Record(ts_ns, b"abc", 1500, 24), Record(0, b"", 9, 43)]
+
+
+def test_a_capture_without_packets_has_no_records(tmp_path: Path) -> None:
+    with open_capture(written(tmp_path, header())) as capture:
+        assert list(capture.records()) == []
+
+
+def test_only_the_low_16_bits_of_the_link_type_field_are_the_type() -> None:
+    assert parse_header(header(link_type=0x5C00_0071), source="x").link_type == 113
+
+
+@pytest.mark.parametrize("link_type", [0, 1, 12, 14, 101, 108, 113, 228, 229, 276])
+def test_the_link_types_of_the_user_plane_are_supported(link_type: int) -> None:
+    assert parse_header(header(link_type=link_type), source="x").link_type == link_type
+
+
+def test_another_link_type_is_refused_with_those_that_are_supported() -> None:
+    with pytest.raises(CaptureError) as refused:
+        parse_header(header(link_type=127), source="x.pcap")
+    assert str(refused.value) == (
+        "x.pcap: link type 127 is not supported, expected one of 0 (NULL), 1 (Ethernet), 12 (raw IP), 14 (raw IP), "
+        "101 (raw IP), 108 (LOOP), 113 (Linux SLL), 228 (IPv4), 229 (IPv6), 276 (Linux SLL2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xd4\xc3\xb2", "is shorter than the header of a pcap: 3 of 24 bytes"),
+        (header()[:23], "is shorter than the header of a pcap: 23 of 24 bytes"),
+        (b"hello, world", "is not a pcap (it begins with 68 65 6c 6c)"),
+        (
+            b"\x0a\x0d\x0d\x0a" + bytes(100),
+            "is not a pcap: it is pcapng; convert it with 'editcap -F pcap' or 'tcpdump -r IN -w OUT' "
+            "(it begins with 0a 0d 0d 0a)",
+        ),
+        (
+            b"\x1f\x8b\x08\x00",
+            "is not a pcap: it is gzip; unpack it with 'gunzip' (it begins with 1f 8b 08 00)",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "is not a pcap: it is zstd; unpack it with 'unzstd' (it begins with 28 b5 2f fd)",
+        ),
+        (header(version=(1, 0)), "is pcap version 1.0, expected 2.4"),
+    ],
+)
+def test_a_file_that_is_no_pcap_is_refused_in_one_line_that_names_it(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    assert refusal_of(written(tmp_path, content)) == message
+
+
+def test_a_file_that_cannot_be_opened_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+    assert refusal_of(tmp_path / "none.pcap") == "no such file"
+    assert refusal_of(tmp_path) == "is a directory"
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal_of(tmp_path / "pipe") == "is not a regular file, which a capture must be to be mapped"
+    (tmp_path / "loop").symlink_to("loop")
+    assert refusal_of(tmp_path / "loop") == "cannot be read: Too many levels of symbolic links"
+
+
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (b"\0" * 15, "the record at byte 43 is cut: 15 of the 16 bytes of its header are there"),
+        (record(1, 2, b"abcd", captured=5), "the record at byte 43 is cut: 4 of its 5 captured bytes are there"),
+        (
+            record(1, 2, b"abcd", captured=262_145),
+            "the record at byte 43 is implausible: it claims 262145 captured bytes, expected at most 262144",
+        ),
+    ],
+)
+def test_a_cut_is_told_with_its_place_after_all_that_came_before(tmp_path: Path, tail: bytes, message: str) -> None:
+    path = written(tmp_path, header() + record(1, 2, b"abc") + tail)
+    before = []
+    with open_capture(path) as capture, pytest.raises(CaptureError) as refused:  # noqa: PT012 - the order is the point
+        for each in capture.records():
+            before.append(each)
+    assert [each.data for each in before] == [b"abc"]
+    assert str(refused.value) == f"{path}: {message}"
+    assert refused.value.offset == 43
+
+
+def test_the_longest_plausible_record_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, header() + record(1, 2, bytes(262_144)))
+    with open_capture(path) as capture:
+        assert [len(each.data) for each in capture.records()] == [262_144]
+
+
+def test_a_cut_in_memory_is_told_as_one_in_a_file() -> None:
+    content = memoryview(record(1, 2, b"abcd", captured=5, order=NATIVE))
+    in_memory = CaptureFormat(swapped=False, nanoseconds=False, link_type=1, snaplen=0, header_bytes=0)
+    error = record_error(content, in_memory, 0, source="N4")
+    assert str(error) == "N4: the record at byte 0 is cut: 4 of its 5 captured bytes are there"
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "ts_ns"), [(True, 1_600_000_000_123_456_789), (False, 1_600_000_000_123_456_000)]
+)
+def test_what_is_written_reads_back(tmp_path: Path, nanoseconds: bool, ts_ns: int) -> None:
+    path = tmp_path / "out.pcap"
+    with CaptureWriter(path, link_type=276, nanoseconds=nanoseconds, snaplen=96) as writer:
+        writer.write(1_600_000_000_123_456_789, b"abc", 60)
+        writer.write_records(struct.pack("=IIII", 5, 6, 1, 2) + b"z")
+    with open_capture(path) as capture:
+        assert capture.format == CaptureFormat(swapped=False, nanoseconds=nanoseconds, link_type=276, snaplen=96)
+        first, second = capture.records()
+    assert first == Record(ts_ns, b"abc", 60, 24)
+    assert second == Record(5_000_000_006 if nanoseconds else 5_000_006_000, b"z", 2, 43)
+
+
+def test_a_header_can_be_written_into_memory() -> None:
+    stream = io.BytesIO()
+    capture_format = write_header(stream, link_type=101, nanoseconds=True)
+    assert parse_header(stream.getvalue(), source="memory") == capture_format
+
+
+def test_an_output_that_is_an_input_is_refused_before_it_is_touched(tmp_path: Path) -> None:
+    path = written(tmp_path, header() + record(1, 2, b"abc"))
+    (tmp_path / "link.pcap").symlink_to(path)
+    with pytest.raises(CaptureError, match=r"link\.pcap: cannot be written: it is an input too$"):
+        CaptureWriter(tmp_path / "link.pcap", link_type=1, nanoseconds=False, inputs=[path])
+    assert path.stat().st_size == 43
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError) as refused:
+        CaptureWriter(tmp_path / "none" / "out.pcap", link_type=1, nanoseconds=False)
+    assert str(refused.value) == f"{tmp_path}/none/out.pcap: cannot be written: No such file or directory"
+    with (
+        CaptureWriter(tmp_path / "out.pcap", link_type=1, nanoseconds=False) as writer,
+        pytest.raises(CaptureError, match=r"time 4294967296000000000 ns has no place in a pcap"),
+    ):
+        writer.write(2**32 * 10**9, b"", 0)
