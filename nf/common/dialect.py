@@ -75,7 +75,7 @@ def _lock(path: Path) -> TextIOWrapper:
 
 
 def _engine(url: URL, *, begin: str, pool_size: int, query_only: bool) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_reset_on_return=None)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: SqliteConnection, _: ConnectionPoolEntry) -> None:

@@ -111,13 +111,6 @@ _EVENTS = (
     .limit(bindparam("limit"))
 )
 _COUNTER = select(counters.c.value).where(counters.c.name == bindparam("n"))
-_COUNT = (
-    update(counters)
-    .where(counters.c.name == bindparam("n"))
-    .values(value=counters.c.value + 1)
-    .returning(counters.c.value)
-)
-_INSERT_EVENT = insert(events)
 _CURSOR = select(cursors.c.value).where(cursors.c.name == bindparam("n"))
 _MOVE_CURSOR = update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v"))
 _INSERT_CURSOR = insert(cursors)
@@ -216,12 +209,15 @@ class Transaction(Reader):
     """Reads and writes that take effect together, or not at all.
 
     Messages returned are the stored ones, with the ``etag`` that the store has given; those passed in stay untouched.
+    Events emitted are written when the job has succeeded, numbered from ``base_sequence`` on: the writer holds the lock
+    on the counter that it comes from.
     """
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, clock: Clock, base_sequence: int) -> None:
         super().__init__(connection, clock)
-        self.emitted = 0
+        self.emitted: list[Event] = []
         self.due_changed = False
+        self._base_sequence = base_sequence
 
     def insert(
         self,
@@ -301,13 +297,9 @@ class Transaction(Reader):
         return True
 
     def emit(self, event_type: str, subject: str, payload: Message, *, source: str, path: str = "") -> int:
-        """Writes an event and returns its sequence; subscribers see it once this transaction is committed.
-
-        Sequences are those of the commits: the counter's row is locked until then.
-        """
-        sequence = int(self.connection.execute(_COUNT, {"n": EVENT_COUNTER}).scalar_one())
+        """Writes an event and returns its sequence; subscribers see it once this transaction is committed."""
         event = Event(
-            sequence=sequence,
+            sequence=self._base_sequence + len(self.emitted) + 1,
             source=source,
             type=event_type,
             subject=subject,
@@ -316,9 +308,8 @@ class Transaction(Reader):
         )
         event.event_time.FromNanoseconds(self.clock.now_ns())
         event.payload.Pack(payload)
-        self.connection.execute(_INSERT_EVENT, {"sequence": sequence, "body": event.SerializeToString()})
-        self.emitted = sequence
-        return sequence
+        self.emitted.append(event)
+        return event.sequence
 
     def set_cursor(self, name: str, position: int) -> None:
         """Keeps how far the events of another function have been dealt with."""

@@ -13,14 +13,19 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from nf.common.clock import Clock
 from nf.common.errors import Unavailable
-from nf.common.transaction import Transaction
+from nf.common.schema import counters, events
+from nf.common.transaction import EVENT_COUNTER, Transaction
 
 MAX_GROUP = 256
+
+_counter = counters.c.name == EVENT_COUNTER
+_LOCK_COUNTER = select(counters.c.value).where(_counter).with_for_update()
+_MOVE_COUNTER = update(counters).where(_counter).values(value=bindparam("v"))
+_INSERT_EVENTS = insert(events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,40 +101,55 @@ class Writer:
                     self._commit(connection, group)
 
     def _commit(self, connection: Connection, group: list[Job]) -> None:
-        sequence, due_changed = 0, False
+        committed = Committed(0, False)
         try:
             with connection.begin():
-                for job in group:
-                    transaction = self._attempt(connection, job)
-                    if transaction is not None:
-                        sequence = transaction.emitted or sequence
-                        due_changed = due_changed or transaction.due_changed
-        except SQLAlchemyError as error:
+                committed = self._work(connection, group)
+        except Exception as error:
             # Neither begun nor committed: nothing of the group has happened.
-            sequence, due_changed = 0, False
             for job in group:
                 job.error = job.error or Unavailable(f"store: the write could not be committed: {error}")
         self.groups += 1
         loop = group[0].future.get_loop()
         try:
-            loop.call_soon_threadsafe(self._resolve, group, Committed(sequence, due_changed))
+            loop.call_soon_threadsafe(self._resolve, group, committed)
         except RuntimeError:
             # The loop has been closed: nobody waits any more.
             return
+
+    def _work(self, connection: Connection, group: list[Job]) -> Committed:
+        """Does the jobs, then writes their events. The counter's row stays locked until the commit."""
+        first = last = int(connection.execute(_LOCK_COUNTER).scalar_one())
+        due_changed = False
+        rows: list[dict[str, int | bytes]] = []
+        for job in group:
+            transaction = Transaction(connection, self._clock, last)
+            if self._attempt(connection, job, transaction):
+                due_changed = due_changed or transaction.due_changed
+                last += len(transaction.emitted)
+                rows += [{"sequence": each.sequence, "body": each.SerializeToString()} for each in transaction.emitted]
+        if rows:
+            connection.execute(_INSERT_EVENTS, rows)
+            connection.execute(_MOVE_COUNTER, {"v": last})
+        return Committed(last if last > first else 0, due_changed)
 
     def _resolve(self, group: list[Job], committed: Committed) -> None:
         self._committed(committed)
         for job in group:
             job.resolve()
 
-    def _attempt(self, connection: Connection, job: Job) -> Transaction | None:
-        transaction = Transaction(connection, self._clock)
-        savepoint = connection.begin_nested()
+    def _attempt(self, connection: Connection, job: Job, transaction: Transaction) -> bool:
+        # The statements go to the driver as they are (every database spells them so): the toolkit would compile them
+        # anew each time, which costs as much as a write.
+        cursor = connection.connection.cursor()
         try:
-            job.result = job.context.run(job.work, transaction)
-        except BaseException as error:
-            job.error = error
-            savepoint.rollback()
-            return None
-        savepoint.commit()
-        return transaction
+            cursor.execute("SAVEPOINT job")
+            try:
+                job.result = job.context.run(job.work, transaction)
+            except BaseException as error:
+                job.error = error
+                cursor.execute("ROLLBACK TO SAVEPOINT job")
+            cursor.execute("RELEASE SAVEPOINT job")
+        finally:
+            cursor.close()
+        return job.error is None
