@@ -94,7 +94,10 @@ _DUE = (
     .limit(bindparam("limit"))
 )
 _NEXT_DUE = (
-    select(resources.c.due_ns).where(_kind, resources.c.due_ns.is_not(None)).order_by(resources.c.due_ns).limit(1)
+    select(resources.c.due_ns)
+    .where(_kind, resources.c.due_ns > bindparam("after"))
+    .order_by(resources.c.due_ns)
+    .limit(1)
 )
 _INSERT = insert_if_absent(resources)
 _CHANGE = update(resources).where(_kind, _name)
@@ -186,9 +189,10 @@ class Reader:
             for name, body, due_ns in self.connection.execute(_DUE, values)
         ]
 
-    def next_due(self, message_type: type[Message]) -> datetime | None:
-        """The earliest due time of a type; None: nothing awaits one."""
-        due_ns = self.connection.execute(_NEXT_DUE, {"k": kind_of(message_type)}).scalar_one_or_none()
+    def next_due(self, message_type: type[Message], after: datetime) -> datetime | None:
+        """The earliest due time of a type that is later than ``after``; None: there is none."""
+        values = {"k": kind_of(message_type), "after": to_ns(after)}
+        due_ns = self.connection.execute(_NEXT_DUE, values).scalar_one_or_none()
         return None if due_ns is None else from_ns(due_ns)
 
     def events(self, after: int, limit: int = 1000) -> Items[Event]:

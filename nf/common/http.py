@@ -1,0 +1,141 @@
+"""The HTTP door of a process: Starlette on Hypercorn, HTTP/1.1 and h2c on one port; /metrics and /healthz.
+
+Errors are told as application/problem+json (RFC 9457, TS 29.500 §5.2.7.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.typing import ASGIFramework
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nf.common import call
+from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument
+from nf.common.telemetry import Telemetry, logger
+
+
+def problem(error: CastcoreError) -> Response:
+    """The error as application/problem+json, with what was refused as invalidParams."""
+    body: dict[str, object] = {
+        "title": error.reason.replace("_", " ").capitalize(),
+        "status": error.http_status,
+        "detail": error.message,
+    }
+    if error.cause:
+        body["cause"] = error.cause
+    if error.violations:
+        body["invalidParams"] = [{"param": each.field, "reason": each.description} for each in error.violations]
+    return Response(json.dumps(body), status_code=error.http_status, media_type="application/problem+json")
+
+
+class _Correlation:
+    """Takes the correlation ID from the request, or makes one, and gives it back with the response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        correlation_id = call.adopt_correlation_id(Headers(scope=scope).get(call.CORRELATION_KEY, ""))
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[call.CORRELATION_KEY] = correlation_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    logger("http").error("http.failed", path=request.url.path, exc_info=error)
+    correlation_id = call.correlation_id()
+    return problem(Internal(f"internal error; the log knows more under correlation id {correlation_id}"))
+
+
+async def _castcore_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, CastcoreError):
+        raise error
+    return problem(error)
+
+
+def application(telemetry: Telemetry, healthy: Callable[[], bool], routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The ASGI application: /metrics, /healthz (200 or 503), and the functions' ``routes``."""
+
+    async def metrics(_: Request) -> Response:
+        body, content_type = telemetry.exposition()
+        return Response(body, headers={"content-type": content_type})
+
+    async def healthz(_: Request) -> Response:
+        serving = healthy()
+        return Response("serving\n" if serving else "not serving\n", 200 if serving else 503, media_type="text/plain")
+
+    return Starlette(
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), *routes],
+        exception_handlers={CastcoreError: _castcore_error, Exception: _internal_error},
+        middleware=[Middleware(_Correlation)],
+    )
+
+
+class HttpServer:
+    """Serves an application; ``start(address)`` returns the URL, ``stop`` lets requests finish."""
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, address: str) -> str:
+        """Takes the port ("127.0.0.1:0": a free one) and begins to answer.
+
+        Raises InvalidArgument for an address that is none, FailedPrecondition when it cannot be taken.
+        """
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InvalidArgument(f"http address: expected 'HOST:PORT', got {address!r}")
+        bound = _bind(host.strip("[]"), int(port))
+        config = HypercornConfig()
+        config.accesslog = None
+        config.errorlog = None
+        config.graceful_timeout = 3.0
+        # The socket is ours, so that the address is known and taken before anything runs.
+        port = bound.getsockname()[1]
+        config.bind = [f"fd://{bound.detach()}"]
+        self._task = asyncio.create_task(self._serve(config), name="http")
+        return f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Returns when the server has ended."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def _serve(self, config: HypercornConfig) -> None:
+        await serve(cast(ASGIFramework, self._app), config, shutdown_trigger=self._stop.wait, mode="asgi")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise FailedPrecondition(f"http: cannot listen on {host}:{port}: {error.strerror}") from error
+    return bound
