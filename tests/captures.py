@@ -125,9 +125,12 @@ def fragment_header(next_header: int, identification: int, offset: int, *, more:
     return struct.pack("!BBHI", next_header, 0, offset | more, identification)
 
 
-def framed(packet: bytes, link_type: int, *, vlans: Sequence[int] = ()) -> bytes:
-    """An IP packet behind the header of a link type; ``vlans`` are the EtherTypes of the tags before it."""
-    family = packet[0] >> 4
+def framed(packet: bytes, link_type: int, *, vlans: Sequence[int] = (), family: int = 0) -> bytes:
+    """An IP packet behind the header of a link type; ``vlans`` are the EtherTypes of the tags before it.
+
+    ``family`` is what the link header says, if that is not the packet's version.
+    """
+    family = family or packet[0] >> 4
     if link_type in (RAW, 12, 14, IPV4, IPV6):
         return packet
     if link_type == NULL:
@@ -291,6 +294,7 @@ def _fragments(draw: random.Random, flow: _Flow, content: bytes) -> Iterator[byt
 
 def _on_the_link(draw: random.Random, traffic: Traffic, packet: bytes) -> tuple[bytes, int]:
     """The packet behind its link header, spoilt at times, and its length on the wire."""
+    family = packet[0] >> 4
     if traffic.malformed and draw.random() < 0.02:
         packet = _spoilt(draw, packet)
     if traffic.malformed and traffic.link_type in (ETHERNET, SLL, SLL2) and draw.random() < 0.01:
@@ -299,7 +303,7 @@ def _on_the_link(draw: random.Random, traffic: Traffic, packet: bytes) -> tuple[
         vlans: tuple[int, ...] = ()
         if traffic.vlan and traffic.link_type in (ETHERNET, SLL) and draw.random() < 0.4:
             vlans = draw.choice(((0x8100,), (0x88A8, 0x8100), (0x9100, 0x8100, 0x8100)))
-        data = framed(packet, traffic.link_type, vlans=vlans)
+        data = framed(packet, traffic.link_type, vlans=vlans, family=family)
     wire_length = len(data)
     if traffic.link_type == ETHERNET and wire_length < 60:
         data, wire_length = data.ljust(60, b"\0"), 60
