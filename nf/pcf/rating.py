@@ -42,6 +42,9 @@ class Rated:
         )
 
 
+NOT_RATED: Final = Rated()
+
+
 def terms_of(charging: ChargingData) -> Terms:
     """The terms that a PCC rule carries."""
     return Terms(rating_group=charging.rating_group, excess_rating_group=charging.excess_rating_group)

@@ -1,0 +1,73 @@
+"""The composition root of the PCF: the only place that wires its parts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nf.common.function import Context, Function
+from nf.common.server import servicer
+from nf.common.subscribe import Subscriber
+from nf.pcf import associations, ledger
+from nf.pcf.authorization import PolicyAuthorization
+from nf.pcf.config import PcfSection
+from nf.pcf.enforcement import Enforcer
+from nf.pcf.events import SUBSCRIPTION, await_decision, handle, smf_events
+from nf.pcf.service import (
+    LedgerService,
+    OperatorPoliciesService,
+    PcfEventsService,
+    PolicyAuthorizationService,
+    SmPolicyControlService,
+)
+from nf.pcf.v1.operator_policies_pb2_grpc import (
+    add_LedgerServiceServicer_to_server,
+    add_OperatorPoliciesServiceServicer_to_server,
+)
+from nf.pcf.v1.policy_authorization_pb2_grpc import (
+    add_PcfEventsServiceServicer_to_server,
+    add_PolicyAuthorizationServiceServicer_to_server,
+)
+from nf.pcf.v1.sm_policy_control_pb2_grpc import add_SmPolicyControlServiceServicer_to_server
+from nf.smf.v1.pdu_session_pb2 import UpdateNotifyRequest, UpdateNotifyResponse
+from nf.smf.v1.pdu_session_pb2_grpc import SmPolicyNotifyServiceStub
+
+# Typed tables that the store has to be opened with.
+TABLES: Final = (*ledger.TABLES, *associations.TABLES)
+
+
+def build(ctx: Context[PcfSection]) -> Function:
+    """The PCF on the context's store (opened with TABLES); its peer is "smf"."""
+
+    async def update_notify(request: UpdateNotifyRequest) -> UpdateNotifyResponse:
+        return await SmPolicyNotifyServiceStub(ctx.channels.get("smf")).UpdateNotify(request)
+
+    enforcer = Enforcer(ctx.store, update_notify, ctx.clock)
+    subscriber = Subscriber(
+        SUBSCRIPTION,
+        ctx.store,
+        lambda after: smf_events(ctx.channels.get("smf"), after),
+        handle,
+        prepare=lambda event: await_decision(enforcer, event),
+    )
+
+    async def start() -> None:
+        await enforcer.start()
+        await subscriber.start()
+
+    async def stop() -> None:
+        await subscriber.stop()
+        await enforcer.stop()
+
+    authorization = PolicyAuthorizationService(PolicyAuthorization(ctx.store, enforcer))
+    return Function(
+        name=ctx.name,
+        servicers=(
+            servicer(add_PolicyAuthorizationServiceServicer_to_server, authorization),
+            servicer(add_SmPolicyControlServiceServicer_to_server, SmPolicyControlService(ctx.store)),
+            servicer(add_OperatorPoliciesServiceServicer_to_server, OperatorPoliciesService(ctx.store, enforcer)),
+            servicer(add_LedgerServiceServicer_to_server, LedgerService(ctx.store)),
+            servicer(add_PcfEventsServiceServicer_to_server, PcfEventsService(ctx.store)),
+        ),
+        start=start,
+        stop=stop,
+    )

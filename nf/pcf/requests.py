@@ -1,0 +1,116 @@
+"""What an AF's or an SMF's request must be by itself, whatever the state (TS 29.514 §5.6, TS 29.512 §5.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Final
+
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.pcf.errors import InvalidServiceInformation
+from nf.pcf.policies import is_identifier, rate_violation, slice_violations
+from nf.pcf.v1.policy_authorization_pb2 import AppSession, AppSessionContextReqData, MediaComponent
+from nf.pcf.v1.sm_policy_control_pb2 import SmPolicy
+
+_UE_PREFIX_BITS: Final = 64
+_RATES: Final = (
+    "mar_bw_dl_bps",
+    "mar_bw_ul_bps",
+    "mir_bw_dl_bps",
+    "mir_bw_ul_bps",
+    "max_auth_bw_dl_bps",
+    "max_auth_bw_ul_bps",
+)
+_IDENTIFIER: Final = "expected 1 to 128 of A-Z a-z 0-9 . _ ~ -"
+
+
+def _joined(violations: Iterable[FieldViolation]) -> str:
+    return "; ".join(f"{each.field}: {each.description}" for each in violations)
+
+
+def _component_violations(component: MediaComponent, field: str) -> Iterator[FieldViolation]:
+    present = [rate for rate in _RATES if component.HasField(rate)]
+    for rate in present:
+        if violation := rate_violation(getattr(component, rate), f"{field}.{rate}"):
+            yield violation
+    for direction in ("dl", "ul"):
+        least, most = f"mir_bw_{direction}_bps", f"mar_bw_{direction}_bps"
+        if least in present and most in present and getattr(component, least) > getattr(component, most):
+            found = f"{getattr(component, least)}, more than the {getattr(component, most)} of {most}"
+            yield FieldViolation(f"{field}.{least}", f"expected at most {most}, got {found}")
+    numbers = [flow.f_num for flow in component.med_sub_comps]
+    if len(set(numbers)) < len(numbers):
+        yield FieldViolation(f"{field}.med_sub_comps", f"expected different f_num, got {numbers}")
+
+
+def _address_violations(request: AppSessionContextReqData) -> Iterator[FieldViolation]:
+    if bool(request.ue_ipv4) == bool(request.ue_ipv6):
+        found = "both" if request.ue_ipv4 else "neither"
+        yield FieldViolation("asc_req_data.ue_ipv4", f"expected exactly one of ue_ipv4 and ue_ipv6, got {found}")
+    for field, kind in (("ue_ipv4", IPv4Address), ("ue_ipv6", IPv6Address)):
+        text = getattr(request, field)
+        if text and not _is(kind, text):
+            yield FieldViolation(f"asc_req_data.{field}", f"expected an {kind.__name__[:4]} address, got {text!r}")
+
+
+def _is(kind: type[IPv4Address] | type[IPv6Address] | type[IPv6Network], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_service_information(request: AppSessionContextReqData) -> None:
+    """Raises InvalidServiceInformation naming every property that is wrong by itself (flows: ``flow_infos_of``)."""
+    found = list(_address_violations(request))
+    if request.HasField("slice_info"):
+        found += slice_violations(request.slice_info, "asc_req_data.slice_info")
+    components = request.med_components
+    if not components:
+        found.append(FieldViolation("asc_req_data.med_components", "expected at least one, got none"))
+    numbers = [component.med_comp_n for component in components]
+    if len(set(numbers)) < len(numbers):
+        found.append(FieldViolation("asc_req_data.med_components", f"expected different med_comp_n, got {numbers}"))
+    for at, component in enumerate(components):
+        found += _component_violations(component, f"asc_req_data.med_components[{at}]")
+    if found:
+        raise InvalidServiceInformation(_joined(found), violations=found)
+
+
+def check_app_session(session: AppSession) -> None:
+    """Raises InvalidArgument naming every property of a new application session that is wrong by itself."""
+    if not is_identifier(session.app_session_id):
+        raise InvalidArgument.of("app_session.app_session_id", f"{_IDENTIFIER}, got {session.app_session_id!r}")
+    check_service_information(session.asc_req_data)
+
+
+def _policy_violations(policy: SmPolicy) -> Iterator[FieldViolation]:
+    if not is_identifier(policy.sm_policy_id):
+        yield FieldViolation("sm_policy_id", f"{_IDENTIFIER}, got {policy.sm_policy_id!r}")
+    if not policy.supi:
+        yield FieldViolation("supi", "expected a SUPI, got none")
+    if not policy.dnn:
+        yield FieldViolation("dnn", "expected a data network name, got none")
+    if not 1 <= policy.pdu_session_id <= 15:
+        yield FieldViolation("pdu_session_id", f"expected 1 to 15, got {policy.pdu_session_id}")
+    yield from slice_violations(policy.slice_info, "slice_info")
+    if not policy.ipv4_address and not policy.ipv6_address_prefix:
+        yield FieldViolation("ipv4_address", "expected an address or an ipv6_address_prefix, got neither")
+    if policy.ipv4_address and not _is(IPv4Address, policy.ipv4_address):
+        yield FieldViolation("ipv4_address", f"expected an IPv4 address, got {policy.ipv4_address!r}")
+    prefix = policy.ipv6_address_prefix
+    if prefix and (not _is(IPv6Network, prefix) or IPv6Network(prefix).prefixlen != _UE_PREFIX_BITS):
+        yield FieldViolation("ipv6_address_prefix", f"expected an IPv6 prefix of /64, got {prefix!r}")
+
+
+def check_sm_policy(policy: SmPolicy) -> None:
+    """Raises InvalidArgument naming every property of a new policy association that is wrong."""
+    found = [FieldViolation(f"sm_policy.{each.field}", each.description) for each in _policy_violations(policy)]
+    if found:
+        raise InvalidArgument(_joined(found), violations=found)
+
+
+def prefix_of(address: str) -> str:
+    """The /64 prefix that a UE's IPv6 address lies in, in canonical form."""
+    return str(IPv6Network((address, _UE_PREFIX_BITS), strict=False))
