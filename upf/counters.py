@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+# Time over which a bit rate is judged (AverWindow of TS 29.571 §5.5.2, whose default this is): traffic that exceeds
+# its rate is said to keep to it again when nothing has exceeded for as long.
+AVERAGING_WINDOW_NS: Final = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCounters:
     """Packets that one rule has detected, by what the token bucket made of them.
 
-    ``conforming``: within the rate. ``exceeding``: above it, passed all the same (monitor). ``dropped``: not passed (police).
-    ``first_ns``/``last_ns``: packet time of the first packet and the latest; 0 where there was none.
-    ``last_excess_ns``: packet time of the latest packet above the rate; 0 where there was none.
+    ``conforming``: within the rate. ``exceeding``: above it, passed all the same (monitor). ``dropped``: not passed
+    (police). Packet times, 0 where there was none: ``first_ns`` and ``last_ns`` of the first packet and the latest;
+    ``last_excess_ns`` of the latest above the rate, ``excess_since_ns`` of the first above it since it was kept to for
+    AVERAGING_WINDOW_NS.
     """
 
     conforming_packets: int = 0
@@ -24,7 +30,7 @@ class RuleCounters:
     dropped_bytes: int = 0
     first_ns: int = 0
     last_ns: int = 0
-    first_excess_ns: int = 0
+    excess_since_ns: int = 0
     last_excess_ns: int = 0
 
     @property
@@ -72,7 +78,10 @@ class FlowCounters:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Everything that came in. ``packets`` = malformed + unmatched + those of the rules; ``bytes`` likewise, malformed having none."""
+    """Everything that came in: ``packets`` = malformed + unmatched + those of the rules.
+
+    ``bytes`` likewise, malformed packets having none.
+    """
 
     packets: int
     bytes: int

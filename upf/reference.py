@@ -13,7 +13,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
 from upf.parsing import FlowKey, Malformation, Packet, parse_packet
 from upf.policing import TokenBucket
 from upf.rules import Mode, Rule, in_order
@@ -154,7 +154,7 @@ class Reference:
 
     def _count_rule(self, ts_ns: int, rule: Rule, ip_length: int, *, conforms: bool) -> None:
         was = self._rule_counters[rule.name]
-        now = replace(was, first_ns=was.first_ns if was.packets else ts_ns, last_ns=ts_ns)
+        now = replace(was, first_ns=was.first_ns if was.packets else ts_ns, last_ns=max(was.last_ns, ts_ns))
         if conforms:
             now = replace(
                 now,
@@ -162,8 +162,12 @@ class Reference:
                 conforming_bytes=was.conforming_bytes + ip_length,
             )
         else:
-            excess_before = was.exceeding_packets + was.dropped_packets
-            now = replace(now, first_excess_ns=was.first_excess_ns if excess_before else ts_ns, last_excess_ns=ts_ns)
+            first = not was.last_excess_ns or ts_ns - was.last_excess_ns >= AVERAGING_WINDOW_NS
+            now = replace(
+                now,
+                excess_since_ns=ts_ns if first else was.excess_since_ns,
+                last_excess_ns=max(was.last_excess_ns, ts_ns),
+            )
             if rule.mode is Mode.MONITOR:
                 now = replace(
                     now,

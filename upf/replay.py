@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -26,9 +27,9 @@ _LATEST_NS: Final = 1 << 62
 class Report:
     """What a replay has counted.
 
-    ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the median of
-    the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in a cut record:
-    what came before the cut has been counted.
+    ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the
+    median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in
+    a cut record: what came before the cut has been counted.
     """
 
     elapsed_s: float
@@ -48,9 +49,9 @@ def replay(
 ) -> Report:
     """Sends the captures, one after the other, through an engine of their own.
 
-    output: where what passes is written; the captures must then have one link type. repeat: passes over all captures; each is
-    moved on in time so far that every bucket is full again, and only the first is counted. progress: told the bytes
-    processed since the last call.
+    output: where what passes is written; the captures must then have one link type. repeat: passes over all captures;
+    each is moved on in time so far that every bucket is full again, and only the first is counted. progress: told the
+    bytes processed since the last call.
 
     Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` cannot be met.
     """
@@ -65,7 +66,8 @@ def replay(
         elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress)
     totals, counters = engine.totals(), engine.rule_counters()
     later_s = [
-        _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0] for number in range(1, repeat)
+        _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0]
+        for number in range(1, repeat)
     ]
     return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors))
 
@@ -119,7 +121,8 @@ def _writer(output: Path, captures: Sequence[Capture]) -> CaptureWriter:
 
 def _shift_between_passes_ns(captures: Sequence[Capture], rules: Sequence[Rule]) -> int:
     spans = [time_span_ns(capture.view, capture.format, offset=capture.format.header_bytes) for capture in captures]
-    span_ns = max(latest_ns for _, latest_ns in spans) - min(earliest_ns for earliest_ns, _ in spans)
+    packets = [span for span in spans if span != (0, 0)]
+    span_ns = max(packets, key=itemgetter(1))[1] - min(packets)[0] if packets else 0
     policers = [rule.policer for rule in rules if rule.policer is not None]
     filling_ns = max((-(-policer.burst_bytes * 8 * 10**9 // policer.rate_bps) for policer in policers), default=0)
     return span_ns + filling_ns + 1

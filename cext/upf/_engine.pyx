@@ -24,7 +24,7 @@ from packet cimport (
     OUTCOME_NOT_IP, fragment_t, packet_t, parse_link, parser_t,
 )
 
-from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
 from upf.errors import UpfError
 from upf.rules import Mode, in_order
 
@@ -64,7 +64,7 @@ ctypedef struct rule_t:
     uint64_t dropped_bytes
     int64_t first_ns
     int64_t last_ns
-    int64_t first_excess_ns
+    int64_t excess_since_ns
     int64_t last_excess_ns
     uint32_t bucket             # index of the shared bucket
     uint32_t born               # generation in which this place was given to this rule
@@ -85,7 +85,8 @@ cdef class Engine:
     """One share-nothing instance of the packet path.
 
     max_flows: bound on the flow table, for IPv4 and IPv6 each. flow_idle_timeout_ns: packet time after which a full table
-    may forget an idle flow. flow_times: keep each flow's first packet time (8 bytes a slot).
+    may forget an idle flow. flow_times: keep each flow's first packet time (8 bytes a slot). pass_unmatched: whether packets
+    that no rule wants are passed, or only counted.
     """
 
     cdef parser_t parser
@@ -104,6 +105,8 @@ cdef class Engine:
     cdef output_t output
     cdef bint running
     cdef int64_t idle_timeout_ns
+    cdef int64_t averaging_window_ns
+    cdef bint pass_unmatched
     cdef dict rule_places       # name -> index into rules
     cdef list rule_names        # index -> name
     cdef dict bucket_places     # bucket_key() -> index into buckets
@@ -112,7 +115,8 @@ cdef class Engine:
     cdef tuple installed
 
     def __cinit__(
-        self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False
+        self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False,
+        bint pass_unmatched=True,
     ):
         cdef int i
         if max_flows < 1:
@@ -120,6 +124,7 @@ cdef class Engine:
         self.parser.seed = int.from_bytes(os.urandom(8), "little") | 1
         self.parser.fragments = <fragment_t *>calloc(FRAGMENT_SETS * FRAGMENT_WAYS, sizeof(fragment_t))
         self.idle_timeout_ns = flow_idle_timeout_ns
+        self.pass_unmatched = pass_unmatched
         for i in range(2):
             self.tables[i].shift = 6 + i
             self.tables[i].bound = max_flows
@@ -133,6 +138,7 @@ cdef class Engine:
         self.buckets = <bucket_t *>calloc(self.bucket_room, sizeof(bucket_t))
         if self.parser.fragments == NULL or self.rules == NULL or self.buckets == NULL:
             raise MemoryError
+        self.averaging_window_ns = AVERAGING_WINDOW_NS
         self.generation = 1
         # The place NO_RULE counts what no rule wants.
         self.rule_places = {}
@@ -383,7 +389,10 @@ cdef class Engine:
                 verdict = self.judge(&batch[i])
                 if verdicts != NULL:
                     verdicts[done + i] = <uint8_t>verdict
-                if emit and verdict != VERDICT_MALFORMED and verdict != VERDICT_DROPPED:
+                if emit and (
+                    verdict == VERDICT_CONFORMING or verdict == VERDICT_EXCEEDING
+                    or (verdict == VERDICT_UNMATCHED and self.pass_unmatched)
+                ):
                     self.keep(&batch[i])
             done += count
         self.packets += done
@@ -423,9 +432,10 @@ cdef class Engine:
             rule.conforming_packets += 1
             rule.conforming_bytes += length
             return VERDICT_CONFORMING if flow.rule != NO_RULE else VERDICT_UNMATCHED
-        if rule.first_excess_ns == 0:
-            rule.first_excess_ns = ts_ns
-        rule.last_excess_ns = ts_ns
+        if rule.last_excess_ns == 0 or ts_ns - rule.last_excess_ns >= self.averaging_window_ns:
+            rule.excess_since_ns = ts_ns
+        if rule.last_excess_ns < ts_ns:
+            rule.last_excess_ns = ts_ns
         if rule.drops:
             rule.dropped_packets += 1
             rule.dropped_bytes += length
@@ -494,6 +504,18 @@ cdef class Engine:
 
     # --- what was counted -----------------------------------------------------------------------------------------
 
+    def reset_flow_counters(self):
+        """Sets the packets and bytes of every flow to 0; buckets, rules' counters and totals stay."""
+        cdef uint64_t slot
+        cdef flow_t *flow
+        cdef int i
+        for i in range(2):
+            for slot in range(self.tables[i].mask + 1):
+                flow = flow_at(&self.tables[i], slot)
+                flow.conforming_bytes = flow.excess_bytes = 0
+                flow.conforming_packets = flow.excess_packets = 0
+                flow.conforming_packets_high = flow.excess_packets_high = 0
+
     def totals(self):
         """Counters of everything that came in."""
         cdef int i
@@ -526,7 +548,7 @@ cdef class Engine:
                 exceeding_packets=r.exceeding_packets, exceeding_bytes=r.exceeding_bytes,
                 dropped_packets=r.dropped_packets, dropped_bytes=r.dropped_bytes,
                 first_ns=r.first_ns, last_ns=r.last_ns,
-                first_excess_ns=r.first_excess_ns, last_excess_ns=r.last_excess_ns,
+                excess_since_ns=r.excess_since_ns, last_excess_ns=r.last_excess_ns,
             )
         return counters
 
@@ -581,11 +603,13 @@ cdef void *grown(void *array, uint32_t room, size_t element_bytes) except NULL:
     return larger
 
 
-cdef set_network(uint64_t *network, uint64_t *mask, int family, address, int prefix_length):
-    bits = 32 if family == 4 else 128
-    whole = ((1 << prefix_length) - 1) << (bits - prefix_length)
+cdef set_network(uint64_t *network, uint64_t *mask, int family, object address, object prefix_length):
+    # Python integers: 128 bits do not fit into any of C's.
+    cdef object bits = 32 if family == 4 else 128
+    cdef object whole = ((<object>1 << prefix_length) - 1) << (bits - prefix_length)
+    cdef object masked = address & whole
     mask[0], mask[1] = whole >> 64, whole & 0xFFFFFFFFFFFFFFFF
-    network[0], network[1] = (address & whole) >> 64, (address & whole) & 0xFFFFFFFFFFFFFFFF
+    network[0], network[1] = masked >> 64, masked & 0xFFFFFFFFFFFFFFFF
 
 
 cdef set_limits(limits_t *limits, rate_bps, burst_bytes):

@@ -207,7 +207,7 @@ cdef inline outcome_t parse_ipv4(
 
 
 cdef inline uint64_t jumbo_length(const uint8_t *ip, uint64_t captured) noexcept nogil:
-    """Payload length of a jumbogram (RFC 2675), or 0."""
+    """IP length of a jumbogram (RFC 2675), or 0."""
     cdef uint64_t offset = 42, end
     if captured < 42:
         return 0
@@ -218,7 +218,7 @@ cdef inline uint64_t jumbo_length(const uint8_t *ip, uint64_t captured) noexcept
         if ip[offset] == 0:
             offset += 1
         elif ip[offset] == 0xC2 and ip[offset + 1] == 4 and offset + 6 <= end:
-            return cc_network32(ip + offset + 2)
+            return 40 + <uint64_t>cc_network32(ip + offset + 2)
         else:
             offset += 2 + <uint64_t>ip[offset + 1]
     return 0
@@ -236,37 +236,38 @@ cdef inline outcome_t parse_ipv6(
         return OUTCOME_IP_VERSION
     protocol = ip[6]
     payload_bytes = cc_network16(ip + 4)
-    if cc_unlikely(payload_bytes == 0) and protocol != 59:
-        if protocol == 0:
-            payload_bytes = jumbo_length(ip, captured)
-        if payload_bytes == 0 and packet.wire_length > link_bytes + 40:
-            payload_bytes = packet.wire_length - link_bytes - 40
     packet.ip_length = 40 + payload_bytes
+    if cc_unlikely(payload_bytes == 0) and protocol != 59:
+        packet.ip_length = jumbo_length(ip, captured) if protocol == 0 else 0
+        if packet.ip_length == 0:
+            # As in IPv4, segmentation offload has left the field to the network card.
+            packet.ip_length = packet.wire_length - link_bytes if packet.wire_length > link_bytes else 0
+        if packet.ip_length < 40:
+            return OUTCOME_IP_TOTAL_LENGTH
     packet.addresses6 = ip + 8
     packet.addresses = (
         cc_fold(cc_native64(ip + 8) ^ parser.seed, cc_native64(ip + 16) ^ 0xE7037ED1A0B428DBULL)
         ^ cc_fold(cc_native64(ip + 24) ^ 0x8EBC6AF09C88C6E3ULL, cc_native64(ip + 32) ^ parser.seed)
     )
     while is_extension_header(protocol):
+        # No header is shorter than 8 bytes; how long it is stands in its second byte.
         if offset + 8 > packet.ip_length:
             return OUTCOME_IP_EXTENSION_HEADER
-        if offset + 8 > captured:
+        header_bytes = 8
+        if offset + 2 <= captured and protocol != 44:
+            header_bytes = (<uint64_t>ip[offset + 1] + 2) * 4 if protocol == 51 else (<uint64_t>ip[offset + 1] + 1) * 8
+        if offset + header_bytes > packet.ip_length:
+            return OUTCOME_IP_EXTENSION_HEADER
+        if offset + header_bytes > captured:
             finish_key(parser, packet, 0, 255, FLAG_IPV6 | FLAG_PORTS_UNKNOWN | FLAG_PROTOCOL_UNKNOWN)
             return OUTCOME_IPV6
         if protocol == 44:
-            header_bytes = 8
             fragment = cc_network16(ip + offset + 2)
             identification = (<uint64_t>3 << 62) | cc_network32(ip + offset + 4)
             if fragment & 0xFFF8:
                 return parse_later_fragment(parser, packet, ip[offset], FLAG_IPV6, identification, OUTCOME_IPV6)
             if not fragment & 1:
                 identification = 0
-        elif protocol == 51:
-            header_bytes = (<uint64_t>ip[offset + 1] + 2) * 4
-        else:
-            header_bytes = (<uint64_t>ip[offset + 1] + 1) * 8
-        if offset + header_bytes > packet.ip_length:
-            return OUTCOME_IP_EXTENSION_HEADER
         protocol = ip[offset]
         offset += header_bytes
     return parse_transport(parser, packet, ip, offset, captured, protocol, FLAG_IPV6, identification, OUTCOME_IPV6)

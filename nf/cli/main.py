@@ -1,0 +1,56 @@
+"""The command line: what a command needs is imported when it runs, so that each starts at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import typer
+
+from nf.cli.replay import replay
+
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="castcore",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(no_args_is_help=True)(replay)
+
+
+@app.callback()
+def castcore() -> None:
+    """A 5G media core for labs: network functions over gRPC, and a user plane that polices real packets."""
+
+
+def main() -> None:
+    """Runs the command; an error that a user can mend is one line on standard error and exit code 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("castcore: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (a pager that was quit): nothing to say, and nobody to say it to.
+        sys.stdout = None
+        sys.exit(1)
+    except Exception as error:
+        if not is_for_users(error):
+            raise
+        for line in str(error).splitlines():
+            print(f"castcore: {line}", file=sys.stderr)
+        sys.exit(1)
+
+
+def is_for_users(error: Exception) -> bool:
+    """Whether the error says by itself what is wrong: castcore's own, from the user plane or the network functions."""
+    from upf.errors import UpfError
+
+    if isinstance(error, UpfError):
+        return True
+    from nf.common.errors import CastcoreError
+
+    return isinstance(error, CastcoreError)

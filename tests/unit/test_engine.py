@@ -1,0 +1,169 @@
+"""The compiled engine agrees with the plain-Python reference, packet by packet."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections import Counter
+from random import Random
+
+import pytest
+
+from upf import _engine
+from upf._engine import Engine
+from upf.capture import LINK_TYPES, CaptureFormat, write_header
+from upf.reference import Reference, Verdict, What
+from upf.rules import Mode, Policer, Rule
+from upf.sdf import parse_filter
+
+ADDRESSES4 = [bytes([198, 51, 100, 7]), bytes([198, 51, 100, 8]), bytes([10, 45, 0, 2])]
+ADDRESSES6 = [bytes.fromhex("20010db8" + "00" * 11 + end) for end in ("07", "08", "ff")]
+PROTOCOLS = [6, 17, 1, 58, 132, 136, 33, 50, 51, 59, 47]
+PORTS = [443, 444, 8000]
+
+
+def rule(name: str, flow: str, rate_bps: int = 0, burst_bytes: int = 1500, **options: object) -> Rule:
+    policer = Policer(rate_bps, burst_bytes) if rate_bps else None
+    options = {"precedence": 1, "mode": Mode.POLICE, **options}
+    return Rule(name=name, filters=(parse_filter(flow),), policer=policer, **options)  # type: ignore[arg-type]
+
+
+RULE_SETS = [
+    [rule("udp", "permit out 17 from 198.51.100.0/24 443 to any", 8_000, 1500)],
+    [rule("each", "permit out ip from any to any", 16_000, 2000, per_flow=True)],
+    [
+        rule("watched", "permit out 17 from any 443,8000-8100 to any", 64_000, 3000, mode=Mode.MONITOR, precedence=5),
+        rule("v6", "permit out ip from 2001:db8::/124 to any", 1_000_000, 64, precedence=2),
+        rule("counted", "permit out 6 from any to 10.45.0.2 443", precedence=9),
+        rule("rest", "permit out ip from 198.51.100.7 to any", 40_000_000_000, 15_000, precedence=9),
+    ],
+    [
+        rule("a", "permit out 17 from any to any", 5_000, 1500, bucket_id="both"),
+        rule("b", "permit out ip from any to any", 5_000, 1500, bucket_id="both", mode=Mode.MONITOR, precedence=2),
+    ],
+    [],
+]
+
+
+def transport(random: Random) -> bytes:
+    if random.random() < 0.1:
+        return bytes(random.randint(0, 5))
+    return struct.pack(">HHI", random.choice(PORTS), random.choice(PORTS), 0) + bytes(random.randint(0, 60))
+
+
+def ipv4(random: Random) -> bytes:
+    options = bytes(4 * random.choice([0, 0, 0, 1, 10]))
+    payload = transport(random)
+    total = 20 + len(options) + len(payload)
+    if random.random() < 0.05:
+        total = random.choice([0, 19, 21, 1500, 65535])
+    header_words = 5 + len(options) // 4 if random.random() < 0.95 else random.randint(0, 15)
+    fragment = random.choice([0, 0, 0, 0x4000, 0x2000, 0x2001, 0x0005])
+    head = struct.pack(
+        ">BBHHHBBH", random.choice([4] * 19 + [6]) << 4 | header_words, 0, total, random.randint(1, 3), fragment, 64,
+        random.choice(PROTOCOLS), 0,
+    )  # fmt: skip
+    return head + random.choice(ADDRESSES4) + random.choice(ADDRESSES4) + options + payload
+
+
+def ipv6(random: Random) -> bytes:
+    protocol, payload = random.choice(PROTOCOLS), transport(random)
+    for _ in range(random.choice([0, 0, 1, 2, 4])):
+        kind = random.choice([0, 43, 44, 44, 51, 60, 135, 139, 140])
+        if kind == 44:
+            fields = struct.pack(">HI", random.choice([0, 1, 1, 9, 16]), random.randint(1, 3))
+            payload = bytes([protocol, 0]) + fields + payload
+        else:
+            units = random.randint(0, 2)
+            size = (units + 2) * 4 if kind == 51 else (units + 1) * 8
+            payload = bytes([protocol, units]) + bytes(size - 2) + payload
+        protocol = kind
+    length = len(payload) if random.random() < 0.95 else random.choice([0, 3, 9, 1400, 65535])
+    if random.random() < 0.05:
+        # A jumbo payload option, and a payload length that leaves the word to it.
+        payload = bytes([protocol, 0, 0xC2, 4]) + struct.pack(">I", random.randint(0, 70_000)) + payload
+        protocol, length = 0, 0
+    head = struct.pack(">IHBB", random.choice([6] * 19 + [4]) << 28, length, protocol, 64)
+    return head + random.choice(ADDRESSES6) + random.choice(ADDRESSES6) + payload
+
+
+def frame(random: Random, link_type: int) -> bytes:
+    kind = {228: 4, 229: 6}.get(link_type) or random.choice([4, 4, 6, 6, 0])
+    payload = ipv4(random) if kind == 4 else ipv6(random) if kind == 6 else random.randbytes(random.randint(0, 60))
+    ethertype = {4: 0x0800, 6: 0x86DD, 0: random.choice([0x0806, 0x0800, 0x86DD])}[kind]
+    tags = [random.choice([0x8100, 0x88A8, 0x9100]) for _ in range(random.choice([0, 0, 1, 2, 3]))]
+    # Each tag announces what follows it: the chain of ethertypes, with two bytes of tag control before each but the first.
+    first, *rest = [*tags, ethertype]
+    chain = b"".join(struct.pack(">HH", 5, following) for following in rest)
+    if link_type == 1:
+        return bytes(12) + struct.pack(">H", first) + chain + payload
+    if link_type == 113:
+        return bytes(14) + struct.pack(">H", first) + chain + payload
+    if link_type == 276:
+        return struct.pack(">H", first) + bytes(18) + chain + payload
+    if link_type in (0, 108):
+        family = random.choice([24, 28, 30]) if kind == 6 else random.choice([2, 2, 7])
+        return struct.pack((">" if link_type == 108 else random.choice("<>")) + "I", family) + payload
+    return payload
+
+
+def traffic(random: Random, link_type: int, count: int) -> list[tuple[int, bytes, int]]:
+    """Packets good and bad: (time in ns, captured bytes, length on the wire)."""
+    now_ns = 1_700_000_000 * 10**9
+    packets = []
+    for _ in range(count):
+        now_ns += random.choice([0, 1, 1_000, 10**6, 10**8, 10**9, -5, -(10**9), -11 * 10**9, 70 * 10**9])
+        data = frame(random, link_type)
+        packets.append((now_ns, data[: random.choice([262_144] * 8 + [96, 40, 14, 0])], len(data)))
+    return packets
+
+
+def capture_of(link_type: int, packets: list[tuple[int, bytes, int]]) -> tuple[bytes, CaptureFormat]:
+    stream = io.BytesIO()
+    capture_format = write_header(stream, link_type=link_type, nanoseconds=True)
+    for ts_ns, data, wire_length in packets:
+        stream.write(struct.pack("=IIII", *divmod(ts_ns, 10**9), len(data), wire_length) + data)
+    return stream.getvalue(), capture_format
+
+
+def verdict_code(verdict: Verdict) -> int:
+    if verdict.what is What.MALFORMED:
+        return _engine.MALFORMED
+    if verdict.what in (What.NON_IP, What.UNMATCHED):
+        return _engine.UNMATCHED
+    if verdict.conforms:
+        return _engine.CONFORMING
+    return _engine.EXCEEDING if verdict.passed else _engine.DROPPED
+
+
+def compare(engine: Engine, reference: Reference) -> None:
+    assert engine.totals() == reference.totals()
+    assert engine.rule_counters() == reference.rule_counters()
+
+    def counted(flows: list) -> Counter:
+        return Counter(
+            (
+                flow.source, flow.destination, flow.protocol, flow.source_port, flow.destination_port,
+                flow.ports_known, flow.rule, flow.conforming_packets, flow.conforming_bytes, flow.excess_packets,
+                flow.excess_bytes,
+            )
+            for flow in flows
+        )  # fmt: skip
+
+    assert counted(engine.flows()) == counted(reference.flows())
+
+
+@pytest.mark.parametrize("rules", RULE_SETS, ids=lambda rules: "+".join(rule.name for rule in rules) or "none")
+@pytest.mark.parametrize("link_type", sorted(LINK_TYPES))
+def test_every_verdict_and_counter_is_that_of_the_reference(link_type: int, rules: list[Rule]) -> None:
+    packets = traffic(Random(link_type), link_type, 2_000)
+    reference, engine = Reference(rules), Engine()
+    engine.install(rules)
+    capture, capture_format = capture_of(link_type, packets)
+    verdicts = bytearray(len(packets))
+    offset, processed, _ = engine.run(capture, capture_format, offset=24, max_packets=len(packets), verdicts=verdicts)
+    assert (offset, processed) == (len(capture), len(packets))
+    for number, ((ts_ns, data, wire_length), code) in enumerate(zip(packets, verdicts, strict=True)):
+        verdict = reference.process(ts_ns, data, wire_length, link_type)
+        assert code == verdict_code(verdict), f"packet {number}, {data.hex()}: the reference says {verdict}"
+    compare(engine, reference)
