@@ -106,7 +106,9 @@ class Writer:
             with connection.begin():
                 committed = self._work(connection, group)
         except Exception as error:
-            # Neither begun nor committed: nothing of the group has happened.
+            # Neither begun nor committed: nothing of the group has happened. A commit that fails may leave its
+            # transaction open; with a connection of its own the next group cannot fall into it.
+            connection.invalidate()
             for job in group:
                 job.error = job.error or Unavailable(f"store: the write could not be committed: {error}")
         self.groups += 1
