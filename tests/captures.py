@@ -107,10 +107,9 @@ def ipv6(
 
 
 def extension(kind: int, next_header: int, length: int = 8) -> bytes:
-    """An IPv6 extension header of ``length`` bytes, filled with padding."""
+    """An IPv6 extension header of ``length`` bytes; zeros are padding where it holds options."""
     units = length // 4 - 2 if kind == AUTHENTICATION else length // 8 - 1
-    # PadN over all that is left, where the header holds options.
-    return bytes((next_header, units, 1, length - 4)) + bytes(length - 4)
+    return bytes((next_header, units)) + bytes(length - 2)
 
 
 def chain(kinds: Sequence[int], protocol: int, *, length: int = 8) -> tuple[int, bytes]:
