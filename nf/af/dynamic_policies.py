@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from nf.af.flow_descriptions import FlowDescription, IpNetwork
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
-from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
 from nf.common.resources import copy_of
-from nf.common.v1.types_pb2 import ProblemDetails
+from nf.common.v1.types_pb2 import InvalidParam, ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 
 # What a Media Session Handler may change.
@@ -27,6 +27,10 @@ _EVENTS = (
     n5.AF_EVENT_USAGE_REPORT,
     n5.AF_EVENT_PDU_SESSION_STATUS,
 )
+# What of a request its flows and its template decide: an update at the PCF replaces all of it.
+CHANGEABLE = ("spon_id", "spon_status", "gpsis", "med_components")
+EXCEEDED_CAUSE = "POLICY_THRESHOLD_EXCEEDED"
+
 # A dynamic policy is one medium.
 _MED_COMP_N = 1
 
@@ -63,15 +67,9 @@ def app_session_request(
     ``flows`` are the policy's own. A flow that ``previous`` had keeps its number, so the network goes on counting it.
     Raises InvalidArgument when a flow's remote end is of another IP version than the UE.
     """
-    ue = ipaddress.ip_network(policy.ue_address)
     qos = policy.qos_specification
     limits = template.qos_specification
-    component = n5.MediaComponent(
-        med_comp_n=_MED_COMP_N,
-        med_type=policy.media_type,
-        qos_reference=limits.qos_reference,
-        med_sub_comps=_sub_components([flow.ip_filter_rule(ue) for flow in flows], previous),
-    )
+    component = n5.MediaComponent(med_comp_n=_MED_COMP_N, qos_reference=limits.qos_reference)
     # What the session asks for is bounded by what the template is about; asking for nothing means all of that.
     if wanted_bps := _least(qos.mar_bw_dl_bps, limits.max_btr_dl_bps):
         component.mar_bw_dl_bps = wanted_bps
@@ -86,6 +84,7 @@ def app_session_request(
     if limits.max_auth_btr_ul_bps:
         component.max_auth_bw_ul_bps = limits.max_auth_btr_ul_bps
     charging = template.charging_specification
+    ue = ipaddress.ip_network(policy.ue_address)
     request = n5.AppSessionContextReqData(
         af_app_id=session.app_id,
         asp_id=session.asp_id,
@@ -93,22 +92,62 @@ def app_session_request(
         spon_id=charging.spon_id,
         spon_status=charging.spon_status,
         gpsis=charging.gpsi,
+        ue_ipv4=str(ue.network_address) if ue.version == 4 else "",
+        ue_ipv6=str(ue.network_address) if ue.version == 6 else "",
         med_components=[component],
         events=_EVENTS,
     )
     if template.application_session_context.HasField("slice_info"):
         request.slice_info.CopyFrom(template.application_session_context.slice_info)
-    if ue.version == 4:
-        request.ue_ipv4 = str(ue.network_address)
-    else:
-        request.ue_ipv6 = str(ue.network_address)
-    return request
+    return with_flows(request, policy, flows, previous=previous)
+
+
+def with_flows(
+    request: n5.AppSessionContextReqData,
+    policy: m5.DynamicPolicy,
+    flows: Sequence[FlowDescription],
+    *,
+    previous: n5.AppSessionContextReqData | None,
+) -> n5.AppSessionContextReqData:
+    """The request with these flows and the policy's medium; nothing else is changed. Raises as above."""
+    ue = ipaddress.ip_network(policy.ue_address)
+    subs = _sub_components([flow.ip_filter_rule(ue) for flow in flows], previous)
+    changed = copy_of(request)
+    component = changed.med_components[0]
+    component.med_type = policy.media_type
+    del component.med_sub_comps[:]
+    component.med_sub_comps.extend(subs)
+    return changed
+
+
+def rebound(request: n5.AppSessionContextReqData, known: n5.AppSessionContextReqData) -> n5.AppSessionContextReqData:
+    """The request with the data network and slice of the application session as it is."""
+    bound = copy_of(request)
+    bound.dnn = known.dnn
+    bound.ClearField("slice_info")
+    if known.HasField("slice_info"):
+        bound.slice_info.CopyFrom(known.slice_info)
+    return bound
+
+
+def displacement(request: n5.AppSessionContextReqData, template: PolicyTemplate) -> ProblemDetails | None:
+    """Why an application session cannot go on when its template has moved to another data network or slice."""
+    context = template.application_session_context
+    moved = bool(context.dnn) and context.dnn != request.dnn
+    moved = moved or (context.HasField("slice_info") and context.slice_info != request.slice_info)
+    if not moved or template.state != PolicyTemplate.STATE_READY:
+        return None
+    return ProblemDetails(
+        title="The policy template may no longer be used here",
+        detail=f"policy template {template.external_reference!r} has moved to another data network or slice",
+        cause="POLICY_TEMPLATE_MOVED",
+    )
 
 
 def enforced(
     policy: m5.DynamicPolicy,
     enforcement: n5.Enforcement,
-    template: PolicyTemplate,
+    service_description_id: str,
     session: ProvisioningSession,
 ) -> m5.DynamicPolicy:
     """The policy with what the network enforces, and from which the player's filter is made (A.3.2 step 7)."""
@@ -119,7 +158,7 @@ def enforced(
     answered.enforcement_bit_rate_bps = threshold_bps
     answered.service_descriptor_filter.CopyFrom(
         m5.ServiceDescriptorFilter(
-            service_description_id=template.service_description_id,
+            service_description_id=service_description_id,
             operating_bandwidth_max_bps=threshold_bps,
             media_type=policy.media_type,
         )
@@ -137,7 +176,18 @@ def exceeded_reason(threshold_bps: int) -> ProblemDetails:
     return ProblemDetails(
         title="The media session exceeds the policy threshold",
         detail=f"its flows together exceed {threshold_bps} bps",
-        cause="POLICY_THRESHOLD_EXCEEDED",
+        cause=EXCEEDED_CAUSE,
+    )
+
+
+def refusal(error: CastcoreError) -> ProblemDetails:
+    """Why a policy is TERMINATED when the PCF no longer authorises it."""
+    return ProblemDetails(
+        title="The policy is no longer authorised",
+        status=error.http_status,
+        detail=error.message,
+        cause=error.cause or error.reason,
+        invalid_params=[InvalidParam(param=each.field, reason=each.description) for each in error.violations],
     )
 
 

@@ -130,6 +130,9 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
         (_D.ACTIVATING, _DE.REFUSED): Transition(_D.GONE, (_DF.FORGET,)),
         # Whoever asked was told that it failed, or nothing: it ends without a word.
         (_D.ACTIVATING, _DE.ABANDONED): Transition(_D.DEACTIVATING, (_DF.RELEASE,)),
+        # News of a policy waits until it is acknowledged, so these say nothing about this one.
+        (_D.ACTIVATING, _DE.LEFT_THRESHOLD): Transition(_D.ACTIVATING),
+        (_D.ACTIVATING, _DE.KEPT_THRESHOLD): Transition(_D.ACTIVATING),
         (_D.ACTIVATING, _DE.TEMPLATE_CHANGED): Transition(_D.ACTIVATING, (_DF.REAUTHORISE,)),
         (_D.ACTIVATING, _DE.WITHDRAWN): Transition(_D.DEACTIVATING, (_DF.RELEASE,)),
         (_D.ACTIVATING, _DE.LOST): Transition(_D.DEACTIVATING, (_DF.RELEASE,)),

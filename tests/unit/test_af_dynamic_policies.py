@@ -147,7 +147,7 @@ def test_the_answer_carries_the_threshold_and_what_the_player_filters_by(session
         enforcement_bit_rate_ul_bps=250_000,
     )
     session = m1.ProvisioningSession(provisioning_session_type=session_type)
-    assert dynamic_policies.enforced(policy, enforcement, TEMPLATE, session) == m5.DynamicPolicy(
+    assert dynamic_policies.enforced(policy, enforcement, "7", session) == m5.DynamicPolicy(
         dynamic_policy_id="dp",
         media_type=types.MEDIA_TYPE_VIDEO,
         enforcement_method=types.ENFORCEMENT_METHOD_POLICE,

@@ -1,0 +1,87 @@
+"""The composition root of the AF: the only place that wires its parts."""
+
+from __future__ import annotations
+
+from nf.af.activation import Activation
+from nf.af.config import AfSection
+from nf.af.notifications import SUBSCRIPTION, await_operation, handle, pcf_events
+from nf.af.provisioning import validate_template
+from nf.af.service_m1 import (
+    ConsumptionReportingProvisioningService,
+    PolicyTemplatesService,
+    ProvisioningSessionsService,
+)
+from nf.af.service_m5 import AfEventsService, DynamicPoliciesService, ServiceAccessInformationService
+from nf.af.v1.media_session_pb2 import DynamicPolicy
+from nf.af.v1.media_session_pb2_grpc import (
+    add_AfEventsServiceServicer_to_server,
+    add_DynamicPoliciesServiceServicer_to_server,
+    add_ServiceAccessInformationServiceServicer_to_server,
+)
+from nf.af.v1.provisioning_pb2 import PolicyTemplate
+from nf.af.v1.provisioning_pb2_grpc import (
+    add_ConsumptionReportingProvisioningServiceServicer_to_server,
+    add_PolicyTemplatesServiceServicer_to_server,
+    add_ProvisioningSessionsServiceServicer_to_server,
+)
+from nf.common.due import DueDriver
+from nf.common.function import Context, Function
+from nf.common.server import servicer
+from nf.common.subscribe import Subscriber
+from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub, PolicyAuthorizationServiceStub
+
+
+def build(ctx: Context[AfSection]) -> Function:
+    """The AF on the context's store; its peer is "pcf".
+
+    Clients are told the configured addresses of M5, or ``config.grpc_address``: give it the address that is bound.
+    """
+    config, store = ctx.config, ctx.store
+    limits = config.template_limits
+    activation = Activation(store, lambda: PolicyAuthorizationServiceStub(ctx.channels.get("pcf")))
+
+    async def validate(name: str, _: PolicyTemplate) -> None:
+        await store.write(lambda tx: validate_template(tx, name, limits))
+
+    async def settle(name: str, _: DynamicPolicy) -> None:
+        await activation.settle(name)
+
+    validator = DueDriver(store, PolicyTemplate, validate)
+    settler = DueDriver(store, DynamicPolicy, settle)
+    subscriber = Subscriber(
+        SUBSCRIPTION,
+        store,
+        lambda after: pcf_events(PcfEventsServiceStub(ctx.channels.get("pcf")), after),
+        handle,
+        prepare=lambda event: await_operation(activation, event),
+    )
+
+    async def start() -> None:
+        await activation.reconcile()
+        await validator.start()
+        await settler.start()
+        await subscriber.start()
+
+    async def stop() -> None:
+        await subscriber.stop()
+        await settler.stop()
+        await validator.stop()
+
+    return Function(
+        name=ctx.name,
+        servicers=(
+            servicer(add_ProvisioningSessionsServiceServicer_to_server, ProvisioningSessionsService(store)),
+            servicer(add_PolicyTemplatesServiceServicer_to_server, PolicyTemplatesService(store)),
+            servicer(
+                add_ConsumptionReportingProvisioningServiceServicer_to_server,
+                ConsumptionReportingProvisioningService(store, config),
+            ),
+            servicer(
+                add_ServiceAccessInformationServiceServicer_to_server, ServiceAccessInformationService(store, config)
+            ),
+            servicer(add_DynamicPoliciesServiceServicer_to_server, DynamicPoliciesService(store, activation, config)),
+            servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store)),
+        ),
+        start=start,
+        stop=stop,
+    )

@@ -1,0 +1,84 @@
+"""What the PCF tells becomes states and events of dynamic policies (TS 29.514 §4.2.5, TS 26.512 A.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from nf.af import dynamic_policies
+from nf.af.activation import Activation
+from nf.af.machine import DynamicPolicyEvent
+from nf.af.transitions import SOURCE, policy_subject, step_policy
+from nf.af.v1.media_session_pb2 import DynamicPolicy
+from nf.common.store import Transaction
+from nf.common.v1.events_pb2 import Event, WatchEventsRequest
+from nf.common.v1.types_pb2 import ProblemDetails
+from nf.pcf.v1 import policy_authorization_pb2 as n5
+
+if TYPE_CHECKING:
+    from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceAsyncStub
+
+SUBSCRIPTION = "af from pcf"
+
+_LOST = {
+    n5.AF_EVENT_FAILED_RESOURCES_ALLOCATION: ProblemDetails(
+        title="The network no longer enforces the policy", cause="FAILED_RESOURCES_ALLOCATION"
+    ),
+    n5.AF_EVENT_PDU_SESSION_STATUS: ProblemDetails(
+        title="The PDU session of the UE has gone", cause="PDU_SESSION_NOT_AVAILABLE"
+    ),
+}
+
+
+def beyond_n5(path: str) -> str:
+    """The reference points that an event of the PCF has crossed when the AF tells it."""
+    return f"{path}>N5" if path else "N5"
+
+
+async def pcf_events(stub: PcfEventsServiceAsyncStub, after_sequence: int) -> AsyncIterator[Event]:
+    """The PCF's events after a sequence."""
+    async for response in stub.WatchEvents(WatchEventsRequest(after_sequence=after_sequence)):
+        yield response.event
+
+
+async def await_operation(activation: Activation, event: Event) -> None:
+    """Returns when nothing is under way for the policy of the event: an activation is acknowledged before its news."""
+    notification = n5.EventNotification()
+    if event.payload.Unpack(notification):
+        await activation.settled(notification.app_session_id)
+
+
+def handle(transaction: Transaction, event: Event) -> None:
+    """The effects of one event of the PCF. Application sessions that are none of this AF's have none."""
+    notification = n5.EventNotification()
+    if not event.payload.Unpack(notification):
+        return
+    policy = transaction.get(DynamicPolicy, notification.app_session_id)
+    if policy is None:
+        return
+    path = beyond_n5(event.path)
+    if notification.event == n5.AF_EVENT_USAGE_REPORT:
+        compliant = policy.state != DynamicPolicy.STATE_EXCEEDED
+        _tell(transaction, "USAGE_REPORT", notification, compliant=compliant, path=path)
+    elif notification.event == n5.AF_EVENT_QOS_NOTIF:
+        _tell(transaction, "QOS_NOTIF", notification, compliant=notification.compliant, path=path)
+        if notification.compliant:
+            step_policy(transaction, policy, DynamicPolicyEvent.KEPT_THRESHOLD, path=path)
+        else:
+            reason = dynamic_policies.exceeded_reason(policy.enforcement_bit_rate_bps)
+            step_policy(transaction, policy, DynamicPolicyEvent.LEFT_THRESHOLD, reason=reason, path=path)
+    elif notification.event in _LOST:
+        reason = notification.problem if notification.HasField("problem") else _LOST[notification.event]
+        step_policy(transaction, policy, DynamicPolicyEvent.LOST, reason=reason, path=path)
+
+
+def _tell(
+    transaction: Transaction, event_type: str, notification: n5.EventNotification, *, compliant: bool, path: str
+) -> None:
+    transaction.emit(
+        event_type,
+        policy_subject(notification.app_session_id),
+        dynamic_policies.usage(notification, compliant=compliant),
+        source=SOURCE,
+        path=path,
+    )

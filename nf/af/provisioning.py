@@ -1,0 +1,223 @@
+"""M1, one transaction each: provisioning sessions, their templates, their consumption reporting (TS 26.512 §7).
+
+Everything below a provisioning session goes with it.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from nf.af import consumption_reporting, policy_templates
+from nf.af.errors import ConsumptionReportingAlreadyActive, ExternalReferenceInUse, LocationReportingNotAllowed
+from nf.af.machine import TemplateEvent, TemplateState
+from nf.af.policy_templates import TemplateLimits
+from nf.af.transitions import step_template
+from nf.af.v1 import provisioning_pb2 as m1
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.resources import apply_mask, check_etag, copy_of, new_id
+from nf.common.store import Reader, Transaction
+from nf.common.transaction import not_found
+
+
+def create_session(transaction: Transaction, request: m1.CreateProvisioningSessionRequest) -> m1.ProvisioningSession:
+    """A new session. Raises InvalidArgument when the type or the application is missing or an entry point is none."""
+    wanted = request.provisioning_session
+    violations = []
+    if wanted.provisioning_session_type not in m1.ProvisioningSessionType.values()[1:]:
+        violations.append(
+            FieldViolation("provisioning_session.provisioning_session_type", "expected DOWNLINK or UPLINK")
+        )
+    if not wanted.app_id:
+        violations.append(
+            FieldViolation("provisioning_session.app_id", "expected the external application identifier, found nothing")
+        )
+    for index, entry in enumerate(wanted.entry_points):
+        path = f"provisioning_session.entry_points[{index}]"
+        if "://" not in entry.locator:
+            violations.append(FieldViolation(f"{path}.locator", f"expected an absolute URL, found {entry.locator!r}"))
+        if not entry.content_type:
+            violations.append(FieldViolation(f"{path}.content_type", "expected a media type, found nothing"))
+    if violations:
+        raise InvalidArgument(
+            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
+        )
+
+    def create() -> m1.ProvisioningSession:
+        session = m1.ProvisioningSession(
+            provisioning_session_id=new_id(),
+            provisioning_session_type=wanted.provisioning_session_type,
+            asp_id=wanted.asp_id,
+            app_id=wanted.app_id,
+            entry_points=wanted.entry_points,
+        )
+        session.create_time.FromDatetime(transaction.clock.now())
+        return transaction.insert(session, session.provisioning_session_id)
+
+    return transaction.once(request.request_id, "CreateProvisioningSession", request, create)
+
+
+def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessionRequest) -> None:
+    """Destroys a session, its templates, its configuration, and the dynamic policies that stand on them."""
+    session = require_session(transaction, request.provisioning_session_id)
+    check_etag(session.etag, request.etag, f"ProvisioningSession {session.provisioning_session_id!r}")
+    for template in transaction.all(m1.PolicyTemplate, parent=session.provisioning_session_id):
+        step_template(transaction, template, TemplateEvent.DELETED)
+    transaction.delete(m1.ConsumptionReportingConfiguration, session.provisioning_session_id)
+    transaction.delete(m1.ProvisioningSession, session.provisioning_session_id)
+
+
+def create_template(transaction: Transaction, request: m1.CreatePolicyTemplateRequest) -> m1.PolicyTemplate:
+    """A new template, PENDING until it is validated. Raises ExternalReferenceInUse."""
+
+    def create() -> m1.PolicyTemplate:
+        session = require_session(transaction, request.provisioning_session_id)
+        template = apply_mask(m1.PolicyTemplate(), request.policy_template, FieldMask(), policy_templates.SETTABLE)
+        template.provisioning_session_id = session.provisioning_session_id
+        template.policy_template_id = new_id()
+        template.state = m1.PolicyTemplate.STATE_PENDING
+        template.state_reason.CopyFrom(policy_templates.state_reason(TemplateState.PENDING))
+        template.create_time.FromDatetime(transaction.clock.now())
+        _check_reference(transaction, template)
+        stored = transaction.insert(
+            template,
+            template.policy_template_id,
+            parent=session.provisioning_session_id,
+            due=transaction.clock.now(),
+        )
+        session.policy_template_ids.append(stored.policy_template_id)
+        transaction.update(session, session.provisioning_session_id)
+        return stored
+
+    return transaction.once(request.request_id, "CreatePolicyTemplate", request, create)
+
+
+def update_template(transaction: Transaction, request: m1.UpdatePolicyTemplateRequest) -> m1.PolicyTemplate:
+    """Changes a template, which is PENDING again; a SUSPENDED one stays so. Raises ExternalReferenceInUse."""
+    changes = request.policy_template
+    template = require_template(transaction, changes.provisioning_session_id, changes.policy_template_id)
+    check_etag(template.etag, changes.etag, f"PolicyTemplate {template.policy_template_id!r}")
+    changed = apply_mask(template, changes, request.update_mask, policy_templates.SETTABLE)
+    _check_reference(transaction, changed)
+    return step_template(transaction, changed, TemplateEvent.UPDATED)
+
+
+def delete_template(transaction: Transaction, request: m1.DeletePolicyTemplateRequest) -> None:
+    """Destroys a template and the dynamic policies that stand on it."""
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+    check_etag(template.etag, request.etag, f"PolicyTemplate {template.policy_template_id!r}")
+    step_template(transaction, template, TemplateEvent.DELETED)
+    session = require_session(transaction, template.provisioning_session_id)
+    session.policy_template_ids.remove(template.policy_template_id)
+    transaction.update(session, session.provisioning_session_id)
+
+
+def suspend_template(transaction: Transaction, request: m1.SuspendPolicyTemplateRequest) -> m1.PolicyTemplate:
+    """The operator withdraws a READY template. Raises InvalidTransition in any other state."""
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+    return step_template(transaction, template, TemplateEvent.WITHDRAWN, detail=request.detail)
+
+
+def resume_template(transaction: Transaction, request: m1.ResumePolicyTemplateRequest) -> m1.PolicyTemplate:
+    """The operator gives a SUSPENDED template back. Raises InvalidTransition in any other state."""
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+    return step_template(transaction, template, TemplateEvent.RESUMED)
+
+
+def validate_template(transaction: Transaction, policy_template_id: str, limits: TemplateLimits) -> None:
+    """Makes a PENDING template READY or INVALID; one that is not PENDING any more stays as it is."""
+    template = transaction.get(m1.PolicyTemplate, policy_template_id)
+    if template is None or template.state != m1.PolicyTemplate.STATE_PENDING:
+        return
+    problems = policy_templates.validate(template, limits)
+    if problems:
+        step_template(transaction, template, TemplateEvent.REFUSED, invalid_params=problems)
+    else:
+        step_template(transaction, template, TemplateEvent.VALIDATED)
+
+
+def create_consumption_reporting(
+    transaction: Transaction,
+    request: m1.CreateConsumptionReportingConfigurationRequest,
+    location_asp_ids: tuple[str, ...],
+) -> m1.ConsumptionReportingConfiguration:
+    """Activates consumption reporting. Raises ConsumptionReportingAlreadyActive for a second one."""
+    session = require_session(transaction, request.provisioning_session_id)
+    name = session.provisioning_session_id
+    wanted = copy_of(request.consumption_reporting_configuration)
+    wanted.provisioning_session_id = name
+    _check_consumption(wanted, session, location_asp_ids)
+    if transaction.get(m1.ConsumptionReportingConfiguration, name) is not None:
+        raise ConsumptionReportingAlreadyActive(
+            f"provisioning session {name!r} has a consumption reporting configuration already: change it instead"
+        )
+    return transaction.insert(wanted, name, parent=name)
+
+
+def update_consumption_reporting(
+    transaction: Transaction,
+    request: m1.UpdateConsumptionReportingConfigurationRequest,
+    location_asp_ids: tuple[str, ...],
+) -> m1.ConsumptionReportingConfiguration:
+    """Changes the configuration; what is masked and not set is cleared."""
+    changes = request.consumption_reporting_configuration
+    session = require_session(transaction, changes.provisioning_session_id)
+    current = require_consumption_reporting(transaction, session.provisioning_session_id)
+    changed = apply_mask(current, changes, request.update_mask, consumption_reporting.SETTABLE)
+    _check_consumption(changed, session, location_asp_ids)
+    return transaction.update(changed, session.provisioning_session_id, expect_etag=changes.etag)
+
+
+def delete_consumption_reporting(
+    transaction: Transaction, request: m1.DeleteConsumptionReportingConfigurationRequest
+) -> None:
+    """Ends consumption reporting."""
+    current = require_consumption_reporting(transaction, request.provisioning_session_id)
+    transaction.delete(m1.ConsumptionReportingConfiguration, current.provisioning_session_id, expect_etag=request.etag)
+
+
+def require_session(reader: Reader, provisioning_session_id: str) -> m1.ProvisioningSession:
+    """The session. Raises NotFound."""
+    return reader.require(m1.ProvisioningSession, provisioning_session_id)
+
+
+def require_template(reader: Reader, provisioning_session_id: str, policy_template_id: str) -> m1.PolicyTemplate:
+    """The template, if it is of that session. Raises NotFound."""
+    require_session(reader, provisioning_session_id)
+    template = reader.require(m1.PolicyTemplate, policy_template_id)
+    if template.provisioning_session_id != provisioning_session_id:
+        raise not_found(m1.PolicyTemplate, policy_template_id)
+    return template
+
+
+def require_consumption_reporting(reader: Reader, provisioning_session_id: str) -> m1.ConsumptionReportingConfiguration:
+    """The configuration of a session. Raises NotFound."""
+    require_session(reader, provisioning_session_id)
+    return reader.require(m1.ConsumptionReportingConfiguration, provisioning_session_id)
+
+
+def _check_reference(reader: Reader, template: m1.PolicyTemplate) -> None:
+    # A template without a reference is INVALID, which the validation says.
+    if not template.external_reference:
+        return
+    for other in reader.all(m1.PolicyTemplate, parent=template.provisioning_session_id):
+        same = other.external_reference == template.external_reference
+        if same and other.policy_template_id != template.policy_template_id:
+            raise ExternalReferenceInUse(
+                f"external_reference {template.external_reference!r} is used by policy template"
+                f" {other.policy_template_id!r} of the same provisioning session",
+                violations=(FieldViolation("policy_template.external_reference", "used by another template"),),
+            )
+
+
+def _check_consumption(
+    configuration: m1.ConsumptionReportingConfiguration,
+    session: m1.ProvisioningSession,
+    location_asp_ids: tuple[str, ...],
+) -> None:
+    consumption_reporting.check(configuration)
+    trusted = not location_asp_ids or session.asp_id in location_asp_ids
+    if consumption_reporting.location_is_on(configuration) and not trusted:
+        raise LocationReportingNotAllowed(
+            f"application provider {session.asp_id!r} may not ask for the location of UEs",
+            violations=(FieldViolation("location_reporting", "only for providers that the operator trusts"),),
+        )
