@@ -203,5 +203,5 @@ class Reference:
             conforming_bytes=was.conforming_bytes + ip_length * conforms,
             excess_packets=was.excess_packets + (not conforms),
             excess_bytes=was.excess_bytes + ip_length * (not conforms),
-            last_ns=ts_ns,
+            last_ns=max(was.last_ns, ts_ns),
         )
