@@ -139,6 +139,20 @@ class Activation:
         async with self._lock(policy_id):
             return
 
+    async def refresh(self, policy_id: str) -> None:
+        """Takes over what the PCF enforces now, which it may have decided by itself."""
+        async with self._lock(policy_id):
+            policy = await self._store.read(lambda reader: reader.get(m5.DynamicPolicy, policy_id))
+            if policy is None or DynamicPolicyState(policy.state) not in RUNNING:
+                return
+            try:
+                answer = await self._pcf().GetAppSession(n5.GetAppSessionRequest(app_session_id=policy_id))
+            except NotFound:
+                # It has gone meanwhile, and an event that says so is on its way.
+                return
+            enforcement = answer.app_session.asc_resp_data.enforcement
+            await self._store.write(lambda tx: intentions.refresh(tx, policy_id, enforcement))
+
     async def _activate(self, desired: Desired, request: m5.CreateDynamicPolicyRequest) -> m5.DynamicPolicy:
         policy_id = desired.policy.dynamic_policy_id
         asked = n5.AppSession(app_session_id=policy_id, asc_req_data=desired.request)

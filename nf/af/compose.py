@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nf.af.activation import Activation
 from nf.af.config import AfSection
-from nf.af.notifications import SUBSCRIPTION, await_operation, handle, pcf_events
+from nf.af.notifications import SUBSCRIPTION, handle, pcf_events, prepare
 from nf.af.provisioning import validate_template
 from nf.af.service_m1 import (
     ConsumptionReportingProvisioningService,
@@ -53,7 +53,7 @@ def build(ctx: Context[AfSection]) -> Function:
         store,
         lambda after: pcf_events(PcfEventsServiceStub(ctx.channels.get("pcf")), after),
         handle,
-        prepare=lambda event: await_operation(activation, event),
+        prepare=lambda event: prepare(activation, event),
     )
 
     async def start() -> None:

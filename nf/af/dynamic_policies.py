@@ -22,6 +22,7 @@ SETTABLE = ("service_data_flow_descriptions", "media_type", "qos_specification")
 MAX_LOSS = 1000
 
 _EVENTS = (
+    n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION,
     n5.AF_EVENT_FAILED_RESOURCES_ALLOCATION,
     n5.AF_EVENT_QOS_NOTIF,
     n5.AF_EVENT_USAGE_REPORT,

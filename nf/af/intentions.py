@@ -16,13 +16,13 @@ from nf.af import dynamic_policies, flow_descriptions, provisioning
 from nf.af.errors import DynamicPolicyTerminated, PolicyTemplateNotReady
 from nf.af.flow_descriptions import FlowDescription
 from nf.af.machine import DYNAMIC_POLICY, RUNNING, DynamicPolicyEvent, DynamicPolicyState
-from nf.af.transitions import BY_TEMPLATE, SOURCE, policy_subject, step_policy
+from nf.af.transitions import BY_TEMPLATE, SOURCE, policy_subject, step_policy, tell_policy
 from nf.af.ue_address import Caller
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.common.errors import FailedPrecondition, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of
-from nf.common.store import Reader, Transaction
+from nf.common.store import KEEP, Keep, Reader, Transaction
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 
@@ -71,7 +71,9 @@ def admit(
             parent=session.provisioning_session_id,
             lookups={BY_TEMPLATE: template.policy_template_id},
         )
-        _remember(transaction, created.dynamic_policy_id, asked)
+        transaction.insert(
+            n5.AppSession(app_session_id=created.dynamic_policy_id, asc_req_data=asked), created.dynamic_policy_id
+        )
         admitted.append(Desired(stored, template, session, asked))
         return stored
 
@@ -198,9 +200,33 @@ def put_in_force(transaction: Transaction, desired: Desired, enforcement: n5.Enf
         desired.template.service_description_id if ready else current.service_descriptor_filter.service_description_id
     )
     changed = dynamic_policies.enforced(changed, enforcement, service_description_id, desired.session)
-    _remember(transaction, policy_id, desired.request)
-    due = _due_after(transaction, desired.template)
-    return step_policy(transaction, changed, DynamicPolicyEvent.UPDATED, due=due)
+    transaction.put(n5.AppSession(app_session_id=policy_id, asc_req_data=desired.request), policy_id)
+    return _update(transaction, current, changed, due=_due_after(transaction, desired.template))
+
+
+def refresh(transaction: Transaction, policy_id: str, enforcement: n5.Enforcement) -> None:
+    """Stores what the PCF enforces now, when it has decided by itself (an operator policy has changed)."""
+    current = transaction.get(m5.DynamicPolicy, policy_id)
+    if current is None or DynamicPolicyState(current.state) not in RUNNING:
+        return
+    session = transaction.require(ProvisioningSession, current.provisioning_session_id)
+    service_description_id = current.service_descriptor_filter.service_description_id
+    changed = dynamic_policies.enforced(current, enforcement, service_description_id, session)
+    if changed != current:
+        _update(transaction, current, changed, due=KEEP)
+
+
+def _update(
+    transaction: Transaction, current: m5.DynamicPolicy, changed: m5.DynamicPolicy, *, due: datetime | Keep | None
+) -> m5.DynamicPolicy | None:
+    """Stores a running policy; subscribers are told when what the player goes by has changed."""
+    stored = step_policy(transaction, changed, DynamicPolicyEvent.UPDATED, due=due)
+    if stored is not None and (
+        stored.enforcement_method != current.enforcement_method
+        or stored.service_descriptor_filter != current.service_descriptor_filter
+    ):
+        tell_policy(transaction, stored, DynamicPolicyState(current.state))
+    return stored
 
 
 def take_back(transaction: Transaction, desired: Desired) -> None:
@@ -238,10 +264,6 @@ def forget_failed(transaction: Transaction, request: m5.CreateDynamicPolicyReque
     known = transaction.once(request.request_id, CREATE_METHOD, request, lambda: first)
     if known.dynamic_policy_id == first.dynamic_policy_id:
         transaction.forget(request.request_id, CREATE_METHOD)
-
-
-def _remember(transaction: Transaction, policy_id: str, request: n5.AppSessionContextReqData) -> None:
-    transaction.put(n5.AppSession(app_session_id=policy_id, asc_req_data=request), policy_id)
 
 
 def _require_ready(template: PolicyTemplate) -> None:

@@ -41,10 +41,18 @@ async def pcf_events(stub: PcfEventsServiceAsyncStub, after_sequence: int) -> As
         yield response.event
 
 
-async def await_operation(activation: Activation, event: Event) -> None:
-    """Returns when nothing is under way for the policy of the event: an activation is acknowledged before its news."""
+async def prepare(activation: Activation, event: Event) -> None:
+    """Before an event takes effect: what is under way for its policy ends, so an activation comes before its news.
+
+    After SUCCESSFUL_RESOURCES_ALLOCATION the PCF is asked what it enforces: there is no other news of a changed
+    operator policy.
+    """
     notification = n5.EventNotification()
-    if event.payload.Unpack(notification):
+    if not event.payload.Unpack(notification):
+        return
+    if notification.event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
+        await activation.refresh(notification.app_session_id)
+    else:
         await activation.settled(notification.app_session_id)
 
 

@@ -113,14 +113,21 @@ def step_policy(
         due = owed_from or transaction.clock.now()
     stored = transaction.update(after, after.dynamic_policy_id, due=due)
     if DynamicPolicyEffect.TELL in step.effects:
-        transaction.emit(
-            "DYNAMIC_POLICY_STATE",
-            policy_subject(stored.dynamic_policy_id),
-            DynamicPolicyStateChanged(dynamic_policy=stored, previous_state=policy.state),
-            source=SOURCE,
-            path=path,
-        )
+        tell_policy(transaction, stored, previous, path=path)
     return stored
+
+
+def tell_policy(
+    transaction: Transaction, policy: DynamicPolicy, previous: DynamicPolicyState, *, path: str = ""
+) -> None:
+    """Tells subscribers what a policy has become, from the state ``previous``."""
+    transaction.emit(
+        "DYNAMIC_POLICY_STATE",
+        policy_subject(policy.dynamic_policy_id),
+        DynamicPolicyStateChanged(dynamic_policy=policy, previous_state=DynamicPolicy.State.ValueType(previous)),
+        source=SOURCE,
+        path=path,
+    )
 
 
 def _end_instances(transaction: Transaction, template: PolicyTemplate, how: str, cause: str, *, destroy: bool) -> None:

@@ -68,6 +68,7 @@ def test_the_pcf_is_asked_in_the_words_of_n5():
         gpsis=["msisdn-491701234567"],
         ue_ipv4="10.45.0.2",
         events=[
+            n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION,
             n5.AF_EVENT_FAILED_RESOURCES_ALLOCATION,
             n5.AF_EVENT_QOS_NOTIF,
             n5.AF_EVENT_USAGE_REPORT,

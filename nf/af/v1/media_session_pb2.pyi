@@ -850,7 +850,9 @@ Global___DeleteDynamicPolicyResponse: _TypeAlias = DeleteDynamicPolicyResponse  
 
 @_typing.final
 class DynamicPolicyStateChanged(_message.Message):
-    """Payload of the event "DYNAMIC_POLICY_STATE": an instance has changed its state."""
+    """Payload of the event "DYNAMIC_POLICY_STATE": an instance has changed its state, or the network enforces something else
+    for it (the state is then the one before).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
