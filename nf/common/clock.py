@@ -65,6 +65,7 @@ class ManualClock:
         self._now = start.astimezone(UTC)
         self._order = itertools.count()
         self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._observers: list[asyncio.Future[None]] = []
 
     def now(self) -> datetime:
         """The time, aware, UTC."""
@@ -80,12 +81,26 @@ class ManualClock:
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (moment, next(self._order), woken))
+        _release(self._observers)
         await woken
+
+    async def until_asleep(self) -> None:
+        """Returns when somebody sleeps on this clock: whoever tests moves it then."""
+        while all(woken.done() for _, _, woken in self._sleepers):
+            noticed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._observers.append(noticed)
+            await noticed
 
     def advance(self, by: timedelta) -> None:
         """Moves the time on and wakes, in the order of their moments, who slept until then."""
         self._now += by
         while self._sleepers and self._sleepers[0][0] <= self._now:
             _, _, woken = heapq.heappop(self._sleepers)
-            if not woken.done():
-                woken.set_result(None)
+            _release([woken])
+
+
+def _release(waiting: list[asyncio.Future[None]]) -> None:
+    for each in waiting:
+        if not each.done():
+            each.set_result(None)
+    waiting.clear()

@@ -9,7 +9,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
@@ -26,6 +26,8 @@ from nf.common import call
 from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument
 from nf.common.telemetry import Telemetry, logger
 
+_BACKLOG: Final = 100
+
 
 def problem(error: CastcoreError) -> Response:
     """The error as application/problem+json, with what was refused as invalidParams."""
@@ -41,8 +43,8 @@ def problem(error: CastcoreError) -> Response:
     return Response(json.dumps(body), status_code=error.http_status, media_type="application/problem+json")
 
 
-class _Correlation:
-    """Takes the correlation ID from the request, or makes one, and gives it back with the response."""
+class _Surroundings:
+    """What surrounds every request: the correlation ID, taken or made and given back, and the answer to a fault."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -52,19 +54,23 @@ class _Correlation:
             await self._app(scope, receive, send)
             return
         correlation_id = call.adopt_correlation_id(Headers(scope=scope).get(call.CORRELATION_KEY, ""))
+        begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message)[call.CORRELATION_KEY] = correlation_id
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    logger("http").error("http.failed", path=request.url.path, exc_info=error)
-    correlation_id = call.correlation_id()
-    return problem(Internal(f"internal error; the log knows more under correlation id {correlation_id}"))
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            logger("http").exception("http.failed", path=scope["path"])
+            if begun:
+                raise
+            told = Internal(f"internal error; the log knows more under correlation id {correlation_id}")
+            await problem(told)(scope, receive, send_with_id)
 
 
 async def _castcore_error(_: Request, error: Exception) -> Response:
@@ -86,8 +92,8 @@ def application(telemetry: Telemetry, healthy: Callable[[], bool], routes: Seque
 
     return Starlette(
         routes=[Route("/metrics", metrics), Route("/healthz", healthz), *routes],
-        exception_handlers={CastcoreError: _castcore_error, Exception: _internal_error},
-        middleware=[Middleware(_Correlation)],
+        exception_handlers={CastcoreError: _castcore_error},
+        middleware=[Middleware(_Surroundings)],
     )
 
 
@@ -134,6 +140,8 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        # From here on clients can connect; they are answered when the server has started.
+        bound.listen(_BACKLOG)
         bound.setblocking(False)
     except OSError as error:
         bound.close()
