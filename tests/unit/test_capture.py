@@ -6,6 +6,7 @@ import struct
 import sys
 from pathlib import Path
 
+import captures
 import pytest
 
 from upf.capture import (
@@ -60,6 +61,19 @@ def test_records_are_read_in_either_resolution_and_byte_order(
         )
         assert bytes(capture.view) == content
         assert list(capture.records()) == [Record(ts_ns, b"abc", 1500, 24), Record(0, b"", 9, 43)]
+
+
+@pytest.mark.parametrize("snaplen", [262_144, 96])
+@pytest.mark.parametrize("nanoseconds", [True, False])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_long_capture_is_read_packet_by_packet(tmp_path: Path, order: str, nanoseconds: bool, snaplen: int) -> None:
+    packets = captures.generate(captures.Traffic(packets=500))
+    content = captures.pcap(packets, order=order, nanoseconds=nanoseconds, snaplen=snaplen)
+    ns_per_unit = 1 if nanoseconds else 1000
+    with open_capture(written(tmp_path, content)) as capture:
+        assert [each[:3] for each in capture.records()] == [
+            (ts_ns // ns_per_unit * ns_per_unit, data[:snaplen], wire_length) for ts_ns, data, wire_length in packets
+        ]
 
 
 def test_a_capture_without_packets_has_no_records(tmp_path: Path) -> None:
