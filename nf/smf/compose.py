@@ -1,0 +1,65 @@
+"""The composition root of the SMF: the only place that wires its parts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nf.common.function import Context, Function
+from nf.common.server import servicer
+from nf.common.store import Transaction
+from nf.smf import usage_log
+from nf.smf.alignment import Aligner
+from nf.smf.attachment import PduSessions
+from nf.smf.config import SmfSection
+from nf.smf.reports import ReportConsumer
+from nf.smf.service import PduSessionsService, SmfEventsService, SmPolicyNotifyService
+from nf.smf.supervision import UserPlane
+from nf.smf.v1.pdu_session_pb2_grpc import (
+    add_PduSessionsServiceServicer_to_server,
+    add_SmfEventsServiceServicer_to_server,
+    add_SmPolicyNotifyServiceServicer_to_server,
+)
+
+# Typed tables that the store has to be opened with.
+TABLES: Final = usage_log.TABLES
+
+_RECOVERY: Final = "own recovery"
+
+
+def _recovery_ns(transaction: Transaction) -> int:
+    """The SMF's recovery time stamp: when its store began. Its sessions have survived every restart since then."""
+    if transaction.cursor(_RECOVERY) == 0:
+        transaction.set_cursor(_RECOVERY, transaction.clock.now_ns())
+    return transaction.cursor(_RECOVERY)
+
+
+def build(ctx: Context[SmfSection]) -> Function:
+    """The SMF on the context's store (opened with TABLES); its peers are "pcf" and "upf"."""
+    period_ms = ctx.config.measurement_period_ms
+    user_plane = UserPlane(lambda: ctx.channels.get("upf"), ctx.config, ctx.clock, f"smf-{ctx.store.instance_id}")
+    sessions = PduSessions(
+        ctx.store, user_plane, lambda: ctx.channels.get("pcf"), ctx.clock, measurement_period_ms=period_ms
+    )
+    aligner = Aligner(ctx.store, user_plane, measurement_period_ms=period_ms)
+    reports = ReportConsumer(ctx.store, user_plane, sessions.lock)
+
+    async def start() -> None:
+        await sessions.start()
+        await reports.start()
+        await user_plane.start(aligner.align, await ctx.store.write(_recovery_ns))
+
+    async def stop() -> None:
+        await user_plane.stop()
+        await reports.stop()
+        await sessions.stop()
+
+    return Function(
+        name=ctx.name,
+        servicers=(
+            servicer(add_PduSessionsServiceServicer_to_server, PduSessionsService(sessions)),
+            servicer(add_SmPolicyNotifyServiceServicer_to_server, SmPolicyNotifyService(sessions)),
+            servicer(add_SmfEventsServiceServicer_to_server, SmfEventsService(ctx.store)),
+        ),
+        start=start,
+        stop=stop,
+    )

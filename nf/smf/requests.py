@@ -1,0 +1,115 @@
+"""What a request to the SMF must be by itself, whatever the state (TS 29.502 §6.1.6, TS 29.512 §5.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Network
+from typing import Final
+
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.resources import new_id
+from nf.common.v1.types_pb2 import Snssai
+from nf.pcf.v1.sm_policy_control_pb2 import SmPolicyDecision
+from nf.smf.v1.pdu_session_pb2 import PduSession
+
+_UE_PREFIX_BITS: Final = 64
+_MAX_PRECEDENCE: Final = 255
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNN = re.compile(rf"(?=.{{1,100}}\Z){_LABEL}(?:\.{_LABEL})*")
+_SLICE_DIFFERENTIATOR = re.compile(r"[0-9A-Fa-f]{6}")
+
+
+def _slice_violations(s_nssai: Snssai) -> Iterator[FieldViolation]:
+    if s_nssai.sst > 255:
+        yield FieldViolation("s_nssai.sst", f"expected 0 to 255, got {s_nssai.sst}")
+    if s_nssai.sd and not _SLICE_DIFFERENTIATOR.fullmatch(s_nssai.sd):
+        yield FieldViolation("s_nssai.sd", f"expected six hexadecimal digits, got {s_nssai.sd!r}")
+
+
+def _address_violations(session: PduSession) -> Iterator[FieldViolation]:
+    ipv4, prefix = session.ue_ipv4_address, session.ue_ipv6_prefix
+    if not ipv4 and not prefix:
+        yield FieldViolation("ue_ipv4_address", "expected an address or a ue_ipv6_prefix, got neither")
+    if ipv4:
+        try:
+            address = IPv4Address(ipv4)
+        except ValueError:
+            yield FieldViolation("ue_ipv4_address", f"expected an IPv4 address, got {ipv4!r}")
+        else:
+            if address.is_unspecified or address.is_multicast or address.is_loopback or int(address) == 0xFFFFFFFF:
+                yield FieldViolation("ue_ipv4_address", f"expected the address of a host, got {ipv4!r}")
+    if prefix:
+        try:
+            network = IPv6Network(prefix)
+        except ValueError:
+            network = None
+        if network is None or network.prefixlen != _UE_PREFIX_BITS or network.is_multicast:
+            yield FieldViolation("ue_ipv6_prefix", f"expected an IPv6 prefix of /64, got {prefix!r}")
+
+
+def _violations(session: PduSession) -> Iterator[FieldViolation]:
+    if session.sm_context_ref and not _IDENTIFIER.fullmatch(session.sm_context_ref):
+        found = repr(session.sm_context_ref)
+        yield FieldViolation("sm_context_ref", f"expected 1 to 128 of A-Z a-z 0-9 . _ ~ -, got {found}")
+    if not session.supi:
+        yield FieldViolation("supi", "expected a SUPI, e.g. 'imsi-001010000000001', got none")
+    if not 1 <= session.pdu_session_id <= 15:
+        yield FieldViolation("pdu_session_id", f"expected 1 to 15, got {session.pdu_session_id}")
+    if not _DNN.fullmatch(session.dnn):
+        yield FieldViolation("dnn", f"expected a data network name, e.g. 'internet', got {session.dnn!r}")
+    yield from _slice_violations(session.s_nssai)
+    yield from _address_violations(session)
+
+
+def requested_session(request: PduSession) -> PduSession:
+    """What is asked for, addresses in canonical form, a new reference where none is given.
+
+    Raises InvalidArgument naming every property that is wrong.
+    """
+    found = [FieldViolation(f"pdu_session.{each.field}", each.description) for each in _violations(request)]
+    if found:
+        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+    session = requested_part(request)
+    session.sm_context_ref = session.sm_context_ref or new_id()
+    if session.ue_ipv6_prefix:
+        session.ue_ipv6_prefix = str(IPv6Network(session.ue_ipv6_prefix))
+    return session
+
+
+def requested_part(session: PduSession) -> PduSession:
+    """The session without what the SMF and the PCF have set."""
+    return PduSession(
+        sm_context_ref=session.sm_context_ref,
+        supi=session.supi,
+        gpsi=session.gpsi,
+        pdu_session_id=session.pdu_session_id,
+        dnn=session.dnn,
+        s_nssai=session.s_nssai if session.HasField("s_nssai") else None,
+        ue_ipv4_address=session.ue_ipv4_address,
+        ue_ipv6_prefix=session.ue_ipv6_prefix,
+    )
+
+
+def check_decision(decision: SmPolicyDecision) -> None:
+    """Raises InvalidArgument naming every property of a decision that is wrong (flows: the UPF says)."""
+    found: list[FieldViolation] = []
+    names = [rule.pcc_rule_id for rule in decision.pcc_rules]
+    if decision.revision == 0:
+        found.append(FieldViolation("decision.revision", "expected 1 or more, got 0"))
+    if len(set(names)) < len(names):
+        found.append(FieldViolation("decision.pcc_rules", f"expected different pcc_rule_id, got {names}"))
+    for at, rule in enumerate(decision.pcc_rules):
+        field = f"decision.pcc_rules[{at}]"
+        if not rule.pcc_rule_id or "/" in rule.pcc_rule_id:
+            found.append(
+                FieldViolation(f"{field}.pcc_rule_id", f"expected a name without '/', got {rule.pcc_rule_id!r}")
+            )
+        if rule.precedence > _MAX_PRECEDENCE:
+            found.append(FieldViolation(f"{field}.precedence", f"expected 0 to 255, got {rule.precedence}"))
+        labels = [flow.pack_filt_id for flow in rule.flow_infos]
+        if len(set(labels)) < len(labels):
+            found.append(FieldViolation(f"{field}.flow_infos", f"expected different pack_filt_id, got {labels}"))
+    if found:
+        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)

@@ -1,0 +1,199 @@
+"""The SMF's end of N4: association, heartbeat, and the way back in step (TS 29.244 §6.2.2, §6.2.6; TS 23.527 §4).
+
+The UPF keeps its rules in memory only and forwards nothing from a new association until the SMF has said that all
+sessions stand. Whatever makes the SMF doubt what the UPF enforces (another start of the UPF, a call without an answer,
+a session that the UPF does not know) is settled by comparing and correcting, before anything else is asked of the UPF.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nf.common.call import adopt_deadline
+from nf.common.clock import Clock
+from nf.common.errors import (
+    Cancelled,
+    CastcoreError,
+    DeadlineExceeded,
+    Internal,
+    NotFound,
+    Unavailable,
+)
+from nf.common.telemetry import logger
+from nf.smf.config import SmfSection
+from nf.smf.errors import UserPlaneUnavailable
+from nf.smf.usage_log import SOURCE
+from upf.n4.v1.n4_pb2 import CompleteResynchronisationRequest, HeartbeatRequest, SetUpAssociationRequest
+from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
+
+if TYPE_CHECKING:
+    from upf.n4.v1.n4_pb2_grpc import N4ServiceAsyncStub
+
+NO_ASSOCIATION: Final = "NO_ESTABLISHED_PFCP_ASSOCIATION"
+
+_NO_ANSWER: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
+
+_log = logger(SOURCE)
+
+
+class Align(Protocol):
+    """Makes the UPF of that start (nanoseconds since 1970 UTC) enforce what the SMF's store says."""
+
+    def __call__(self, recovery_ns: int, *, anew: bool) -> Awaitable[None]:
+        """``anew``: in a new association."""
+        ...
+
+
+class OutOfStep(UserPlaneUnavailable):
+    """The UPF has not what the SMF thinks it has; worth another try when they are in step again."""
+
+
+class UserPlane:
+    """Supervises one UPF between ``start`` and ``stop``. What uses N4 does so within ``in_step``."""
+
+    def __init__(self, channel: Callable[[], grpc.aio.Channel], config: SmfSection, clock: Clock, node_id: str) -> None:
+        self._channel = channel
+        self._config = config
+        self._clock = clock
+        self._node_id = node_id
+        self._ready = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._users = 0
+        self._task: asyncio.Task[None] | None = None
+        self.recovery_ns = 0
+
+    @property
+    def n4(self) -> N4ServiceAsyncStub:
+        """The UPF's service."""
+        return N4ServiceStub(self._channel())
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the UPF forwards by what the SMF's store says."""
+        return self._ready.is_set()
+
+    async def start(self, align: Align, recovery_ns: int) -> None:
+        """Begins; returns when the UPF is in step, or after ``upf_wait_s``. ``recovery_ns`` is the SMF's own start."""
+        self._task = asyncio.create_task(self._supervise(align, recovery_ns), name="smf-supervision")
+        try:
+            await self._await_ready()
+        except UserPlaneUnavailable as error:
+            _log.warning("upf.not_ready", error=str(error))
+
+    async def stop(self) -> None:
+        """Ends the supervision; the UPF goes on by the rules that it has."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    @asynccontextmanager
+    async def in_step(self) -> AsyncIterator[int]:
+        """Within, the UPF is in step and stays so; gives its start. Waits for that for ``upf_wait_s``.
+
+        Failures of N4 calls inside become UserPlaneUnavailable (no answer), OutOfStep, or pass as the UPF's refusal.
+        Raises UserPlaneUnavailable.
+        """
+        await self._await_ready()
+        self._users += 1
+        self._idle.clear()
+        try:
+            yield self.recovery_ns
+        except _NO_ANSWER as error:
+            self._doubt()
+            if isinstance(error, UserPlaneUnavailable):
+                raise
+            raise UserPlaneUnavailable(f"N4: {error.message}") from error
+        except CastcoreError as error:
+            if isinstance(error, NotFound) or error.reason == NO_ASSOCIATION:
+                self._doubt()
+                raise OutOfStep(f"N4: {error.message}") from error
+            raise
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._idle.set()
+
+    async def _await_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._config.upf_wait_s):
+                while not self._ready.is_set():
+                    await self._ready.wait()
+        except TimeoutError:
+            raise UserPlaneUnavailable(
+                f"the UPF does not answer, or is not in step yet (waited {self._config.upf_wait_s:g} s)"
+            ) from None
+
+    def _doubt(self) -> None:
+        self._ready.clear()
+        self._doubted.set()
+
+    async def _supervise(self, align: Align, own_recovery_ns: int) -> None:
+        adopt_deadline(None)
+        associated = False
+        while True:
+            try:
+                self._doubted.clear()
+                if associated and await self._is_as_known():
+                    # Nothing has restarted: corrected without interrupting what is forwarded.
+                    await self._align(align, anew=False)
+                else:
+                    associated = False
+                    await self._associate(own_recovery_ns)
+                    await self._align(align, anew=True)
+                    await self.n4.CompleteResynchronisation(CompleteResynchronisationRequest(node_id=self._node_id))
+                    associated = True
+                self._ready.set()
+                await self._watch_over()
+            except CastcoreError as error:
+                _log.warning("upf.out_of_step", code=error.code, error=str(error))
+            except Exception:
+                _log.exception("upf.supervision_failed")
+            self._ready.clear()
+            if not self._doubted.is_set():
+                await self._pause()
+
+    async def _associate(self, own_recovery_ns: int) -> None:
+        own = Timestamp()
+        own.FromNanoseconds(own_recovery_ns)
+        answer = await self.n4.SetUpAssociation(SetUpAssociationRequest(node_id=self._node_id, recovery_time_stamp=own))
+        self.recovery_ns = answer.recovery_time_stamp.ToNanoseconds()
+        _log.info("upf.associated", upf=answer.node_id, recovery_ns=self.recovery_ns)
+
+    async def _align(self, align: Align, *, anew: bool) -> None:
+        # What had begun before the doubt arose has to end first: it may change what is compared.
+        await self._idle.wait()
+        await align(self.recovery_ns, anew=anew)
+
+    async def _is_as_known(self) -> bool:
+        beat = await self.n4.Heartbeat(HeartbeatRequest(), timeout=self._config.heartbeat_timeout_s)
+        return beat.forwarding and beat.recovery_time_stamp.ToNanoseconds() == self.recovery_ns
+
+    async def _watch_over(self) -> None:
+        """Returns when there is reason for doubt; raises when the UPF does not answer."""
+        while True:
+            await self._pause()
+            if self._doubted.is_set() or not await self._is_as_known():
+                return
+
+    async def _pause(self) -> None:
+        """Until the next heartbeat is due, or a doubt arises."""
+        until = self._clock.now() + timedelta(seconds=self._config.heartbeat_interval_s)
+        waits = [
+            asyncio.ensure_future(self._clock.sleep_until(until)),
+            asyncio.ensure_future(self._doubted.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
