@@ -1,0 +1,71 @@
+"""One function in this process, with what it stands on: taken up and laid down in the right order."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from nf.common.channels import Channels
+from nf.common.function import Function
+from nf.common.server import GrpcServer
+from nf.common.store import Store
+from nf.common.telemetry import Telemetry, logger
+
+
+class Host:
+    """Binds, composes, serves and stops one function.
+
+    Addresses are taken by ``bind`` before anything runs, so that functions can be told each other's.
+    """
+
+    def __init__(self, name: str, telemetry: Telemetry, *, grace_s: float = 5.0) -> None:
+        self.name = name
+        self._telemetry = telemetry
+        self._grace_s = grace_s
+        self._server = GrpcServer(name, telemetry)
+        self._undo: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def address(self) -> str:
+        """Where it is bound; empty before ``bind``."""
+        return self._server.address
+
+    def bind(self, address: str) -> str:
+        """Takes the port and returns the address with it. Raises FailedPrecondition when it cannot be taken."""
+        return self._server.bind(address)
+
+    async def start(
+        self, compose: Callable[[Channels], Function], targets: Mapping[str, str], store: Store | None = None
+    ) -> None:
+        """Composes the function, serves it and begins its background work; returns when it is serving.
+
+        ``targets`` are its peers' addresses by name. ``store`` is closed with it. What had begun is undone when
+        anything fails.
+        """
+        if store is not None:
+            self._undo.append(store.close)
+        channels = Channels(targets, function=self.name, telemetry=self._telemetry)
+        self._undo.append(channels.close)
+        try:
+            function = compose(channels)
+            self._server.add(*function.servicers)
+            self._undo.append(function.stop)
+            self._undo.append(self._stop_server)
+            await self._server.start()
+            await function.start()
+            await self._server.set_serving()
+        except BaseException:
+            await self.stop()
+            raise
+        logger(self.name).info("serving", address=self.address)
+
+    async def stop(self) -> None:
+        """Ends calls and streams, then the background work, then channels and store; goes on past what fails."""
+        while self._undo:
+            undo = self._undo.pop()
+            try:
+                await undo()
+            except Exception:
+                logger(self.name).exception("stop.failed")
+
+    async def _stop_server(self) -> None:
+        await self._server.stop(self._grace_s)
