@@ -14,7 +14,14 @@ DROPPED: Final[int]
 
 class Engine:
     output_nanoseconds: bool
-    def __init__(self, *, max_flows: int = ..., flow_idle_timeout_ns: int = ..., flow_times: bool = ...) -> None: ...
+    def __init__(
+        self,
+        *,
+        max_flows: int = ...,
+        flow_idle_timeout_ns: int = ...,
+        flow_times: bool = ...,
+        pass_unmatched: bool = ...,
+    ) -> None: ...
     def install(self, rules: Iterable[Rule]) -> None: ...
     def run(
         self,

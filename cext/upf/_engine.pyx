@@ -100,6 +100,7 @@ cdef class Engine:
     cdef port_range_t *port_ranges
     cdef uint16_t generation
     cdef uint64_t packets
+    cdef uint64_t forgotten_bytes   # of rules that have gone
     cdef uint64_t malformed[OUTCOME_COUNT]
     cdef uint64_t time_steps_back
     cdef output_t output
@@ -276,9 +277,14 @@ cdef class Engine:
         self.tables[0].idle_timeout_ns = self.tables[1].idle_timeout_ns = longest_filling_ns
 
     cdef forget_unused(self, list ordered):
+        cdef uint32_t place
         names = {rule.name for rule in ordered}
         for name in [name for name in self.rule_places if name not in names]:
-            self.free_rules.append(self.rule_places.pop(name))
+            place = self.rule_places.pop(name)
+            self.free_rules.append(place)
+            self.forgotten_bytes += (
+                self.rules[place].conforming_bytes + self.rules[place].exceeding_bytes + self.rules[place].dropped_bytes
+            )
         keys = {bucket_key(rule) for rule in ordered if rule.policer is not None and not rule.per_flow}
         for key in [key for key in self.bucket_places if key not in keys]:
             self.free_buckets.append(self.bucket_places.pop(key))
@@ -519,17 +525,18 @@ cdef class Engine:
     def totals(self):
         """Counters of everything that came in."""
         cdef int i
-        cdef uint64_t total_bytes = self.rules[NO_RULE].conforming_bytes
         counters = self.rule_counters().values()
         return Totals(
             packets=self.packets,
-            bytes=total_bytes + sum(counter.bytes for counter in counters),
+            bytes=(
+                self.rules[NO_RULE].conforming_bytes + self.forgotten_bytes + sum(counter.bytes for counter in counters)
+            ),
             malformed={
                 reason: self.malformed[OUTCOME_LINK_HEADER + i]
                 for i, reason in enumerate(MALFORMED_REASONS) if self.malformed[OUTCOME_LINK_HEADER + i]
             },
             unmatched_packets=self.rules[NO_RULE].conforming_packets,
-            unmatched_bytes=total_bytes,
+            unmatched_bytes=self.rules[NO_RULE].conforming_bytes,
             flows=self.tables[0].created + self.tables[1].created,
             aged_flows=self.tables[0].aged + self.tables[1].aged,
             evicted_flows=self.tables[0].evicted + self.tables[1].evicted,

@@ -1,0 +1,232 @@
+"""A user plane under an SMF: sessions, their rules in the engine, what is measured, whether anything is forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from nf.common.clock import Clock
+from nf.common.errors import FailedPrecondition, InvalidArgument
+from upf._engine import Engine
+from upf.capture import CaptureError, CaptureFormat, parse_header, record_error
+from upf.counters import FlowCounters, Totals
+from upf.n4.metering import Meter
+from upf.n4.reports import ReportLog
+from upf.n4.rules import Detection, detections, rules_of
+from upf.n4.sessions import SessionNotFound, modified
+from upf.n4.v1.n4_pb2 import ModifySessionRequest, Session, UsageReport
+from upf.rules import Mode
+
+# Packets between two moments at which rules may change: a few milliseconds at the most.
+CHUNK_PACKETS: Final = 1 << 15
+
+
+class AwaitingResynchronisation(FailedPrecondition):
+    """The UPF forwards nothing until its SMF has established the sessions."""
+
+    reason = "AWAITING_RESYNCHRONISATION"
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """What became of a capture: counters of this one alone, flows in the order of their first packets.
+
+    A flow stands beside the PDR that detected it and the mode of its rule; None where no rule of now wants it.
+    """
+
+    packets: int
+    total_bytes: int
+    malformed: dict[str, int]
+    unmatched_packets: int
+    unmatched_bytes: int
+    flows: Sequence[tuple[FlowCounters, Detection | None, Mode | None]]
+    passed: bytes
+    format: CaptureFormat
+
+
+class UserPlane:
+    """One UPF. All methods belong to one event loop; packets are processed in a thread meanwhile, in chunks.
+
+    Its recovery time is when it was made: whoever sees that change knows that the sessions have gone.
+    """
+
+    def __init__(self, clock: Clock, *, max_flows: int) -> None:
+        self.recovery_time = clock.now()
+        self.reports = ReportLog(self.recovery_time)
+        self._clock = clock
+        self.forwarding = False
+        self._engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
+        self._sessions: dict[int, Session] = {}
+        self._stale: set[int] = set()
+        self._detections: dict[str, Detection] = {}
+        self._modes: dict[str, Mode] = {}
+        self._meter = Meter()
+        # Held while packets are processed or rules are changed.
+        self._engine_free = asyncio.Lock()
+        # One capture after the other: flow counters are those of a single one.
+        self._one_capture = asyncio.Lock()
+
+    # --- N4 -------------------------------------------------------------------------------------------------------
+
+    async def set_up_association(self) -> None:
+        """An SMF begins: nothing is forwarded until it has established its sessions anew."""
+        async with self._engine_free:
+            self.forwarding = False
+            self._stale = set(self._sessions)
+
+    async def complete_resynchronisation(self) -> None:
+        """The SMF has established all its sessions: those that it has not are deleted, and packets pass."""
+        async with self._engine_free:
+            self._replace({cp_seid: s for cp_seid, s in self._sessions.items() if cp_seid not in self._stale})
+            self._stale = set()
+            self.forwarding = True
+
+    async def establish(self, session: Session) -> None:
+        """Establishes the session or replaces the one with its identifier. Raises InvalidArgument, without effect."""
+        if not session.cp_seid:
+            raise InvalidArgument.of("session.cp_seid", "found 0, expected an identifier from 1 on")
+        async with self._engine_free:
+            self._replace(self._sessions | {session.cp_seid: session})
+            self._stale.discard(session.cp_seid)
+
+    async def modify(self, request: ModifySessionRequest) -> list[UsageReport]:
+        """Changes a session; returns the last reports of the URRs removed, and those of the URRs queried.
+
+        Raises SessionNotFound or InvalidArgument, without effect.
+        """
+        async with self._engine_free:
+            session = self._sessions.get(request.cp_seid)
+            if session is None:
+                raise SessionNotFound(f"no session {request.cp_seid}")
+            after = modified(session, request)
+            wanted = [*request.remove_urr_ids, *request.query_urr_ids]
+            return self._replace(self._sessions | {after.cp_seid: after}, [(after.cp_seid, urr) for urr in wanted])
+
+    async def delete(self, cp_seid: int) -> list[UsageReport]:
+        """Deletes the session, if it is there; returns the last reports of its URRs."""
+        async with self._engine_free:
+            session = self._sessions.get(cp_seid)
+            if session is None:
+                return []
+            left = {number: other for number, other in self._sessions.items() if number != cp_seid}
+            return self._replace(left, [(cp_seid, urr.urr_id) for urr in session.urrs])
+
+    def sessions(self) -> list[Session]:
+        """The sessions as they are enforced, by identifier."""
+        return [session for _, session in sorted(self._sessions.items())]
+
+    def _replace(self, sessions: dict[int, Session], report_on: Iterable[tuple[int, int]] = ()) -> list[UsageReport]:
+        """Puts these sessions in force, all or none; returns reports as of the moment of the change."""
+        rules = [rule for session in sessions.values() for rule in rules_of(session)]
+        self._harvest()
+        self._engine.install(rules)
+        reports = [self._meter.report(key, self._clock.now_ns()) for key in report_on]
+        after = {name: found for session in sessions.values() for name, found in detections(session).items()}
+        self._meter.forget_rules(self._detections.keys() - after.keys())
+        self._meter.keep(
+            {(s.cp_seid, urr.urr_id): urr.measurement_period_ms for s in sessions.values() for urr in s.urrs},
+            {(s.cp_seid, qer.qer_id) for s in sessions.values() for qer in s.qers},
+        )
+        self._sessions, self._detections = sessions, after
+        self._modes = {rule.name: rule.mode for rule in rules}
+        return reports
+
+    # --- measurement ----------------------------------------------------------------------------------------------
+
+    async def measure(self, *, before_time: bool = False) -> None:
+        """Reports the URRs that have counted something since their last report, and every change of compliance.
+
+        ``before_time``: even those whose measurement period is not over.
+        """
+        async with self._engine_free:
+            self._harvest()
+        now_ns = self._clock.now_ns()
+        by_session: dict[int, list[UsageReport]] = {}
+        for key in self._meter.moved(now_ns, before_time=before_time):
+            by_session.setdefault(key[0], []).append(self._meter.report(key, now_ns))
+        for cp_seid, compliance in self._meter.changes_of_compliance():
+            usage_reports = by_session.pop(cp_seid, [])
+            self.reports.append(cp_seid, usage_reports=usage_reports, compliance_reports=[compliance])
+        for cp_seid, usage_reports in by_session.items():
+            self.reports.append(cp_seid, usage_reports=usage_reports)
+
+    def _harvest(self) -> None:
+        self._meter.harvest(self._engine.rule_counters(), self._detections)
+
+    # --- packets --------------------------------------------------------------------------------------------------
+
+    async def treat(self, pieces: AsyncIterator[bytes], *, keep_passed: bool) -> Treated:
+        """Takes a capture that arrives in pieces as traffic, and reports what was measured when it has ended.
+
+        Raises AwaitingResynchronisation, and InvalidArgument when the pieces are no capture, or not to their end: what
+        stood before that has been treated.
+        """
+        self._check_forwarding()
+        async with self._one_capture:
+            self._engine.reset_flow_counters()
+            self._engine.take_output()
+            before = self._engine.totals()
+            try:
+                capture_format, passed = await self._treat_pieces(pieces, keep_passed=keep_passed)
+            except CaptureError as error:
+                raise InvalidArgument.of("capture", str(error)) from error
+            finally:
+                await self.measure(before_time=True)
+            return self._treated(before, self._engine.totals(), capture_format, passed)
+
+    def _check_forwarding(self) -> None:
+        if not self.forwarding:
+            raise AwaitingResynchronisation("the UPF awaits its SMF's sessions and forwards nothing yet")
+
+    async def _treat_pieces(self, pieces: AsyncIterator[bytes], *, keep_passed: bool) -> tuple[CaptureFormat, bytes]:
+        held, capture_format, passed = b"", None, bytearray()
+        position = 0
+        async for piece in pieces:
+            held += piece
+            if capture_format is None:
+                if len(held) < 24:
+                    continue
+                capture_format = parse_header(held[:24], source="capture")
+                self._engine.output_nanoseconds = capture_format.nanoseconds
+                held, position = held[24:], 24
+            taken = await self._run(held, capture_format, keep_passed=keep_passed, passed=passed)
+            held, position = held[taken:], position + taken
+        if capture_format is None:
+            raise CaptureError(f"capture: is shorter than the header of a pcap: {len(held)} of 24 bytes")
+        if held:
+            error = record_error(memoryview(held), capture_format, 0, source="capture")
+            raise CaptureError(str(error).replace("at byte 0", f"at byte {position}"), offset=position)
+        return capture_format, bytes(passed)
+
+    async def _run(self, held: bytes, capture_format: CaptureFormat, *, keep_passed: bool, passed: bytearray) -> int:
+        offset, over = 0, False
+        while not over:
+            async with self._engine_free:
+                self._check_forwarding()
+                run = partial(
+                    self._engine.run, held, capture_format, offset=offset, max_packets=CHUNK_PACKETS, emit=keep_passed
+                )
+                offset, _, over = await asyncio.to_thread(run)
+                passed += self._engine.take_output()
+        return offset
+
+    def _treated(self, before: Totals, after: Totals, capture_format: CaptureFormat, passed: bytes) -> Treated:
+        flows = [flow for flow in self._engine.flows() if flow.conforming_packets or flow.excess_packets]
+        flows.sort(key=lambda flow: (flow.first_ns, str(flow.source), flow.source_port, flow.destination_port))
+        return Treated(
+            packets=after.packets - before.packets,
+            total_bytes=after.bytes - before.bytes,
+            malformed={
+                reason: packets - before.malformed.get(reason, 0)
+                for reason, packets in after.malformed.items()
+                if packets > before.malformed.get(reason, 0)
+            },
+            unmatched_packets=after.unmatched_packets - before.unmatched_packets,
+            unmatched_bytes=after.unmatched_bytes - before.unmatched_bytes,
+            flows=[(flow, self._detections.get(flow.rule), self._modes.get(flow.rule)) for flow in flows],
+            passed=passed,
+            format=capture_format,
+        )

@@ -1,0 +1,76 @@
+"""Traffic over gRPC: captures that a lab sends through the UPF as if they were live."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+from google.protobuf.message import Message
+from grpc.aio import ServicerContext
+
+from nf.common.v1.types_pb2 import PolicedVolume, Volume
+from upf.capture import write_header
+from upf.counters import FlowCounters
+from upf.n4.rules import CORE, Detection
+from upf.n4.user_plane import Treated, UserPlane
+from upf.rules import Mode
+from upf.traffic.v1.traffic_pb2 import Flow, Malformed, ReplayRequest, ReplayResponse
+from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceServicer
+
+
+class TrafficService(TrafficServiceServicer):
+    """Packets in, verdicts out."""
+
+    def __init__(self, user_plane: UserPlane) -> None:
+        self._user_plane = user_plane
+
+    async def Replay(
+        self, request_iterator: AsyncIterator[ReplayRequest], context: ServicerContext[Message, Message]
+    ) -> ReplayResponse:
+        pieces = aiter(request_iterator)
+        first = await anext(pieces, ReplayRequest())
+        treated = await self._user_plane.treat(_captures(first, pieces), keep_passed=first.return_passed)
+        return ReplayResponse(
+            packets=treated.packets,
+            bytes=treated.total_bytes,
+            malformed=[Malformed(reason=reason, packets=packets) for reason, packets in treated.malformed.items()],
+            unmatched=Volume(packets=treated.unmatched_packets, bytes=treated.unmatched_bytes),
+            flows=[_flow(flow, detection, mode) for flow, detection, mode in treated.flows],
+            passed=_capture(treated) if first.return_passed else b"",
+        )
+
+
+async def _captures(first: ReplayRequest, others: AsyncIterator[ReplayRequest]) -> AsyncIterator[bytes]:
+    yield first.capture
+    async for other in others:
+        yield other.capture
+
+
+def _capture(treated: Treated) -> bytes:
+    stream = io.BytesIO()
+    write_header(stream, link_type=treated.format.link_type, nanoseconds=treated.format.nanoseconds)
+    return stream.getvalue() + treated.passed
+
+
+def _flow(flow: FlowCounters, detection: Detection | None, mode: Mode | None) -> Flow:
+    conforming = Volume(packets=flow.conforming_packets, bytes=flow.conforming_bytes)
+    excess = Volume(packets=flow.excess_packets, bytes=flow.excess_bytes)
+    offered = Volume(packets=conforming.packets + excess.packets, bytes=conforming.bytes + excess.bytes)
+    volume = PolicedVolume(offered=offered, conforming=conforming)
+    if mode is Mode.MONITOR:
+        volume.exceeding.CopyFrom(excess)
+    elif detection is not None:
+        volume.dropped.CopyFrom(excess)
+    return Flow(
+        src_ip=str(flow.source),
+        dst_ip=str(flow.destination),
+        protocol=flow.protocol,
+        src_port=flow.source_port,
+        dst_port=flow.destination_port,
+        cp_seid=detection.cp_seid if detection else 0,
+        pdr_id=detection.pdr_id if detection else 0,
+        downlink=detection is not None and detection.source_interface == CORE,
+        first_ns=flow.first_ns,
+        last_ns=flow.last_ns,
+        volume=volume,
+    )
