@@ -66,6 +66,9 @@ class Host:
                 await undo()
             except Exception:
                 logger(self.name).exception("stop.failed")
+        if not self._server.stopping.is_set():
+            # Bound, but it never came to serve.
+            await self._stop_server()
 
     async def _stop_server(self) -> None:
         await self._server.stop(self._grace_s)

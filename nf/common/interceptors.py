@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TypeAlias, TypeVar, cast
 
 import grpc
@@ -34,6 +35,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
 _QUIET = MethodOptions.NO_SIDE_EFFECTS
 
 
+@cache
 def idempotency_of(method: str) -> MethodOptions.IdempotencyLevel.ValueType:
     """The idempotency level that the contract gives "/package.Service/Method"; unknown when no contract knows it."""
     service, _, name = method.lstrip("/").rpartition("/")
@@ -149,9 +151,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 answer = behaviour(request, context)
                 if not isinstance(answer, AsyncIterator):
                     raise Internal(f"{method}: expected an asynchronous iterator, got {type(answer).__name__}")
-                async for message in answer:
-                    messages.inc()
-                    yield message
+                try:
+                    async for message in answer:
+                        messages.inc()
+                        yield message
+                finally:
+                    if isinstance(answer, AsyncGenerator):
+                        await answer.aclose()
 
         async def serve_writing(request: object, context: Context) -> None:
             async with self._around(method, context, quiet):

@@ -58,6 +58,7 @@ class GrpcServer:
         self.function = function
         self.address = ""
         self.stopping = asyncio.Event()
+        self._started = False
         self._calls = Calls()
         self._server = grpc.aio.server(
             interceptors=[Interceptor(function, telemetry, self._calls, self.stopping)], options=_OPTIONS
@@ -95,6 +96,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(names, self._server)
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._started = True
         await self._server.start()
         return self.address
 
@@ -105,6 +107,11 @@ class GrpcServer:
     async def stop(self, grace_s: float = 5.0) -> None:
         """Refuses new calls, ends streams, lets calls finish for ``grace_s``; returns when all has ended."""
         self.stopping.set()
+        if not self._started:
+            # gRPC gives a port back only to a server that has run.
+            self._started = True
+            await self._server.start()
+            grace_s = 0.0
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
         await self._calls.finish(grace_s)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from nf.common import call
@@ -81,15 +81,20 @@ class Subscriber:
         position = await self._store.read(lambda reader: reader.cursor(self.name))
         handled = False
         stream = self._open_stream(position)
-        async for event in stream:
-            if event.sequence <= position:
-                continue
-            if event.correlation_id:
-                call.adopt_correlation_id(event.correlation_id)
-            if self._prepare is not None:
-                await self._prepare(event)
-            await self._store.write(self._effects(event))
-            position, handled = event.sequence, True
+        try:
+            async for event in stream:
+                if event.sequence <= position:
+                    continue
+                if event.correlation_id:
+                    call.adopt_correlation_id(event.correlation_id)
+                if self._prepare is not None:
+                    await self._prepare(event)
+                await self._store.write(self._effects(event))
+                position, handled = event.sequence, True
+        finally:
+            # A handler that failed must not leave the call to the peer open.
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
         return handled
 
     def _effects(self, event: Event) -> Callable[[Transaction], None]:

@@ -63,6 +63,22 @@ async def test_a_function_that_cannot_start_leaves_nothing_behind(tmp_path: Path
     await again.stop()
 
 
+async def test_a_host_that_never_came_to_serve_gives_its_port_back() -> None:
+    def fail(_: Channels) -> Function:
+        raise FailedPrecondition("the configuration is wrong")
+
+    host = Host("af", Telemetry())
+    address = host.bind("127.0.0.1:0")
+    with pytest.raises(FailedPrecondition, match="the configuration is wrong"):
+        await host.start(fail, {})
+    idle = Host("af", Telemetry())
+    assert idle.bind(address) == address
+    await idle.stop()
+    last = Host("af", Telemetry())
+    assert last.bind(address) == address
+    await last.stop()
+
+
 def test_the_runner_gives_the_result_on_uvloop() -> None:
     async def main(stop: asyncio.Event) -> str:
         assert not stop.is_set()
