@@ -277,6 +277,15 @@ def test_a_transport_behind_headers_that_were_not_captured_is_unknown() -> None:
     assert parsed(RAW, packet, captured=68) == Packet(flow6(), 72)
 
 
+def test_an_extension_header_captured_in_part_hides_what_follows_but_not_that_it_does_not_fit() -> None:
+    packet = make.ipv6(SERVER6, UE6, 60, make.extension(60, 17, 16) + make.ports(443, 5000))
+    for captured in (41, 42, 48, 55):
+        assert parsed(RAW, packet, captured=captured) == Packet(flow6(255, 0, 0, known=False), 64)
+    too_long = make.ipv6(SERVER6, UE6, 60, make.extension(60, 17, 16) + make.ports(443, 5000), payload_length=15)
+    assert parsed(RAW, too_long, captured=41) == Packet(flow6(255, 0, 0, known=False), 55)
+    assert parsed(RAW, too_long, captured=42) is Malformation.IP_EXTENSION_HEADER
+
+
 @pytest.mark.clause("RFC 2675 §2 Jumbo Payload option")
 def test_a_jumbo_payload_option_gives_the_length() -> None:
     hop_by_hop = IPv6ExtHdrHopByHop(nh=17, options=[Jumbo(jumboplen=70_000)])
