@@ -1,4 +1,4 @@
-"""The reference token bucket: a single-rate policer in exact integers (ARCHITECTURE §5; the MBR of TS 29.244 §8.2.8).
+"""The reference token bucket: a single-rate policer in exact integers (the MBR of TS 29.244 §8.2.8).
 
 Tokens are counted in *bit-nanoseconds*: one bit is 10⁹ of them, and a rate of r bit/s makes r of them each nanosecond.
 Multiplying the time by the rate is all there is to refilling; nothing is divided, so nothing is rounded and nothing
