@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from nf.cli.replay import replay
+from nf.cli.up import run, up
 
 INTERRUPTED: Final = 130
 
@@ -18,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(up)
+app.command(no_args_is_help=True)(run)
 app.command(no_args_is_help=True)(replay)
 
 

@@ -1,0 +1,76 @@
+"""The configuration of a stack: one file for all functions, whichever of them a process runs.
+
+Every value has a default; a value in the environment (``CASTCORE_AF__GRPC_ADDRESS``) goes before the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from nf.af.config import AfSection
+from nf.common.config import Address, FunctionSection, LogSection, Section, load
+from nf.common.errors import FailedPrecondition
+from nf.pcf.config import PcfSection
+from nf.smf.config import SmfSection
+from upf.config import UpfSection
+
+# Who calls whom, in the order in which the functions stand on the path of a request.
+PEERS = {"af": ("pcf",), "pcf": ("smf",), "smf": ("pcf", "upf"), "upf": ()}
+
+
+class StateSection(Section):
+    """``[state]``."""
+
+    # Where the functions keep what has to survive.
+    directory: str = "castcore-state"
+
+
+class HttpSection(Section):
+    """``[http]``."""
+
+    # Where /metrics and /healthz are served; port 0: a free one.
+    address: Address = "127.0.0.1:0"
+
+
+class PeersSection(Section):
+    """``[peers]``: where to reach functions of other processes, if not at their own ``grpc_address``."""
+
+    pcf: Address | None = None
+    smf: Address | None = None
+    upf: Address | None = None
+
+
+class Configuration(Section):
+    """A whole configuration file."""
+
+    log: LogSection = Field(default_factory=LogSection)
+    state: StateSection = Field(default_factory=StateSection)
+    http: HttpSection = Field(default_factory=HttpSection)
+    peers: PeersSection = Field(default_factory=PeersSection)
+    af: AfSection = Field(default_factory=AfSection)
+    pcf: PcfSection = Field(default_factory=PcfSection)
+    smf: SmfSection = Field(default_factory=SmfSection)
+    upf: UpfSection = Field(default_factory=UpfSection)
+
+    def section(self, function: str) -> FunctionSection:
+        """The section of a function."""
+        section: FunctionSection = getattr(self, function)
+        return section
+
+    def peer_address(self, peer: str) -> str:
+        """Where a function of another process is reached. Raises FailedPrecondition when no port says so."""
+        configured: str | None = getattr(self.peers, peer)
+        address = configured or self.section(peer).grpc_address
+        if address.endswith(":0"):
+            raise FailedPrecondition(
+                f"peer {peer!r} has no port: set grpc_address in [{peer}], or {peer} in [peers], to HOST:PORT"
+            )
+        return address
+
+
+def read(path: Path | None) -> Configuration:
+    """The configuration of a file (None: the defaults) and the environment. Raises ConfigError with every problem."""
+    return load(Configuration, path=path, environ=os.environ)

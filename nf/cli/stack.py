@@ -1,0 +1,121 @@
+"""A stack: some or all of the functions in this process, each on its own port, with the HTTP door of the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import Table
+
+import nf.af.compose
+import nf.pcf.compose
+import nf.smf.compose
+import upf.compose
+from nf.cli.configuration import PEERS, Configuration
+from nf.common.channels import Channels
+from nf.common.clock import Clock, SystemClock
+from nf.common.config import FunctionSection
+from nf.common.dialect import url_for
+from nf.common.function import Context, Function
+from nf.common.hosting import Host
+from nf.common.http import HttpServer, application
+from nf.common.store import Store
+from nf.common.telemetry import Telemetry
+
+FUNCTIONS: Final = tuple(PEERS)
+
+SectionType = TypeVar("SectionType", bound=FunctionSection)
+
+# Typed tables of the functions that keep a store; the UPF keeps none.
+_TABLES: Final[Mapping[str, Sequence[Table]]] = {
+    "af": (),
+    "pcf": nf.pcf.compose.TABLES,
+    "smf": nf.smf.compose.TABLES,
+}
+
+
+class Stack:
+    """The functions named, from ``start`` to ``stop``; all of them by default."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        functions: Sequence[str] = FUNCTIONS,
+        clock: Clock | None = None,
+    ) -> None:
+        self.http = ""
+        self._configuration = configuration
+        self._clock = clock if clock is not None else SystemClock()
+        self._telemetry = Telemetry()
+        self._hosts = {
+            name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s) for name in functions
+        }
+        self._serving = False
+        self._http = HttpServer(application(self._telemetry, lambda: self._serving))
+
+    @property
+    def grpc(self) -> dict[str, str]:
+        """The addresses of the functions of this process."""
+        return {name: host.address for name, host in self._hosts.items()}
+
+    async def start(self) -> None:
+        """Returns when every function serves; undoes what had begun when one cannot."""
+        try:
+            for name, host in self._hosts.items():
+                host.bind(self._configuration.section(name).grpc_address)
+            self.http = await self._http.start(self._configuration.http.address)
+            async with asyncio.TaskGroup() as group:
+                for name, host in self._hosts.items():
+                    group.create_task(self._start(name, host))
+            self._serving = True
+        except BaseExceptionGroup as failures:
+            await self.stop()
+            raise failures.exceptions[0] from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Those that call go before those that are called."""
+        self._serving = False
+        await self._http.stop()
+        for host in self._hosts.values():
+            await host.stop()
+
+    async def _start(self, name: str, host: Host) -> None:
+        store = self._open_store(name) if name in _TABLES else None
+        targets = {peer: self.grpc.get(peer) or self._configuration.peer_address(peer) for peer in PEERS[name]}
+        await host.start(partial(self._compose, name, store), targets, store)
+
+    def _open_store(self, name: str) -> Store:
+        directory = Path(self._configuration.state.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        return Store.open(url_for(directory, name), clock=self._clock, tables=_TABLES[name])
+
+    def _compose(self, name: str, store: Store | None, channels: Channels) -> Function:
+        configuration = self._configuration
+        if store is None:
+            return upf.compose.build(configuration.upf, self._clock)
+        address = self.grpc[name]
+        builders: dict[str, Callable[[], Function]] = {
+            "af": lambda: nf.af.compose.build(self._context(name, configuration.af, address, store, channels)),
+            "pcf": lambda: nf.pcf.compose.build(self._context(name, configuration.pcf, address, store, channels)),
+            "smf": lambda: nf.smf.compose.build(self._context(name, configuration.smf, address, store, channels)),
+        }
+        return builders[name]()
+
+    def _context(
+        self, name: str, section: SectionType, address: str, store: Store, channels: Channels
+    ) -> Context[SectionType]:
+        return Context(
+            name=name,
+            config=section.model_copy(update={"grpc_address": address}),
+            clock=self._clock,
+            store=store,
+            channels=channels,
+            telemetry=self._telemetry,
+        )
