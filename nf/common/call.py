@@ -35,6 +35,14 @@ def adopt_correlation_id(received: str) -> str:
     return bound
 
 
+def set_correlation_id(known: str) -> None:
+    """Binds the ID that something is known to have been caused by; empty: no request has caused it."""
+    if known:
+        structlog.contextvars.bind_contextvars(correlation_id=known)
+    else:
+        structlog.contextvars.unbind_contextvars("correlation_id")
+
+
 def adopt_deadline(remaining_s: float | None) -> None:
     """Binds the deadline of the call that is being served; None: it has none."""
     _deadline.set(None if remaining_s is None else time.monotonic() + remaining_s)

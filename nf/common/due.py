@@ -10,6 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from nf.common import call
 from nf.common.errors import CastcoreError
 from nf.common.store import Due, Reader, Store
 from nf.common.telemetry import logger
@@ -57,6 +58,9 @@ class DueDriver(Generic[M]):
             await asyncio.wait([task])
 
     async def _run(self) -> None:
+        # What has started the function is not what makes work due.
+        call.adopt_deadline(None)
+        call.set_correlation_id("")
         while True:
             generation = self._store.due_generation
             now = self._store.clock.now()

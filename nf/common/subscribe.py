@@ -64,6 +64,7 @@ class Subscriber:
     async def _run(self) -> None:
         # What has started the function is not what causes the events.
         call.adopt_deadline(None)
+        call.set_correlation_id("")
         backoff_s = self._first_backoff_s
         while True:
             try:
@@ -85,8 +86,7 @@ class Subscriber:
             async for event in stream:
                 if event.sequence <= position:
                     continue
-                if event.correlation_id:
-                    call.adopt_correlation_id(event.correlation_id)
+                call.set_correlation_id(event.correlation_id)
                 if self._prepare is not None:
                     await self._prepare(event)
                 await self._store.write(self._effects(event))

@@ -237,8 +237,8 @@ class Transaction(Reader):
         ``lookups`` are fields by which ``find`` finds it (empty values are left out), ``due`` when the DueDriver hands
         it over.
         """
-        stored, kind = _sealed(message), kind_of(type(message))
-        row = self._row(stored, kind, name, parent, due)
+        (stored, etag), kind = _sealed(message), kind_of(type(message))
+        row = self._row(stored, etag, kind, name, parent, due)
         if self.connection.execute(_INSERT, row).rowcount == 0:
             raise AlreadyExists(f"{_noun(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
         self._index(kind, name, lookups or {}, replace=False)
@@ -254,9 +254,9 @@ class Transaction(Reader):
         due: datetime | None = None,
     ) -> M:
         """Makes or replaces a resource, with all that belongs to it."""
-        stored, kind = _sealed(message), kind_of(type(message))
-        row = self._row(stored, kind, name, parent, due)
-        changed = {"k": kind, "n": name, "e": row["etag"], "b": row["body"], "d": row["due_ns"], "p": parent}
+        (stored, etag), kind = _sealed(message), kind_of(type(message))
+        row = self._row(stored, etag, kind, name, parent, due)
+        changed = {"k": kind, "n": name, "e": etag, "b": row["body"], "d": row["due_ns"], "p": parent}
         self.due_changed = True
         if self.connection.execute(_PUT, changed).rowcount == 0:
             self.connection.execute(_INSERT, row)
@@ -276,9 +276,9 @@ class Transaction(Reader):
 
         Raises NotFound, and EtagMismatch when ``expect_etag`` is neither empty nor the resource's.
         """
-        stored, kind = _sealed(message), kind_of(type(message))
+        (stored, etag), kind = _sealed(message), kind_of(type(message))
         self._check(type(message), name, expect_etag)
-        changed = {"k": kind, "n": name, "e": etag_of(stored), "b": stored.SerializeToString()}
+        changed = {"k": kind, "n": name, "e": etag, "b": stored.SerializeToString()}
         if isinstance(due, Keep):
             found = self.connection.execute(_UPDATE, changed).rowcount
         else:
@@ -352,7 +352,7 @@ class Transaction(Reader):
         self.connection.execute(_DELETE_REQUEST, {"r": request_id, "m": method})
 
     def _row(
-        self, stored: Message, kind: str, name: str, parent: str, due: datetime | None
+        self, stored: Message, etag: str, kind: str, name: str, parent: str, due: datetime | None
     ) -> dict[str, str | bytes | int | None]:
         if due is not None:
             self.due_changed = True
@@ -360,7 +360,7 @@ class Transaction(Reader):
             "kind": kind,
             "name": name,
             "parent": parent,
-            "etag": etag_of(stored),
+            "etag": etag,
             "body": stored.SerializeToString(),
             "due_ns": None if due is None else to_ns(due),
         }
@@ -394,8 +394,9 @@ def _noun(kind: str) -> str:
     return kind.rpartition(".")[2]
 
 
-def _sealed(message: M) -> M:
-    stored = copy_of(message)
+def _sealed(message: M) -> tuple[M, str]:
+    """A copy that carries its etag, where it has a field for it, and the etag."""
+    stored, etag = copy_of(message), etag_of(message)
     if "etag" in stored.DESCRIPTOR.fields_by_name:
-        setattr(stored, "etag", etag_of(stored))  # noqa: B010 (not every message has the field)
-    return stored
+        setattr(stored, "etag", etag)  # noqa: B010 (not every message has the field)
+    return stored, etag

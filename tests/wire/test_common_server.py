@@ -117,6 +117,13 @@ async def test_a_call_is_answered_and_counted(bench: Bench) -> None:
     assert bench.telemetry.registry.get_sample_value("castcore_rpc_server_latency_seconds_count", labels) == 1
 
 
+async def test_messages_may_be_larger_than_grpc_allows_by_itself(bench: Bench) -> None:
+    large = OperatorPolicy(operator_policy_id="a", dnn="x" * 8 * 1024 * 1024)
+    await bench.stub.CreateOperatorPolicy(CreateOperatorPolicyRequest(operator_policy=large))
+    read = await bench.stub.GetOperatorPolicy(GetOperatorPolicyRequest(operator_policy_id="a"))
+    assert len(read.operator_policy.dnn) == 8 * 1024 * 1024
+
+
 async def test_an_error_reaches_the_caller_as_the_same_class(bench: Bench) -> None:
     with pytest.raises(NotFound, match="OperatorPolicy 'x' does not exist") as caught:
         await bench.stub.GetOperatorPolicy(GetOperatorPolicyRequest(operator_policy_id="x"))

@@ -232,14 +232,16 @@ async def test_preparation_comes_before_the_write_and_is_repeated_when_it_fails(
     assert await recorder.handled() == [1, 2]
 
 
-async def test_an_effect_carries_the_correlation_id_of_its_cause(store: Store, consumer: Store) -> None:
-    call.adopt_correlation_id("corr-9")
+async def test_an_effect_carries_the_correlation_id_of_its_cause_and_no_other(store: Store, consumer: Store) -> None:
+    call.set_correlation_id("corr-9")
+    await emit(store)
+    call.set_correlation_id("")
     await emit(store)
     recorder = Recorder(consumer)
     following = Subscriber("pcf", consumer, Watch(store).follow, recorder.handle)
-    call.adopt_correlation_id("another")
+    call.set_correlation_id("of who has started the function")
     await following.start()
-    await consumer.wait_sequence(0)
+    await consumer.wait_sequence(1)
     await following.stop()
-    (event,) = await consumer.read(lambda reader: reader.events(0))
-    assert event.correlation_id == "corr-9"
+    events = await consumer.read(lambda reader: reader.events(0))
+    assert [each.correlation_id for each in events] == ["corr-9", ""]
