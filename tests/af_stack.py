@@ -237,8 +237,8 @@ class AfStack:
                     return event
         raise AssertionError("the stream has ended")
 
-    async def template_state(self, policy_template_id: str, state: str) -> m1.PolicyTemplate:
-        """The template once it has come to that state (again, if it was in it before the last event)."""
+    async def template_state(self, policy_template_id: str, state: str, after: int = 0) -> m1.PolicyTemplate:
+        """The template once it has come to that state, by an event after that sequence."""
 
         def matches(event: Event) -> bool:
             if event.type != "POLICY_TEMPLATE_STATE":
@@ -246,7 +246,7 @@ class AfStack:
             told = payload_of(event, m1.PolicyTemplateStateChanged).policy_template
             return told.policy_template_id == policy_template_id and state_name(told) == state
 
-        return payload_of(await self.event(matches), m1.PolicyTemplateStateChanged).policy_template
+        return payload_of(await self.event(matches, after), m1.PolicyTemplateStateChanged).policy_template
 
     async def policy_state(self, dynamic_policy_id: str, state: str, after: int = 0) -> Event:
         """The event by which the policy has come to that state."""

@@ -232,12 +232,11 @@ async def test_the_operator_suspends_a_ready_template_and_gives_it_back(stack: A
     changed = await update(stack, template, "service_description_id", service_description_id="8")
     assert (state_name(changed), changed.state_reason) == ("SUSPENDED", suspended.state_reason)
 
+    before = (await stack.history())[-1].sequence
     resume = m1.ResumePolicyTemplateRequest(**named(template))
     assert state_name((await stack.templates.ResumePolicyTemplate(resume)).policy_template) == "PENDING"
-    last = (await stack.history())[-1].sequence
-    await stack.event(lambda event: event.sequence >= last and event.type == "POLICY_TEMPLATE_STATE")
-    ready = await stack.template_state(template.policy_template_id, "READY")
-    assert ready.external_reference == "zero-rating"
+    ready = await stack.template_state(template.policy_template_id, "READY", after=before)
+    assert ready.service_description_id == "8"
 
 
 async def test_templates_are_found_in_their_own_session_only(stack: AfStack):
