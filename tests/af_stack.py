@@ -156,7 +156,7 @@ class AfStack:
         self.config = dict(config or {})
         self.telemetry = Telemetry()
         self._pcf_server = GrpcServer("pcf", self.telemetry)
-        self._pcf_address = ""
+        self.pcf_address = ""
         self._function: Function | None = None
 
     async def __aenter__(self) -> AfStack:
@@ -165,7 +165,7 @@ class AfStack:
             servicer(n5_grpc.add_PolicyAuthorizationServiceServicer_to_server, self.pcf),
             servicer(n5_grpc.add_PcfEventsServiceServicer_to_server, self.pcf),
         )
-        self._pcf_address = await self._pcf_server.start("127.0.0.1:0")
+        self.pcf_address = await self._pcf_server.start("127.0.0.1:0")
         await self.start()
         return self
 
@@ -179,7 +179,7 @@ class AfStack:
     async def start(self) -> None:
         """Starts the AF on what is stored, and connects to it."""
         self.store = Store.open(url_for(self.directory, "af"), clock=self.clock)
-        self._peers = Channels({"pcf": self._pcf_address}, function="af")
+        self._peers = Channels({"pcf": self.pcf_address}, function="af")
         self._server = GrpcServer("af", self.telemetry)
         self.address = self._server.bind("127.0.0.1:0")
         config = AfSection(**{"grpc_address": self.address, **self.config})
@@ -217,7 +217,7 @@ class AfStack:
             servicer(n5_grpc.add_PolicyAuthorizationServiceServicer_to_server, self.pcf),
             servicer(n5_grpc.add_PcfEventsServiceServicer_to_server, self.pcf),
         )
-        await self._pcf_server.start(self._pcf_address)
+        await self._pcf_server.start(self.pcf_address)
 
     async def watch(self, after: int = 0, subject: str = "", no_follow: bool = False) -> AsyncIterator[Event]:
         """The AF's events."""
