@@ -253,7 +253,7 @@ async def test_a_reader_sees_one_commit(store: Store) -> None:
     def look(reader: Reader) -> tuple[str, str]:
         before = reader.require(ProvisioningSession, "s1").app_id
         loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(timeout=10)
         return before, reader.require(ProvisioningSession, "s1").app_id
 
     reading = asyncio.create_task(store.read(look))
