@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -11,7 +12,7 @@ import grpc
 from nf.common import call
 from nf.common.channels import Channels
 from nf.common.clock import SystemClock
-from nf.common.errors import CastcoreError, InvalidArgument, NotFound
+from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, NotFound
 from nf.common.function import Context
 from nf.common.hosting import Host
 from nf.common.resources import copy_of
@@ -54,14 +55,14 @@ def usage(**counters: int) -> Usage:
 class RecordingUserPlane(N4ServiceServicer):
     """The contract of N4 without packets.
 
-    ``refuse["ModifySession"]`` is raised instead of an effect; ``lose["ModifySession"]`` after the effect, so that the
-    answer is lost; ``hold["ModifySession"]`` delays the answer until it is set, after the effect.
+    ``refuse["ModifySession"]`` is raised instead of an effect; ``lose["ModifySession"]`` is how many answers are lost
+    after the effect; ``hold["ModifySession"]`` delays the answer until it is set, after the effect.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.refuse: dict[str, CastcoreError] = {}
-        self.lose: dict[str, CastcoreError] = {}
+        self.lose: dict[str, int] = {}
         self.hold: dict[str, asyncio.Event] = {}
         self.changed = asyncio.Condition()
         self.recovery_s = 1_700_000_000
@@ -232,8 +233,9 @@ class RecordingUserPlane(N4ServiceServicer):
 
     async def _leave(self, name: str, answer):
         await self._wake()
-        if name in self.lose:
-            raise self.lose.pop(name)
+        if self.lose.get(name, 0) > 0:
+            self.lose[name] -= 1
+            raise DeadlineExceeded(f"the answer to {name} is lost")
         if name in self.hold:
             await self.hold[name].wait()
         return answer
@@ -375,7 +377,7 @@ class ControlPlane:
         stub = {"pcf": PcfEventsServiceStub, "smf": SmfEventsServiceStub}[function](self.channel(function))
         seen: list[Event] = []
         async with asyncio.timeout(PATIENCE_S):
-            async for response in stub.WatchEvents(WatchEventsRequest()):
+            async for response in stub.WatchEvents(WatchEventsRequest(), wait_for_ready=True):
                 seen.append(response.event)
                 if satisfied(seen):
                     break
@@ -404,6 +406,17 @@ class ControlPlane:
 
         events = await self.events("pcf", lambda seen: rated(seen[-1]) is not None)
         return rated(events[-1])
+
+
+@asynccontextmanager
+async def running(directory: Path, **smf: object) -> AsyncIterator[ControlPlane]:
+    """A control plane that runs meanwhile."""
+    plane = ControlPlane(directory, **smf)
+    await plane.start()
+    try:
+        yield plane
+    finally:
+        await plane.stop()
 
 
 def app_session(app_session_id: str = "s", *flows: str, **changes: object) -> n5.AppSession:

@@ -63,7 +63,10 @@ class PolicyAuthorization:
         """
         check_app_session(requested)
         known = await self._settled(requested.app_session_id)
-        if known is not None:
+        if known is not None and known.state == AppSession.STATE_RELEASING:
+            # Its end has failed before: it comes first.
+            await self.delete(requested.app_session_id)
+        elif known is not None:
             return _check_repeat(known, requested)
         association = await self._store.read(lambda reader: find_association(reader, requested.asc_req_data))
         try:

@@ -108,6 +108,8 @@ class PduSessions:
         """
         requested = requested_session(request)
         sm_context_ref = requested.sm_context_ref
+        # A repeat after a failure comes when that has been taken down.
+        await self._take_down(sm_context_ref)
         async with self.lock(sm_context_ref):
             known = await self._store.read(lambda reader: reader.get(PduSession, sm_context_ref))
             if known is not None:

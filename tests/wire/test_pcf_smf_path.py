@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from control_plane import AUDIO, GPSI, MBPS, UE, VIDEO, ControlPlane, app_session
+from control_plane import AUDIO, GPSI, MBPS, UE, VIDEO, ControlPlane, app_session, running
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.v1.types_pb2 import EnforcementMethod, SponsoringStatus
@@ -25,10 +25,8 @@ DISABLED = SponsoringStatus.SPONSORING_STATUS_SPONSOR_DISABLED
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    plane = ControlPlane(tmp_path)
-    await plane.start()
-    yield plane
-    await plane.stop()
+    async with running(tmp_path) as plane:
+        yield plane
 
 
 def components(*flows: str, **changes: object) -> n5.AppSessionContextReqData:

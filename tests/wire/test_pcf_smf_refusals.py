@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from control_plane import AUDIO, GPSI, MBPS, SUPI, UE, VIDEO, ControlPlane, app_session
+from control_plane import AUDIO, GPSI, MBPS, SUPI, UE, VIDEO, ControlPlane, app_session, running
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
@@ -21,10 +21,8 @@ OTHER_UE = {"sm_context_ref": "ue-2", "supi": "imsi-001010000000002"}
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    plane = ControlPlane(tmp_path)
-    await plane.start()
-    yield plane
-    await plane.stop()
+    async with running(tmp_path) as plane:
+        yield plane
 
 
 async def refused(plane: ControlPlane, session: n5.AppSession) -> CastcoreError:
