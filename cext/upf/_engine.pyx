@@ -18,10 +18,10 @@ from filters cimport classify, filter_t, port_range_t
 from flowtable cimport (
     allocate_slots, count_flow, find_flow, flow6_t, flow_at, flow_t, insert_flow, prefetch_flow, table_t,
 )
-from intrinsics cimport cc_likely, cc_native32, cc_swapped32, cc_table_alloc, cc_unlikely
+from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_native32, cc_swapped32, cc_unlikely
 from packet cimport (
-    FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_SETS, FRAGMENT_WAYS, OUTCOME_COUNT, OUTCOME_IPV6, OUTCOME_LINK_HEADER,
-    OUTCOME_NOT_IP, fragment_t, packet_t, parse_link, parser_t,
+    FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NOT_IP, fragment_t,
+    packet_t, parse_link, parser_t,
 )
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
@@ -104,7 +104,7 @@ cdef class Engine:
     cdef uint64_t malformed[OUTCOME_COUNT]
     cdef uint64_t time_steps_back
     cdef output_t output
-    cdef bint running
+    cdef int busy               # run() or whatever else must have the engine for itself is under way
     cdef int64_t idle_timeout_ns
     cdef int64_t averaging_window_ns
     cdef bint pass_unmatched
@@ -123,7 +123,8 @@ cdef class Engine:
         if max_flows < 1:
             raise UpfError(f"max_flows: expected at least 1, got {max_flows}")
         self.parser.seed = int.from_bytes(os.urandom(8), "little") | 1
-        self.parser.fragments = <fragment_t *>calloc(FRAGMENT_SETS * FRAGMENT_WAYS, sizeof(fragment_t))
+        self.parser.fragments = <fragment_t *>calloc(1 + FRAGMENTS, sizeof(fragment_t))
+        self.parser.chains = <uint16_t *>calloc(FRAGMENT_CHAINS, sizeof(uint16_t))
         self.idle_timeout_ns = flow_idle_timeout_ns
         self.pass_unmatched = pass_unmatched
         for i in range(2):
@@ -137,7 +138,7 @@ cdef class Engine:
         self.rule_room = self.bucket_room = 16
         self.rules = <rule_t *>calloc(self.rule_room, sizeof(rule_t))
         self.buckets = <bucket_t *>calloc(self.bucket_room, sizeof(bucket_t))
-        if self.parser.fragments == NULL or self.rules == NULL or self.buckets == NULL:
+        if self.parser.fragments == NULL or self.parser.chains == NULL or self.rules == NULL or self.buckets == NULL:
             raise MemoryError
         self.averaging_window_ns = AVERAGING_WINDOW_NS
         self.generation = 1
@@ -152,6 +153,7 @@ cdef class Engine:
     def __dealloc__(self):
         cdef int i
         free(self.parser.fragments)
+        free(self.parser.chains)
         for i in range(2):
             free(self.tables[i].slots)
             free(self.tables[i].first_ns)
@@ -161,6 +163,11 @@ cdef class Engine:
         free(self.port_ranges)
         free(self.output.data)
 
+    cdef int enter(self, str what) except -1:
+        if not cc_enter(&self.busy):
+            raise RuntimeError(f"{what} while another call has the engine: one at a time")
+        return 0
+
     # --- the rule set ---------------------------------------------------------------------------------------------
 
     def install(self, rules):
@@ -169,31 +176,48 @@ cdef class Engine:
         A rule that keeps its name keeps its counters, a bucket that keeps its id keeps its tokens (up to its new depth), and
         a flow that stays under its rule keeps its own bucket.
 
-        Raises RulesError where two rules have one name or share a bucket with different limits.
+        Raises RulesError where two rules have one name or share a bucket with different limits, RuntimeError while run()
+        is under way.
         """
-        if self.running:
-            raise RuntimeError("rules cannot be installed while run() is under way")
         ordered = list(in_order(rules))
-        self.compile_filters(ordered)
-        self.place_rules(ordered)
-        self.forget_unused(ordered)
-        self.installed = tuple(ordered)
-        self.next_generation()
+        self.enter("install()")
+        try:
+            self.compile_filters(ordered)
+            self.place_rules(ordered)
+            self.forget_unused(ordered)
+            self.installed = tuple(ordered)
+            self.next_generation()
+        finally:
+            cc_leave(&self.busy)
 
     cdef compile_filters(self, list ordered):
-        """Builds the filters beside the current ones; rules that are new are given their places here."""
+        """Builds the filters beside the current ones; rules that are new are given their places here.
+
+        Where that fails, the places given are taken back by the next rule set.
+        """
         cdef uint32_t filter_count = sum(len(rule.filters) for rule in ordered)
         cdef uint32_t range_count = sum(
             len(f.src_ports) + len(f.dst_ports) for rule in ordered for f in rule.filters
         )
         cdef filter_t *filters = <filter_t *>calloc(filter_count + 1, sizeof(filter_t))
         cdef port_range_t *ranges = <port_range_t *>calloc(range_count + 1, sizeof(port_range_t))
-        cdef uint32_t at = 0, range_at = 0
-        cdef filter_t *f
         if filters == NULL or ranges == NULL:
             free(filters)
             free(ranges)
             raise MemoryError
+        try:
+            self.fill_filters(filters, ranges, ordered)
+        except BaseException:
+            free(filters)
+            free(ranges)
+            raise
+        free(self.filters)
+        free(self.port_ranges)
+        self.filters, self.filter_count, self.port_ranges = filters, filter_count, ranges
+
+    cdef fill_filters(self, filter_t *filters, port_range_t *ranges, list ordered):
+        cdef uint32_t at = 0, range_at = 0
+        cdef filter_t *f
         for rule in ordered:
             place = self.place_of_rule(rule.name)
             for sdf in rule.filters:
@@ -214,9 +238,6 @@ cdef class Engine:
                 for low, high in sdf.dst_ports:
                     ranges[range_at].low, ranges[range_at].high = low, high
                     range_at += 1
-        free(self.filters)
-        free(self.port_ranges)
-        self.filters, self.filter_count, self.port_ranges = filters, filter_count, ranges
 
     cdef uint32_t place_of_rule(self, str name) except? 0:
         cdef uint32_t place
@@ -322,33 +343,35 @@ cdef class Engine:
         passes for take_output(). verdicts: a writable buffer of at least ``max_packets`` bytes that gets one verdict a packet.
 
         Returns (offset after the last whole record, packets processed, whether the walk is over: nothing is left, or no whole
-        record stands at the offset).
+        record stands at the offset). Raises ValueError where the offset lies outside of the capture or the verdicts have no
+        room, RuntimeError while another call has the engine.
         """
         cdef Py_buffer view, verdict_view
         cdef uint64_t processed = 0
-        cdef bint over
+        cdef bint over, judged = False
         cdef uint8_t *verdict = NULL
         cdef bint swapped = capture_format.swapped
         cdef bint nanoseconds = capture_format.nanoseconds
         cdef int link_type = capture_format.link_type
-        if self.running:
-            raise RuntimeError("run() is under way already")
         PyObject_GetBuffer(capture, &view, PyBUF_SIMPLE)
         try:
+            if offset > <uint64_t>view.len:
+                raise ValueError(f"offset: expected at most {view.len}, the capture's size, got {offset}")
             if verdicts is not None:
                 PyObject_GetBuffer(verdicts, &verdict_view, PyBUF_WRITABLE)
+                judged = True
                 verdict = <uint8_t *>verdict_view.buf
                 if <uint64_t>verdict_view.len < max_packets:
                     raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
-            self.running = True
+            self.enter("run()")
             with nogil:
                 over = self.run_records(
                     <const uint8_t *>view.buf, view.len, swapped, nanoseconds, link_type, &offset, max_packets,
                     time_offset_ns, emit, verdict, &processed,
                 )
+            cc_leave(&self.busy)
         finally:
-            self.running = False
-            if verdict != NULL:
+            if judged:
                 PyBuffer_Release(&verdict_view)
             PyBuffer_Release(&view)
         if self.output.failed:
@@ -461,7 +484,7 @@ cdef class Engine:
             stays = flow.rule == place and <uint16_t>flow.endpoints >= rule.born
         flow.rule = place
         flow.endpoints = packet.endpoints | self.generation
-        if rule.first_ns == 0:
+        if rule.conforming_packets + rule.exceeding_packets + rule.dropped_packets == 0:
             rule.first_ns = packet.ts_ns
         if rule.per_flow:
             if not stays:
@@ -504,8 +527,12 @@ cdef class Engine:
 
     def take_output(self):
         """The pcap records kept since the last call, as bytes."""
-        records = PyBytes_FromStringAndSize(<char *>self.output.data, self.output.length)
-        self.output.length = 0
+        self.enter("take_output()")
+        try:
+            records = PyBytes_FromStringAndSize(<char *>self.output.data, self.output.length)
+            self.output.length = 0
+        finally:
+            cc_leave(&self.busy)
         return records
 
     # --- what was counted -----------------------------------------------------------------------------------------
@@ -515,12 +542,14 @@ cdef class Engine:
         cdef uint64_t slot
         cdef flow_t *flow
         cdef int i
+        self.enter("reset_flow_counters()")
         for i in range(2):
             for slot in range(self.tables[i].mask + 1):
                 flow = flow_at(&self.tables[i], slot)
                 flow.conforming_bytes = flow.excess_bytes = 0
                 flow.conforming_packets = flow.excess_packets = 0
                 flow.conforming_packets_high = flow.excess_packets_high = 0
+        cc_leave(&self.busy)
 
     def totals(self):
         """Counters of everything that came in."""
@@ -560,7 +589,17 @@ cdef class Engine:
         return counters
 
     def flows(self):
-        """Counters of every flow in the table, in no particular order; first_ns is 0 without ``flow_times``."""
+        """Counters of every flow in the table, in no particular order; first_ns is 0 without ``flow_times``.
+
+        Raises RuntimeError while run() is under way, which may move the table.
+        """
+        self.enter("flows()")
+        try:
+            return self.flow_counters()
+        finally:
+            cc_leave(&self.busy)
+
+    cdef list flow_counters(self):
         cdef table_t *table
         cdef flow_t *flow
         cdef uint64_t slot

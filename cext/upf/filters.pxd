@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from intrinsics cimport cc_network64
-from packet cimport FLAG_IPV6, FLAG_PORTS_UNKNOWN, FLAG_PROTOCOL_UNKNOWN, has_ports, packet_t
+from packet cimport FLAG_IPV6, FLAG_PORTS_UNKNOWN, PROTOCOL_UNKNOWN, has_ports, packet_t
 
 
 ctypedef struct port_range_t:
@@ -42,6 +42,7 @@ cdef inline uint32_t classify(
     cdef uint16_t destination_port = <uint16_t>(packet.endpoints >> 32)
     cdef int family = 6 if flags & FLAG_IPV6 else 4
     cdef bint ports = has_ports(protocol) and not flags & FLAG_PORTS_UNKNOWN
+    cdef bint unknown = protocol == PROTOCOL_UNKNOWN and flags & FLAG_PORTS_UNKNOWN
     cdef uint32_t i
     cdef const filter_t *f
     if family == 6:
@@ -55,7 +56,7 @@ cdef inline uint32_t classify(
         f = &filters[i]
         if f.family != 0 and f.family != family:
             continue
-        if f.protocol >= 0 and (f.protocol != protocol or flags & FLAG_PROTOCOL_UNKNOWN):
+        if f.protocol >= 0 and (unknown or f.protocol != protocol):
             continue
         if f.family != 0 and (
             (address[0] & f.mask[0]) != f.network[0] or (address[1] & f.mask[1]) != f.network[1]

@@ -34,6 +34,10 @@ static inline uint64_t cc_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* A door for one at a time, whatever threads there are and whether or not an interpreter lock stands before it. */
+static inline int cc_enter(int *busy) { return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); }
+static inline void cc_leave(int *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
+
 /* Zeroed, cache-line aligned memory; a large block asks for huge pages, so that a random look-up rarely misses the TLB. */
 static inline void *cc_table_alloc(size_t bytes)
 {

@@ -16,3 +16,5 @@ cdef extern from "intrinsics.h" nogil:
     uint64_t cc_network64(const uint8_t *p)
     uint64_t cc_fold(uint64_t a, uint64_t b)
     void *cc_table_alloc(size_t size)
+    bint cc_enter(int *busy)
+    void cc_leave(int *busy)

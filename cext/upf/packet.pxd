@@ -6,7 +6,9 @@ A packet is measured by its IP total length, never by what was captured of it. L
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from intrinsics cimport cc_fold, cc_likely, cc_native32, cc_native64, cc_network16, cc_network32, cc_network64, cc_unlikely
+from intrinsics cimport (
+    cc_fold, cc_likely, cc_native64, cc_network16, cc_network32, cc_network64, cc_swapped32, cc_unlikely,
+)
 
 
 cdef enum outcome_t:
@@ -28,7 +30,9 @@ cdef enum:
     FLAG_VALID = 1
     FLAG_IPV6 = 2
     FLAG_PORTS_UNKNOWN = 4
-    FLAG_PROTOCOL_UNKNOWN = 8
+
+    # Stands in a key for the protocol behind extension headers that were not captured; ports are then unknown too.
+    PROTOCOL_UNKNOWN = 255
 
     LINK_NULL = 0
     LINK_ETHERNET = 1
@@ -41,8 +45,9 @@ cdef enum:
     LINK_IPV6 = 229
     LINK_SLL2 = 276
 
-    FRAGMENT_SETS = 1024
-    FRAGMENT_WAYS = 8
+    # First fragments remembered at the most; the oldest goes first.
+    FRAGMENTS = 8192
+    FRAGMENT_CHAINS = 8192
 
 
 ctypedef struct packet_t:
@@ -58,20 +63,26 @@ ctypedef struct packet_t:
     outcome_t outcome
 
 
-# What a first fragment tells those that follow it (RFC 791, RFC 8200 §4.5).
+# What a first fragment tells those that follow it (RFC 791, RFC 8200 §4.5). Places are numbered from 1: 0 ends a chain,
+# and place 0 holds the two ends of the list by age, so that zeroed memory is an empty list.
 ctypedef struct fragment_t:
     uint64_t addresses
-    uint64_t identification     # with family and, for IPv4, protocol; 0: the place is free
+    uint64_t identification     # with family and, for IPv4, protocol
     uint8_t addresses6[32]
     int64_t ts_ns
     uint64_t ports              # placed as in packet_t.endpoints
+    uint16_t next               # in the chain of its hash
+    uint16_t older
+    uint16_t newer
     uint8_t protocol
 
 
 ctypedef struct parser_t:
     uint64_t seed
     uint64_t fragments_without_first
-    fragment_t *fragments       # FRAGMENT_SETS * FRAGMENT_WAYS
+    fragment_t *fragments       # 1 + FRAGMENTS
+    uint16_t *chains            # FRAGMENT_CHAINS: the first place of each
+    uint32_t fragment_count
 
 
 cdef inline bint has_ports(uint8_t protocol) noexcept nogil:
@@ -87,50 +98,82 @@ cdef inline bint is_extension_header(uint8_t protocol) noexcept nogil:
     )
 
 
-cdef inline fragment_t *fragment_set(parser_t *parser, packet_t *packet, uint64_t identification) noexcept nogil:
-    cdef uint64_t mixed = cc_fold(packet.addresses ^ parser.seed, identification ^ 0x9E3779B97F4A7C15ULL)
-    return parser.fragments + (mixed & (FRAGMENT_SETS - 1)) * FRAGMENT_WAYS
+cdef inline uint16_t *fragment_chain(parser_t *parser, uint64_t addresses, uint64_t identification) noexcept nogil:
+    cdef uint64_t mixed = cc_fold(addresses ^ parser.seed, identification ^ 0x9E3779B97F4A7C15ULL)
+    return parser.chains + (mixed & (FRAGMENT_CHAINS - 1))
 
 
-cdef inline bint same_fragment(fragment_t *known, packet_t *packet, uint64_t identification) noexcept nogil:
-    return (
-        known.identification == identification
-        and known.addresses == packet.addresses
-        and (packet.addresses6 == NULL or memcmp(known.addresses6, packet.addresses6, 32) == 0)
-    )
+cdef inline uint16_t find_fragment(parser_t *parser, packet_t *packet, uint64_t identification) noexcept nogil:
+    """The place of the packet's first fragment; 0 where it is not remembered."""
+    cdef uint16_t at = fragment_chain(parser, packet.addresses, identification)[0]
+    cdef fragment_t *known
+    while at != 0:
+        known = &parser.fragments[at]
+        if (
+            known.identification == identification
+            and known.addresses == packet.addresses
+            and (packet.addresses6 == NULL or memcmp(known.addresses6, packet.addresses6, 32) == 0)
+        ):
+            return at
+        at = known.next
+    return 0
+
+
+cdef inline void unlink_by_age(fragment_t *fragments, uint16_t at) noexcept nogil:
+    fragments[fragments[at].older].newer = fragments[at].newer
+    fragments[fragments[at].newer].older = fragments[at].older
+
+
+cdef inline uint16_t free_fragment(parser_t *parser) noexcept nogil:
+    """A place that nothing refers to: one never used or, in a full table, that of the oldest."""
+    cdef fragment_t *fragments = parser.fragments
+    cdef uint16_t at
+    cdef uint16_t *link
+    if parser.fragment_count < FRAGMENTS:
+        parser.fragment_count += 1
+        return <uint16_t>parser.fragment_count
+    at = fragments[0].newer
+    unlink_by_age(fragments, at)
+    link = fragment_chain(parser, fragments[at].addresses, fragments[at].identification)
+    while link[0] != at:
+        link = &fragments[link[0]].next
+    link[0] = fragments[at].next
+    return at
 
 
 cdef inline void remember_fragment(
     parser_t *parser, packet_t *packet, uint64_t identification, uint8_t protocol, uint64_t ports
 ) noexcept nogil:
-    cdef fragment_t *ways = fragment_set(parser, packet, identification)
-    cdef fragment_t *place = ways
-    cdef int way
-    for way in range(FRAGMENT_WAYS):
-        if ways[way].identification == 0 or same_fragment(&ways[way], packet, identification):
-            place = &ways[way]
-            break
-        if ways[way].ts_ns < place.ts_ns:
-            place = &ways[way]
-    place.addresses = packet.addresses
-    place.identification = identification
-    if packet.addresses6 != NULL:
-        memcpy(place.addresses6, packet.addresses6, 32)
-    place.ts_ns = packet.ts_ns
-    place.ports = ports
-    place.protocol = protocol
+    cdef fragment_t *fragments = parser.fragments
+    cdef uint16_t at = find_fragment(parser, packet, identification)
+    cdef uint16_t *chain
+    if at != 0:
+        unlink_by_age(fragments, at)
+    else:
+        at = free_fragment(parser)
+        fragments[at].addresses = packet.addresses
+        fragments[at].identification = identification
+        if packet.addresses6 != NULL:
+            memcpy(fragments[at].addresses6, packet.addresses6, 32)
+        chain = fragment_chain(parser, packet.addresses, identification)
+        fragments[at].next = chain[0]
+        chain[0] = at
+    fragments[at].ts_ns = packet.ts_ns
+    fragments[at].ports = ports
+    fragments[at].protocol = protocol
+    fragments[at].newer = 0
+    fragments[at].older = fragments[0].older
+    fragments[fragments[0].older].newer = at
+    fragments[0].older = at
 
 
 cdef inline fragment_t *recall_fragment(parser_t *parser, packet_t *packet, uint64_t identification) noexcept nogil:
-    cdef fragment_t *ways = fragment_set(parser, packet, identification)
+    cdef uint16_t at = find_fragment(parser, packet, identification)
     cdef int64_t age_ns
-    cdef int way
-    for way in range(FRAGMENT_WAYS):
-        if same_fragment(&ways[way], packet, identification):
-            age_ns = packet.ts_ns - ways[way].ts_ns
-            if -60000000000LL <= age_ns <= 60000000000LL:
-                return &ways[way]
-            break
+    if at != 0:
+        age_ns = packet.ts_ns - parser.fragments[at].ts_ns
+        if -60000000000LL <= age_ns <= 60000000000LL:
+            return &parser.fragments[at]
     parser.fragments_without_first += 1
     return NULL
 
@@ -259,7 +302,7 @@ cdef inline outcome_t parse_ipv6(
         if offset + header_bytes > packet.ip_length:
             return OUTCOME_IP_EXTENSION_HEADER
         if offset + header_bytes > captured:
-            finish_key(parser, packet, 0, 255, FLAG_IPV6 | FLAG_PORTS_UNKNOWN | FLAG_PROTOCOL_UNKNOWN)
+            finish_key(parser, packet, 0, PROTOCOL_UNKNOWN, FLAG_IPV6 | FLAG_PORTS_UNKNOWN)
             return OUTCOME_IPV6
         if protocol == 44:
             fragment = cc_network16(ip + offset + 2)
@@ -301,18 +344,32 @@ cdef inline outcome_t parse_ethertype(
     return OUTCOME_NOT_IP
 
 
-cdef inline outcome_t parse_family(parser_t *parser, packet_t *packet, uint32_t family) noexcept nogil:
-    # AF_INET is 2 everywhere; AF_INET6 is 24, 28 or 30 on the systems that write these links, 10 on Linux.
-    if family == 2:
+cdef inline int family_of(uint32_t address_family) noexcept nogil:
+    """AF_INET is 2 everywhere; AF_INET6 is 24, 28 or 30 on the systems that write these links. 0: neither."""
+    if address_family == 2:
+        return 4
+    return 6 if address_family == 24 or address_family == 28 or address_family == 30 else 0
+
+
+cdef inline outcome_t parse_null(parser_t *parser, packet_t *packet, bint host_order) noexcept nogil:
+    """``host_order``: the address family may stand in the byte order of whoever captured."""
+    cdef uint32_t address_family
+    cdef int family
+    if packet.captured < 4:
+        return OUTCOME_LINK_HEADER
+    address_family = cc_network32(packet.data)
+    family = family_of(address_family)
+    if family == 0 and host_order:
+        family = family_of(cc_swapped32(address_family))
+    if family == 4:
         return parse_ipv4(parser, packet, packet.data + 4, packet.captured - 4, 4)
-    if family == 10 or family == 24 or family == 28 or family == 30:
+    if family == 6:
         return parse_ipv6(parser, packet, packet.data + 4, packet.captured - 4, 4)
     return OUTCOME_NOT_IP
 
 
 cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
-    """The outcome for a link type that link_header_bytes() knows; fills the key and length of an IP packet."""
-    cdef uint32_t family
+    """The outcome; fills the key and length of an IP packet. A link type that is not known here is taken as raw IP."""
     if cc_likely(link_type == LINK_ETHERNET):
         if cc_unlikely(packet.captured < 14):
             return OUTCOME_LINK_HEADER
@@ -330,11 +387,5 @@ cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_ty
             return OUTCOME_LINK_HEADER
         return parse_ethertype(parser, packet, cc_network16(packet.data), 20)
     if link_type == LINK_NULL or link_type == LINK_LOOP:
-        if packet.captured < 4:
-            return OUTCOME_LINK_HEADER
-        family = cc_network32(packet.data)
-        if link_type == LINK_NULL and family > 0xFFFF:
-            # Written in the byte order of the host that captured; families are small numbers.
-            family = (family >> 24) | ((family >> 8) & 0xFF00)
-        return parse_family(parser, packet, family)
+        return parse_null(parser, packet, link_type == LINK_NULL)
     return parse_ip(parser, packet, packet.data, packet.captured, 0)
