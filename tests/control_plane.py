@@ -34,6 +34,8 @@ from nf.smf import compose as smf_compose
 from nf.smf.config import SmfSection
 from nf.smf.v1 import pdu_session_pb2 as pdu
 from nf.smf.v1.pdu_session_pb2_grpc import PduSessionsServiceStub, SmfEventsServiceStub, SmPolicyNotifyServiceStub
+from upf import compose as upf_compose
+from upf.config import UpfSection
 from upf.n4.v1 import n4_pb2 as n4
 from upf.n4.v1.n4_pb2_grpc import N4ServiceServicer, add_N4ServiceServicer_to_server
 
@@ -248,10 +250,11 @@ class RecordingUserPlane(N4ServiceServicer):
 
 
 class ControlPlane:
-    """PCF, SMF and the recording UPF; each can be stopped, also without grace, and started again on its state."""
+    """PCF, SMF and the recording UPF (or the real one); each can be stopped, and started again on its state."""
 
-    def __init__(self, directory: Path, **smf: object) -> None:
+    def __init__(self, directory: Path, *, real_upf: bool = False, **smf: object) -> None:
         self.directory = directory
+        self._real_upf = real_upf
         self.upf = RecordingUserPlane()
         self._telemetry = Telemetry()
         self._hosts: dict[str, Host] = {}
@@ -290,6 +293,10 @@ class ControlPlane:
         self._hosts[name] = host
 
     async def _serve(self, name: str) -> None:
+        if name == "upf" and self._real_upf:
+            function = upf_compose.build(UpfSection(measurement_interval_ms=5), SystemClock())
+            await self._hosts[name].start(lambda _: function, {})
+            return
         if name == "upf":
             function = pcf_compose.Function("upf", [servicer(add_N4ServiceServicer_to_server, self.upf)])
             await self._hosts[name].start(lambda _: function, {})
@@ -409,9 +416,9 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def running(directory: Path, **smf: object) -> AsyncIterator[ControlPlane]:
+async def running(directory: Path, *, real_upf: bool = False, **smf: object) -> AsyncIterator[ControlPlane]:
     """A control plane that runs meanwhile."""
-    plane = ControlPlane(directory, **smf)
+    plane = ControlPlane(directory, real_upf=real_upf, **smf)
     await plane.start()
     try:
         yield plane
