@@ -7,6 +7,7 @@ from typing import Final
 
 import typer
 
+from nf.cli.demo import command as demo
 from nf.cli.replay import replay
 from nf.cli.up import run, up
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(up)
 app.command(no_args_is_help=True)(run)
 app.command(no_args_is_help=True)(replay)
+app.add_typer(demo.app, name="demo")
 
 
 @app.callback()

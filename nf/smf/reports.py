@@ -39,8 +39,9 @@ def take_report(transaction: Transaction, report: SessionReport) -> None:
     if session is None:
         return
     ids = allocation_of(transaction, report.cp_seid)
-    record_usage(transaction, session, ids, recovery_ns, report.usage_reports)
+    # What happened before how much there was: who waits for the usage has heard of the rest by then.
     record_compliance(transaction, session, ids, report.compliance_reports)
+    record_usage(transaction, session, ids, recovery_ns, report.usage_reports)
 
 
 class ReportConsumer:

@@ -17,7 +17,7 @@ from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
 from upf.n4.rules import Detection, detections, rules_of
 from upf.n4.sessions import SessionNotFound, modified
-from upf.n4.v1.n4_pb2 import ModifySessionRequest, Session, UsageReport
+from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
 from upf.rules import Mode
 
 # Packets between two moments at which rules may change: a few milliseconds at the most.
@@ -144,14 +144,16 @@ class UserPlane:
         async with self._engine_free:
             self._harvest()
         now_ns = self._clock.now_ns()
-        by_session: dict[int, list[UsageReport]] = {}
+        usage: dict[int, list[UsageReport]] = {}
         for key in self._meter.moved(now_ns, before_time=before_time):
-            by_session.setdefault(key[0], []).append(self._meter.report(key, now_ns))
-        for cp_seid, compliance in self._meter.changes_of_compliance():
-            usage_reports = by_session.pop(cp_seid, [])
-            self.reports.append(cp_seid, usage_reports=usage_reports, compliance_reports=[compliance])
-        for cp_seid, usage_reports in by_session.items():
-            self.reports.append(cp_seid, usage_reports=usage_reports)
+            usage.setdefault(key[0], []).append(self._meter.report(key, now_ns))
+        compliance: dict[int, list[ComplianceReport]] = {}
+        for cp_seid, report in self._meter.changes_of_compliance():
+            compliance.setdefault(cp_seid, []).append(report)
+        for cp_seid in sorted(usage.keys() | compliance.keys()):
+            self.reports.append(
+                cp_seid, usage_reports=usage.get(cp_seid, ()), compliance_reports=compliance.get(cp_seid, ())
+            )
 
     def _harvest(self) -> None:
         self._meter.harvest(self._engine.rule_counters(), self._detections)

@@ -1,0 +1,1 @@
+"""``castcore demo``: the story end to end, on real packets over real sockets."""
