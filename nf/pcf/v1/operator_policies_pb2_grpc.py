@@ -67,7 +67,7 @@ class OperatorPoliciesServiceServicer(object):
     """
 
     def CreateOperatorPolicy(self, request, context):
-        """Creates a policy. Applies to application sessions that are authorised or changed from then on.
+        """Creates a policy; running application sessions are decided anew, without a gap.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +95,7 @@ class OperatorPoliciesServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteOperatorPolicy(self, request, context):
-        """Removes a policy; running application sessions are decided anew.
+        """Removes a policy; running application sessions are decided anew, without a gap.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class OperatorPoliciesServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperatorPoliciesServiceAsyncStub: ...
     CreateOperatorPolicy: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.CreateOperatorPolicyRequest, _operator_policies_pb2.CreateOperatorPolicyResponse]
-    """Creates a policy. Applies to application sessions that are authorised or changed from then on."""
+    """Creates a policy; running application sessions are decided anew, without a gap."""
     GetOperatorPolicy: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.GetOperatorPolicyRequest, _operator_policies_pb2.GetOperatorPolicyResponse]
     """Reads a policy."""
     ListOperatorPolicies: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.ListOperatorPoliciesRequest, _operator_policies_pb2.ListOperatorPoliciesResponse]
@@ -42,7 +42,7 @@ class OperatorPoliciesServiceStub:
     UpdateOperatorPolicy: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.UpdateOperatorPolicyRequest, _operator_policies_pb2.UpdateOperatorPolicyResponse]
     """Replaces a policy; running application sessions are decided anew, without a gap."""
     DeleteOperatorPolicy: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.DeleteOperatorPolicyRequest, _operator_policies_pb2.DeleteOperatorPolicyResponse]
-    """Removes a policy; running application sessions are decided anew."""
+    """Removes a policy; running application sessions are decided anew, without a gap."""
 
 @_typing.type_check_only
 class OperatorPoliciesServiceAsyncStub(OperatorPoliciesServiceStub):
@@ -50,7 +50,7 @@ class OperatorPoliciesServiceAsyncStub(OperatorPoliciesServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateOperatorPolicy: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.CreateOperatorPolicyRequest, _operator_policies_pb2.CreateOperatorPolicyResponse]  # type: ignore[assignment]
-    """Creates a policy. Applies to application sessions that are authorised or changed from then on."""
+    """Creates a policy; running application sessions are decided anew, without a gap."""
     GetOperatorPolicy: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.GetOperatorPolicyRequest, _operator_policies_pb2.GetOperatorPolicyResponse]  # type: ignore[assignment]
     """Reads a policy."""
     ListOperatorPolicies: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.ListOperatorPoliciesRequest, _operator_policies_pb2.ListOperatorPoliciesResponse]  # type: ignore[assignment]
@@ -58,7 +58,7 @@ class OperatorPoliciesServiceAsyncStub(OperatorPoliciesServiceStub):
     UpdateOperatorPolicy: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.UpdateOperatorPolicyRequest, _operator_policies_pb2.UpdateOperatorPolicyResponse]  # type: ignore[assignment]
     """Replaces a policy; running application sessions are decided anew, without a gap."""
     DeleteOperatorPolicy: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.DeleteOperatorPolicyRequest, _operator_policies_pb2.DeleteOperatorPolicyResponse]  # type: ignore[assignment]
-    """Removes a policy; running application sessions are decided anew."""
+    """Removes a policy; running application sessions are decided anew, without a gap."""
 
 class OperatorPoliciesServiceServicer(metaclass=_abc_1.ABCMeta):
     """Operator policies."""
@@ -69,7 +69,7 @@ class OperatorPoliciesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_policies_pb2.CreateOperatorPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_policies_pb2.CreateOperatorPolicyResponse, _abc.Awaitable[_operator_policies_pb2.CreateOperatorPolicyResponse]]:
-        """Creates a policy. Applies to application sessions that are authorised or changed from then on."""
+        """Creates a policy; running application sessions are decided anew, without a gap."""
 
     @_abc_1.abstractmethod
     def GetOperatorPolicy(
@@ -101,7 +101,7 @@ class OperatorPoliciesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_policies_pb2.DeleteOperatorPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_policies_pb2.DeleteOperatorPolicyResponse, _abc.Awaitable[_operator_policies_pb2.DeleteOperatorPolicyResponse]]:
-        """Removes a policy; running application sessions are decided anew."""
+        """Removes a policy; running application sessions are decided anew, without a gap."""
 
 def add_OperatorPoliciesServiceServicer_to_server(servicer: OperatorPoliciesServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

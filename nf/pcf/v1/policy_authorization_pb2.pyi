@@ -54,7 +54,7 @@ class _AfEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AfEvent.Value
     DESCRIPTOR: _descriptor.EnumDescriptor
     AF_EVENT_UNSPECIFIED: _AfEvent.ValueType  # 0
     AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION: _AfEvent.ValueType  # 1
-    """The PCC rules of the session are in force."""
+    """The PCC rules of the session are in force, for the first time or changed: the session tells what is enforced now."""
     AF_EVENT_FAILED_RESOURCES_ALLOCATION: _AfEvent.ValueType  # 2
     """The PCC rules of the session could not be put in force, or have gone."""
     AF_EVENT_QOS_NOTIF: _AfEvent.ValueType  # 3
@@ -69,7 +69,7 @@ class AfEvent(_AfEvent, metaclass=_AfEventEnumTypeWrapper):
 
 AF_EVENT_UNSPECIFIED: AfEvent.ValueType  # 0
 AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION: AfEvent.ValueType  # 1
-"""The PCC rules of the session are in force."""
+"""The PCC rules of the session are in force, for the first time or changed: the session tells what is enforced now."""
 AF_EVENT_FAILED_RESOURCES_ALLOCATION: AfEvent.ValueType  # 2
 """The PCC rules of the session could not be put in force, or have gone."""
 AF_EVENT_QOS_NOTIF: AfEvent.ValueType  # 3
@@ -93,12 +93,12 @@ class MediaSubComponent(_message.Message):
     f_num: _builtins.int
     """Ordinal of the flow within its component."""
     f_status: Global___FlowStatus.ValueType
-    """Enabled unless set otherwise."""
+    """Enabled unless set otherwise. Only ENABLED and REMOVED can be enforced."""
     tos_tr_cl: _builtins.str
     """Type of service or traffic class with mask, four hexadecimal digits."""
     @_builtins.property
     def f_descs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """IPFilterRules (TS 29.214 §5.3.8): at most one per direction. One "permit out" alone covers both directions."""
+        """IPFilterRules (TS 29.214 §5.3.8): at most one per direction. Each covers both directions, whichever it is written for."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class MediaComponent(_message.Message):
     max_auth_bw_ul_bps: _builtins.int
     """The most that the AF authorises uplink (castcore's extension)."""
     f_status: Global___FlowStatus.ValueType
-    """Enabled unless set otherwise."""
+    """Enabled unless set otherwise. Only ENABLED and REMOVED can be enforced."""
     qos_reference: _builtins.str
     """A QoS reference pre-arranged with the operator."""
     @_builtins.property
@@ -230,7 +230,7 @@ class AppSessionContextReqData(_message.Message):
     spon_id: _builtins.str
     """The sponsor."""
     spon_status: _types_pb2.SponsoringStatus.ValueType
-    """Whether sponsoring is on."""
+    """Whether sponsoring is on; disabled: no threshold, and everything is charged ordinarily."""
     supi: _builtins.str
     """Subscription permanent identifier, when the AF is trusted with it."""
     ue_ipv4: _builtins.str
@@ -247,7 +247,7 @@ class AppSessionContextReqData(_message.Message):
 
     @_builtins.property
     def med_components(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaComponent]:
-        """The media."""
+        """The media. They share one threshold: bandwidths add up."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[Global___AfEvent.ValueType]:
@@ -357,7 +357,7 @@ class AppSession(_message.Message):
         STATE_ACTIVE: AppSession._State.ValueType  # 2
         """The PCC rules are in force."""
         STATE_TERMINATED: AppSession._State.ValueType  # 3
-        """The PDU session has gone; nothing is enforced."""
+        """The PDU session has gone, or the operator's policies no longer grant it; nothing is enforced."""
         STATE_RELEASING: AppSession._State.ValueType  # 4
         """Being removed."""
 
@@ -370,7 +370,7 @@ class AppSession(_message.Message):
     STATE_ACTIVE: AppSession.State.ValueType  # 2
     """The PCC rules are in force."""
     STATE_TERMINATED: AppSession.State.ValueType  # 3
-    """The PDU session has gone; nothing is enforced."""
+    """The PDU session has gone, or the operator's policies no longer grant it; nothing is enforced."""
     STATE_RELEASING: AppSession.State.ValueType  # 4
     """Being removed."""
 

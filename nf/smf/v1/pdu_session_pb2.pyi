@@ -323,7 +323,9 @@ class UpdateNotifyResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___PccRuleUsage]:
-        """What the UPF counted for rules that this decision has removed, and what it counts for the others."""
+        """What the UPF counted for rules that this decision has removed, and what it counts for the others; none for a rule
+        that has counted nothing.
+        """
 
     def __init__(
         self,

@@ -82,8 +82,8 @@ class N4ServiceServicer(object):
     """
 
     def SetUpAssociation(self, request, context):
-        """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation; sessions of another
-        SMF run are dropped.
+        """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation, which drops the sessions
+        that were not established again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ class N4ServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EstablishSession(self, request, context):
-        """Establishes a session, or replaces the one with the same cp_seid.
+        """Establishes a session, or replaces the one with the same cp_seid: buckets and counters of rules that stay are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,15 +36,15 @@ class N4ServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> N4ServiceAsyncStub: ...
     SetUpAssociation: _grpc.UnaryUnaryMultiCallable[_n4_pb2.SetUpAssociationRequest, _n4_pb2.SetUpAssociationResponse]
-    """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation; sessions of another
-    SMF run are dropped.
+    """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation, which drops the sessions
+    that were not established again.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_n4_pb2.HeartbeatRequest, _n4_pb2.HeartbeatResponse]
     """Tells whether the UPF lives, since when, and whether it forwards."""
     CompleteResynchronisation: _grpc.UnaryUnaryMultiCallable[_n4_pb2.CompleteResynchronisationRequest, _n4_pb2.CompleteResynchronisationResponse]
     """Says that every session has been established: the UPF forwards from now on."""
     EstablishSession: _grpc.UnaryUnaryMultiCallable[_n4_pb2.EstablishSessionRequest, _n4_pb2.EstablishSessionResponse]
-    """Establishes a session, or replaces the one with the same cp_seid."""
+    """Establishes a session, or replaces the one with the same cp_seid: buckets and counters of rules that stay are kept."""
     ModifySession: _grpc.UnaryUnaryMultiCallable[_n4_pb2.ModifySessionRequest, _n4_pb2.ModifySessionResponse]
     """Changes a session: all of it or nothing. Buckets and counters of rules that stay are kept."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_n4_pb2.DeleteSessionRequest, _n4_pb2.DeleteSessionResponse]
@@ -60,15 +60,15 @@ class N4ServiceAsyncStub(N4ServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetUpAssociation: _aio.UnaryUnaryMultiCallable[_n4_pb2.SetUpAssociationRequest, _n4_pb2.SetUpAssociationResponse]  # type: ignore[assignment]
-    """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation; sessions of another
-    SMF run are dropped.
+    """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation, which drops the sessions
+    that were not established again.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_n4_pb2.HeartbeatRequest, _n4_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Tells whether the UPF lives, since when, and whether it forwards."""
     CompleteResynchronisation: _aio.UnaryUnaryMultiCallable[_n4_pb2.CompleteResynchronisationRequest, _n4_pb2.CompleteResynchronisationResponse]  # type: ignore[assignment]
     """Says that every session has been established: the UPF forwards from now on."""
     EstablishSession: _aio.UnaryUnaryMultiCallable[_n4_pb2.EstablishSessionRequest, _n4_pb2.EstablishSessionResponse]  # type: ignore[assignment]
-    """Establishes a session, or replaces the one with the same cp_seid."""
+    """Establishes a session, or replaces the one with the same cp_seid: buckets and counters of rules that stay are kept."""
     ModifySession: _aio.UnaryUnaryMultiCallable[_n4_pb2.ModifySessionRequest, _n4_pb2.ModifySessionResponse]  # type: ignore[assignment]
     """Changes a session: all of it or nothing. Buckets and counters of rules that stay are kept."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_n4_pb2.DeleteSessionRequest, _n4_pb2.DeleteSessionResponse]  # type: ignore[assignment]
@@ -87,8 +87,8 @@ class N4ServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _n4_pb2.SetUpAssociationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_n4_pb2.SetUpAssociationResponse, _abc.Awaitable[_n4_pb2.SetUpAssociationResponse]]:
-        """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation; sessions of another
-        SMF run are dropped.
+        """Sets up the association. From then on nothing is forwarded until CompleteResynchronisation, which drops the sessions
+        that were not established again.
         """
 
     @_abc_1.abstractmethod
@@ -113,7 +113,7 @@ class N4ServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _n4_pb2.EstablishSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_n4_pb2.EstablishSessionResponse, _abc.Awaitable[_n4_pb2.EstablishSessionResponse]]:
-        """Establishes a session, or replaces the one with the same cp_seid."""
+        """Establishes a session, or replaces the one with the same cp_seid: buckets and counters of rules that stay are kept."""
 
     @_abc_1.abstractmethod
     def ModifySession(
