@@ -19,7 +19,7 @@ from upf.rules import Rule
 
 # Between two chunks the caller hears of the progress and an interrupt is heard: some ten milliseconds.
 CHUNK_PACKETS: Final = 1 << 18
-# Later than any packet of the capture, so that no pass looks like a step back in time.
+# The engine's packet time ends here, in the year 2116.
 _LATEST_NS: Final = 1 << 62
 
 
@@ -57,9 +57,14 @@ def replay(
     """
     engine = Engine(max_flows=max_flows)
     engine.install(rules)
-    shift_ns = _shift_between_passes_ns(captures, rules) if repeat > 1 else 0
-    if shift_ns * repeat >= _LATEST_NS:
-        raise UpfError(f"{repeat} passes would take packet time beyond the year 2116: a bucket fills too slowly")
+    earliest_ns, latest_ns = _time_span_ns(captures) if repeat > 1 else (0, 0)
+    # Later than any packet before it, and by so much that every bucket is full: no pass sees the one before.
+    shift_ns = latest_ns - earliest_ns + _longest_filling_ns(rules) + 1
+    if latest_ns + shift_ns * (repeat - 1) >= _LATEST_NS:
+        raise UpfError(
+            f"{repeat} passes would take packet time beyond the year 2116: the capture spans too much, or a "
+            "bucket fills too slowly"
+        )
     with ExitStack() as stack:
         writer = stack.enter_context(_writer(output, captures)) if output is not None else None
         engine.output_nanoseconds = any(capture.format.nanoseconds for capture in captures)
@@ -119,10 +124,12 @@ def _writer(output: Path, captures: Sequence[Capture]) -> CaptureWriter:
     )
 
 
-def _shift_between_passes_ns(captures: Sequence[Capture], rules: Sequence[Rule]) -> int:
+def _time_span_ns(captures: Sequence[Capture]) -> tuple[int, int]:
     spans = [time_span_ns(capture.view, capture.format, offset=capture.format.header_bytes) for capture in captures]
     packets = [span for span in spans if span != (0, 0)]
-    span_ns = max(packets, key=itemgetter(1))[1] - min(packets)[0] if packets else 0
+    return (min(packets)[0], max(packets, key=itemgetter(1))[1]) if packets else (0, 0)
+
+
+def _longest_filling_ns(rules: Sequence[Rule]) -> int:
     policers = [rule.policer for rule in rules if rule.policer is not None]
-    filling_ns = max((-(-policer.burst_bytes * 8 * 10**9 // policer.rate_bps) for policer in policers), default=0)
-    return span_ns + filling_ns + 1
+    return max((-(-policer.burst_bytes * 8 * 10**9 // policer.rate_bps) for policer in policers), default=0)

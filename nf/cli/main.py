@@ -35,6 +35,11 @@ def main() -> None:
     """Runs the command; an error that a user can mend is one line on standard error and exit code 1."""
     try:
         app()
+    except SystemExit as end:
+        # Ctrl-C in a command: typer makes this exit code of it, and says nothing.
+        if end.code == INTERRUPTED:
+            print("castcore: interrupted", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("castcore: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # A replay shorter than this is over before a progress bar could be read.
 PROGRESS_FROM_BYTES: Final = 256 << 20
+DEFAULT_MAX_FLOWS: Final = 1 << 20
+# Beyond any machine's memory, and within the integers of the flow table.
+MAX_FLOWS: Final = 1 << 40
 
 
 def replay(
@@ -61,7 +64,9 @@ def replay(
         int,
         typer.Option(min=1, metavar="N", help="Pass over the captures N times; the time is the later passes' median."),
     ] = 1,
-    max_flows: Annotated[int, typer.Option(min=1, metavar="N", help="Bound on the flow table.")] = 1 << 20,
+    max_flows: Annotated[
+        int, typer.Option(min=1, max=MAX_FLOWS, metavar="N", help="Bound on the flow table.")
+    ] = DEFAULT_MAX_FLOWS,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     r"""Send captures through the user plane: detect flows, police their bit rate, count.
