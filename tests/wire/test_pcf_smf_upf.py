@@ -97,6 +97,23 @@ async def test_policed_the_excess_is_dropped_and_nothing_charged(plane: ControlP
     assert (entry.zero_rated_bytes, entry.charged_bytes, entry.dropped_bytes) == (conforming, 0, exceeding)
 
 
+@pytest.mark.clause("TS 26.512 A.3.2 step 7")
+async def test_a_bucket_outlives_the_closing_of_every_flow(plane: ControlPlane) -> None:
+    await threshold(plane)
+    await plane.attach()
+    await plane.authorize()
+    packets = video(600, seed=7)
+    conforming, exceeding = judged(packets)
+    await send(plane, packets[:300])
+    closed = app_session("s")
+    del closed.asc_req_data.med_components[0].med_sub_comps[:]
+    for content in (closed, app_session("s")):
+        request = n5.UpdateAppSessionRequest(app_session_id="s", asc_req_data=content.asc_req_data)
+        await plane.n5.UpdateAppSession(request)
+    await send(plane, packets[300:])
+    await plane.accounted(zero_rated=conforming, charged=exceeding)
+
+
 async def test_the_ledger_is_exact_over_restarts_of_smf_and_upf(plane: ControlPlane) -> None:
     await threshold(plane)
     await plane.attach()
