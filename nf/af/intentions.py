@@ -16,7 +16,7 @@ from nf.af import dynamic_policies, flow_descriptions, provisioning
 from nf.af.errors import DynamicPolicyTerminated, PolicyTemplateNotReady
 from nf.af.flow_descriptions import FlowDescription
 from nf.af.machine import DYNAMIC_POLICY, RUNNING, DynamicPolicyEvent, DynamicPolicyState
-from nf.af.transitions import BY_TEMPLATE, SOURCE, policy_subject, step_policy, tell_policy
+from nf.af.transitions import BY_TEMPLATE, policy_subject, step_policy, tell_policy
 from nf.af.ue_address import Caller
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
@@ -174,17 +174,17 @@ def released(transaction: Transaction, policy_id: str, final: n5.EventNotificati
             "USAGE_REPORT",
             policy_subject(policy_id),
             dynamic_policies.usage(final, compliant=final.compliant),
-            source=SOURCE,
+            source="pcf",
             path="N4>N7>N5",
         )
     step_policy(transaction, policy, DynamicPolicyEvent.RELEASED, due=None)
 
 
-def abandon_unacknowledged(transaction: Transaction) -> None:
-    """Ends what was being activated when the AF was stopped."""
+def owe_unacknowledged(transaction: Transaction) -> None:
+    """Stores that whatever is being activated is to be settled: nobody may be at it any more."""
     for policy in transaction.all(m5.DynamicPolicy):
         if policy.state == m5.DynamicPolicy.STATE_ACTIVATING:
-            step_policy(transaction, policy, DynamicPolicyEvent.ABANDONED)
+            owe(transaction, policy.dynamic_policy_id)
 
 
 def put_in_force(transaction: Transaction, desired: Desired, enforcement: n5.Enforcement) -> m5.DynamicPolicy | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nf.af import dynamic_policies
 from nf.af.activation import Activation
 from nf.af.machine import DynamicPolicyEvent
-from nf.af.transitions import SOURCE, policy_subject, step_policy
+from nf.af.transitions import policy_subject, step_policy
 from nf.af.v1.media_session_pb2 import DynamicPolicy
 from nf.common.store import Transaction
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
@@ -67,9 +67,9 @@ def handle(transaction: Transaction, event: Event) -> None:
     path = beyond_n5(event.path)
     if notification.event == n5.AF_EVENT_USAGE_REPORT:
         compliant = policy.state != DynamicPolicy.STATE_EXCEEDED
-        _tell(transaction, "USAGE_REPORT", notification, compliant=compliant, path=path)
+        _pass_on(transaction, event, notification, compliant=compliant)
     elif notification.event == n5.AF_EVENT_QOS_NOTIF:
-        _tell(transaction, "QOS_NOTIF", notification, compliant=notification.compliant, path=path)
+        _pass_on(transaction, event, notification, compliant=notification.compliant)
         if notification.compliant:
             step_policy(transaction, policy, DynamicPolicyEvent.KEPT_THRESHOLD, path=path)
         else:
@@ -80,13 +80,12 @@ def handle(transaction: Transaction, event: Event) -> None:
         step_policy(transaction, policy, DynamicPolicyEvent.LOST, reason=reason, path=path)
 
 
-def _tell(
-    transaction: Transaction, event_type: str, notification: n5.EventNotification, *, compliant: bool, path: str
-) -> None:
+def _pass_on(transaction: Transaction, event: Event, notification: n5.EventNotification, *, compliant: bool) -> None:
+    """Tells in M5's words what is not of the AF's own finding: it keeps the source that found it."""
     transaction.emit(
-        event_type,
+        event.type,
         policy_subject(notification.app_session_id),
         dynamic_policies.usage(notification, compliant=compliant),
-        source=SOURCE,
-        path=path,
+        source=event.source,
+        path=beyond_n5(event.path),
     )

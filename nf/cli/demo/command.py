@@ -172,7 +172,7 @@ async def _play(
                     burst_bytes=burst_bytes,
                     narrate=narrate,
                 )
-                print(json.dumps(to_json(story))) if as_json else print_story(story)
+                print(json.dumps(to_json(story)) if as_json else to_text(story), flush=True)
         finally:
             await channels.close()
             await stack.stop()
@@ -237,7 +237,7 @@ def _event_to_json(event: Event) -> dict[str, object]:
     return shown
 
 
-def print_story(story: Story) -> None:
+def to_text(story: Story) -> str:
     """The story for eyes: the flows against the threshold, the account, the events."""
     from rich.console import Console
     from rich.table import Table
@@ -246,9 +246,9 @@ def print_story(story: Story) -> None:
 
     told = to_json(story)
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("flow", overflow="fold")
-    for heading in ("offered", "passed", "zero-rated B", "charged B", "dropped B"):
+    for heading in ("offered", "passed", "zero-rated", "charged", "dropped"):
         table.add_column(heading, justify="right")
     for account in story.flows:
         src, _, protocol, sport, dport = account.five_tuple
@@ -262,17 +262,21 @@ def print_story(story: Story) -> None:
             f"{account.dropped_bytes:,}",
         )
     table.add_row(
-        "as rated by the PCF",
+        "bytes as rated by the PCF",
         "",
         "",
         *(f"{told[key]:,}" for key in ("zero_rated_bytes", "charged_bytes", "dropped_bytes")),
         style="bold",
     )
-    console.print(table)
+    lines = []
     for event in story.events:
         if event.type in ("QOS_NOTIF", "DYNAMIC_POLICY_STATE"):
             shown = _event_to_json(event)
             what = shown.get("state") or ("keeps to the threshold" if shown["compliant"] else "exceeds the threshold")
-            console.print(f"event    {event.path or event.source:<10} {event.type}: {what}")
+            lines.append(f"event    {event.path or event.source:<10} {event.type}: {what}")
     reports = sum(event.type == "USAGE_REPORT" for event in story.events)
-    console.print(f"event    {reports} × USAGE_REPORT; other traffic of the UE: {story.other.packets:,} packets")
+    lines.append(f"event    {reports} × USAGE_REPORT; other traffic of the UE: {story.other.packets:,} packets")
+    # Printed by the caller: a console that finds its pipe broken would end the process from within the event loop.
+    with console.capture() as table_text:
+        console.print(table)
+    return table_text.get() + "\n".join(lines)

@@ -35,7 +35,7 @@ class Event(_message.Message):
     sequence: _builtins.int
     """Position in the function's own event log."""
     source: _builtins.str
-    """The function that tells it: "af", "pcf", "smf"."""
+    """The function that found it, whoever passes it on: "af", "pcf", "smf"."""
     type: _builtins.str
     """What happened, in the specification's words, e.g. "USAGE_REPORT"."""
     subject: _builtins.str
