@@ -186,8 +186,8 @@ class AfStack:
         context = Context("af", config, self.clock, self.store, self._peers, self.telemetry)
         self._function = build(context)
         self._server.add(*self._function.servicers)
-        await self._function.start()
         await self._server.start()
+        await self._function.start()
         self._clients = Channels({"af": self.address})
         self.channel = self._clients.get("af")
         self.sessions = m1_grpc.ProvisioningSessionsServiceStub(self.channel)
@@ -205,6 +205,11 @@ class AfStack:
         await self._function.stop()
         await self._peers.close()
         await self.store.close()
+
+    async def start_background(self) -> None:
+        """What the AF does at its start beside serving, once more."""
+        assert self._function is not None
+        await self._function.start()
 
     async def stop_pcf(self) -> None:
         """Nobody listens at the PCF's address any more."""

@@ -117,8 +117,11 @@ class Activation:
                 raise
 
     async def reconcile(self) -> None:
-        """At the start, before anything is served: what was being activated was never acknowledged, so it ends."""
-        await self._store.write(intentions.abandon_unacknowledged)
+        """At the start: what was being activated when the AF was stopped was never acknowledged, so it is to end.
+
+        ``settle`` ends it, after whatever this run is activating already.
+        """
+        await self._store.write(intentions.owe_unacknowledged)
 
     async def settle(self, policy_id: str) -> None:
         """Does what the PCF is owed for a policy: its release, or a new request. Raises what the PCF could not do."""

@@ -79,6 +79,18 @@ async def test_an_activation_that_was_not_acknowledged_is_undone_at_the_start(st
     assert ("DeleteAppSession", policy.dynamic_policy_id) in stack.pcf.calls
 
 
+async def test_an_activation_that_is_under_way_while_the_af_starts_is_let_through(stack: AfStack):
+    template = await stack.provision()
+    stack.pcf.hold["CreateAppSession"] = asyncio.Event()
+    activation = asyncio.create_task(stack.activate(template))
+    await stack.pcf.until(lambda: len(stack.pcf.sessions) == 1)
+    await stack.start_background()
+    stack.pcf.hold["CreateAppSession"].set()
+    policy = await activation
+    assert state_name(policy) == "ACTIVE"
+    assert set(stack.pcf.sessions) == {policy.dynamic_policy_id}
+
+
 async def test_a_deletion_that_was_begun_is_finished_at_the_start(stack: AfStack, clock: ManualClock):
     await left_behind(stack, m5.DynamicPolicy.STATE_DEACTIVATING, clock.now() + timedelta(seconds=30))
     await stack.stop()
