@@ -1,0 +1,63 @@
+"""On captures of real applications the engine counts what the reference counts, and every capture ends in an answer."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from upf._engine import Engine
+from upf.capture import CaptureError, open_capture
+from upf.counters import FlowCounters
+from upf.reference import Reference
+from upf.rules import Mode, Policer, Rule
+from upf.sdf import parse_filter
+
+FOLDER = Path(os.environ.get("REAL_CAPTURES", ""))
+CAPTURES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".pcap", ".pcapng")) if FOLDER.name else []
+
+pytestmark = pytest.mark.skipif(not CAPTURES, reason="REAL_CAPTURES names no folder with captures")
+
+
+def rules() -> list[Rule]:
+    return [
+        Rule("web", 10, (parse_filter("permit out 6 from any 80,443 to any"),), Policer(300_000, 15_000), Mode.POLICE),
+        Rule("udp", 20, (parse_filter("permit out 17 from any to any"),), Policer(100_000, 5_000), Mode.MONITOR, True),
+        Rule("rest", 30, (parse_filter("permit out ip from any to any"),), None, Mode.MONITOR),
+    ]
+
+
+def told(flows: list[FlowCounters]) -> Counter[tuple[object, ...]]:
+    return Counter(
+        (
+            f.source,
+            f.destination,
+            f.protocol,
+            f.source_port,
+            f.destination_port,
+            f.rule,
+            f.conforming_bytes,
+            f.excess_bytes,
+        )
+        for f in flows
+    )
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
+def test_the_engine_agrees_with_the_reference(path: Path) -> None:
+    try:
+        capture = open_capture(path)
+    except CaptureError as refused:
+        assert str(refused).startswith(f"{path}: is not a pcap")
+        return
+    with capture:
+        engine, reference = Engine(), Reference(rules())
+        engine.install(rules())
+        engine.run(capture.view, capture.format, offset=capture.format.header_bytes, max_packets=1 << 32)
+        for record in capture.records():
+            reference.process(record.ts_ns, record.data, record.wire_length, capture.format.link_type)
+    assert engine.totals() == reference.totals()
+    assert engine.rule_counters() == reference.rule_counters()
+    assert told(engine.flows()) == told(reference.flows())
