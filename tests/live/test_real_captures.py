@@ -47,12 +47,11 @@ def told(flows: list[FlowCounters]) -> Counter[tuple[object, ...]]:
 
 @pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
 def test_the_engine_agrees_with_the_reference(path: Path) -> None:
-    try:
-        capture = open_capture(path)
-    except CaptureError as refused:
-        assert str(refused).startswith(f"{path}: is not a pcap")
+    if path.suffix == ".pcapng":
+        with pytest.raises(CaptureError, match=r"is not a pcap: it is pcapng"):
+            open_capture(path)
         return
-    with capture:
+    with open_capture(path) as capture:
         engine, reference = Engine(), Reference(rules())
         engine.install(rules())
         engine.run(capture.view, capture.format, offset=capture.format.header_bytes, max_packets=1 << 32)
