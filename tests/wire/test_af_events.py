@@ -41,13 +41,14 @@ async def test_a_media_session_that_leaves_the_threshold_is_exceeded_until_it_ke
     await stack.pcf.tell(policy_id, QOS_NOTIF, compliant=False, since_ns=7, usage=USAGE)
 
     told = await of_type(stack, "QOS_NOTIF")
-    assert (told.path, told.subject) == ("N4>N7>N5", f"dynamic-policies/{policy_id}")
+    assert (told.source, told.path, told.subject) == ("pcf", "N4>N7>N5", f"dynamic-policies/{policy_id}")
     assert payload_of(told, m5.DynamicPolicyUsage) == m5.DynamicPolicyUsage(
         dynamic_policy_id=policy_id, usage=USAGE, compliant=False
     )
     event = await stack.policy_state(policy_id, "EXCEEDED")
     changed = payload_of(event, m5.DynamicPolicyStateChanged)
-    assert (event.path, changed.previous_state) == ("N4>N7>N5", m5.DynamicPolicy.STATE_ACTIVE)
+    assert (event.source, event.path) == ("af", "N4>N7>N5")
+    assert changed.previous_state == m5.DynamicPolicy.STATE_ACTIVE
     assert changed.dynamic_policy.state_reason.detail == "its flows together exceed 5000000 bps"
     assert changed.dynamic_policy.etag != policy.etag
 
