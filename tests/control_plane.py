@@ -68,6 +68,7 @@ class RecordingUserPlane(N4ServiceServicer):
         self.hold: dict[str, asyncio.Event] = {}
         self.changed = asyncio.Condition()
         self.recovery_s = 1_700_000_000
+        self.heartbeats = 0
         self.forwarding = False
         self.sessions: dict[int, n4.Session] = {}
         self.usages: dict[tuple[int, int], Usage] = {}
@@ -80,7 +81,7 @@ class RecordingUserPlane(N4ServiceServicer):
         self.recovery_s += 1
         self.forwarding = False
         self.sessions, self.usages, self._stale, self._reports = {}, {}, set(), []
-        await self._wake()
+        await self._wake_readers()
 
     def session_of(self, ue_address: str = UE) -> n4.Session:
         """The session whose PDRs detect this UE."""
@@ -132,7 +133,7 @@ class RecordingUserPlane(N4ServiceServicer):
         numbered = copy_of(report)
         numbered.sequence = len(self._reports) + 1
         self._reports.append(numbered)
-        await self._wake()
+        await self._wake_readers()
 
     async def until(self, satisfied: Callable[[], bool]) -> None:
         """Returns when a call has made ``satisfied`` true."""
@@ -148,6 +149,10 @@ class RecordingUserPlane(N4ServiceServicer):
         return await self._leave("SetUpAssociation", answer)
 
     async def Heartbeat(self, request, context):
+        self.heartbeats += 1
+        await self._wake()
+        if "Heartbeat" in self.refuse:
+            raise self.refuse["Heartbeat"]
         answer = n4.HeartbeatResponse(forwarding=self.forwarding)
         answer.recovery_time_stamp.FromSeconds(self.recovery_s)
         return answer
@@ -242,9 +247,12 @@ class RecordingUserPlane(N4ServiceServicer):
             await self.hold[name].wait()
         return answer
 
-    async def _wake(self) -> None:
+    async def _wake_readers(self) -> None:
         self._reported.set()
         self._reported = asyncio.Event()
+        await self._wake()
+
+    async def _wake(self) -> None:
         async with self.changed:
             self.changed.notify_all()
 

@@ -38,7 +38,7 @@ UpdateNotify = Callable[[UpdateNotifyRequest], Awaitable[UpdateNotifyResponse]]
 _FATE_UNKNOWN: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
 _FIRST_PAUSE: Final = timedelta(milliseconds=200)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 8
 
 _log = logger(SOURCE)
 

@@ -15,7 +15,7 @@ from nf.common.errors import FailedPrecondition, InvalidArgument, ResourceExhaus
 from nf.common.store import Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.smf.n4_rules import IdAllocation, changes_nothing, modification, n4_session
-from nf.smf.supervision import NO_ASSOCIATION, UserPlane
+from nf.smf.supervision import AT_ONCE, NO_ASSOCIATION, UserPlane
 from nf.smf.usage_log import (
     SOURCE,
     allocation_of,
@@ -27,7 +27,6 @@ from nf.smf.usage_log import (
 from nf.smf.v1.pdu_session_pb2 import PduSession
 from upf.n4.v1.n4_pb2 import DeleteSessionRequest, EstablishSessionRequest, ListSessionsRequest, Session
 
-_AT_ONCE: Final = 32
 _REFUSALS: Final = (InvalidArgument, FailedPrecondition, ResourceExhausted)
 
 _log = logger(SOURCE)
@@ -125,7 +124,7 @@ class Aligner:
 
 async def _gently(work: Sequence[Coroutine[None, None, None]]) -> None:
     """All of it, some at a time; raises the first failure when the rest has ended."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Coroutine[None, None, None]) -> None:
         async with gate:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nf.common.call import adopt_deadline
+from nf.common.call import adopt_deadline, remaining_s
 from nf.common.clock import Clock
 from nf.common.errors import (
     Cancelled,
@@ -36,6 +36,10 @@ from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 if TYPE_CHECKING:
     from upf.n4.v1.n4_pb2_grpc import N4ServiceAsyncStub
 
+# Calls to the UPF at a time.
+AT_ONCE: Final = 8
+# Heartbeats without an answer after which the UPF is taken to be gone (N1 of TS 29.244 §6.4).
+MISSED_HEARTBEATS: Final = 3
 NO_ASSOCIATION: Final = "NO_ESTABLISHED_PFCP_ASSOCIATION"
 
 _NO_ANSWER: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
@@ -68,6 +72,8 @@ class UserPlane:
         self._idle = asyncio.Event()
         self._idle.set()
         self._users = 0
+        # More at once would only wait in the UPF, until their deadlines have passed there.
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._task: asyncio.Task[None] | None = None
         self.recovery_ns = 0
 
@@ -101,13 +107,22 @@ class UserPlane:
         """Within, the UPF is in step and stays so; gives its start. Waits for that for ``upf_wait_s``.
 
         Failures of N4 calls inside become UserPlaneUnavailable (no answer), OutOfStep, or pass as the UPF's refusal.
-        Raises UserPlaneUnavailable.
+        Raises UserPlaneUnavailable, and DeadlineExceeded when the request's deadline has passed meanwhile.
         """
-        await self._await_ready()
+        async with self._slots:
+            await self._await_ready()
+            if remaining_s() == 0:
+                # Nothing has been asked of the UPF: no reason for doubt.
+                raise DeadlineExceeded("N4: not called, the deadline of the request has passed")
+            async with self._use():
+                yield self.recovery_ns
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[None]:
         self._users += 1
         self._idle.clear()
         try:
-            yield self.recovery_ns
+            yield
         except _NO_ANSWER as error:
             self._doubt()
             if isinstance(error, UserPlaneUnavailable):
@@ -179,11 +194,21 @@ class UserPlane:
         return beat.forwarding and beat.recovery_time_stamp.ToNanoseconds() == self.recovery_ns
 
     async def _watch_over(self) -> None:
-        """Returns when there is reason for doubt; raises when the UPF does not answer."""
+        """Returns when there is reason for doubt; raises when the UPF has left several heartbeats unanswered."""
+        missed = 0
         while True:
             await self._pause()
-            if self._doubted.is_set() or not await self._is_as_known():
+            if self._doubted.is_set():
                 return
+            try:
+                if not await self._is_as_known():
+                    return
+                missed = 0
+            except CastcoreError as error:
+                missed += 1
+                _log.warning("upf.heartbeat_missed", missed=missed, code=error.code, error=str(error))
+                if missed == MISSED_HEARTBEATS:
+                    raise
 
     async def _pause(self) -> None:
         """Until the next heartbeat is due, or a doubt arises."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from control_plane import AUDIO, MBPS, PATIENCE_S, UE, VIDEO, ControlPlane, app_session, running, usage
 
-from nf.common.errors import CastcoreError, InvalidArgument, Unavailable
+from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, Unavailable
 from nf.pcf.v1 import operator_policies_pb2 as op
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 from nf.smf.v1 import pdu_session_pb2 as pdu
@@ -283,3 +283,33 @@ async def test_a_session_that_the_upf_takes_no_more_does_not_hold_up_the_others(
     await in_step_again(plane, 2)
     assert plane.upf.forwarding
     assert plane.upf.sessions == {}
+
+
+@pytest.mark.parametrize("missed", [1, 5])
+@pytest.mark.clause("TS 29.244 §6.2.2")
+async def test_missed_heartbeats_of_a_upf_that_lives_interrupt_nothing(plane: ControlPlane, missed: int) -> None:
+    await plane.attach()
+    await plane.authorize()
+    enforced = plane.upf.session_of()
+    plane.upf.refuse["Heartbeat"] = DeadlineExceeded("busy")
+    until = plane.upf.heartbeats + missed
+    await plane.upf.until(lambda: plane.upf.heartbeats >= until)
+    plane.upf.refuse.clear()
+    await plane.n5.UpdateAppSession(change_to(AUDIO))
+    assert {flow for flow, _ in plane.upf.flows()} == {AUDIO}
+    assert plane.upf.session_of().qers == enforced.qers
+    assert plane.upf.calls.count("SetUpAssociation") == 1
+
+
+async def test_a_request_whose_time_is_over_before_its_turn_casts_no_doubt_on_the_upf(plane: ControlPlane) -> None:
+    await plane.attach()
+    await plane.authorize("a", VIDEO)
+    plane.upf.hold["ModifySession"] = asyncio.Event()
+    first = asyncio.create_task(plane.authorize("b", AUDIO))
+    await plane.upf.until(lambda: AUDIO in {flow for flow, _ in plane.upf.flows()})
+    request = n5.UpdateAppSessionRequest(app_session_id="a", asc_req_data=app_session("a", AUDIO).asc_req_data)
+    with pytest.raises(DeadlineExceeded):
+        await plane.n5.UpdateAppSession(request, timeout=0.2)
+    plane.upf.hold.pop("ModifySession").set()
+    assert (await first).state == n5.AppSession.STATE_ACTIVE
+    assert plane.upf.calls.count("SetUpAssociation") == 1
