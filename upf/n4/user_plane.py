@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,7 +18,7 @@ from upf.n4.reports import ReportLog
 from upf.n4.rules import Detection, detections, rules_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
-from upf.rules import Mode
+from upf.rules import Mode, Rule
 
 # Packets between two moments at which rules may change: a few milliseconds at the most.
 CHUNK_PACKETS: Final = 1 << 15
@@ -47,6 +47,19 @@ class Treated:
     format: CaptureFormat
 
 
+@dataclass(frozen=True, slots=True)
+class _Enforced:
+    """A session in force, with what was made of it: only what changes is made anew."""
+
+    session: Session
+    rules: Sequence[Rule]
+    detections: Mapping[str, Detection]
+
+    @classmethod
+    def of(cls, session: Session) -> _Enforced:
+        return cls(session, rules_of(session), detections(session))
+
+
 class UserPlane:
     """One UPF. All methods belong to one event loop; packets are processed in a thread meanwhile, in chunks.
 
@@ -59,7 +72,7 @@ class UserPlane:
         self._clock = clock
         self.forwarding = False
         self._engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, _Enforced] = {}
         self._stale: set[int] = set()
         self._detections: dict[str, Detection] = {}
         self._modes: dict[str, Mode] = {}
@@ -80,7 +93,7 @@ class UserPlane:
     async def complete_resynchronisation(self) -> None:
         """The SMF has established all its sessions: those that it has not are deleted, and packets pass."""
         async with self._engine_free:
-            self._replace({cp_seid: s for cp_seid, s in self._sessions.items() if cp_seid not in self._stale})
+            self._replace({number: kept for number, kept in self._sessions.items() if number not in self._stale})
             self._stale = set()
             self.forwarding = True
 
@@ -89,7 +102,7 @@ class UserPlane:
         if not session.cp_seid:
             raise InvalidArgument.of("session.cp_seid", "found 0, expected an identifier from 1 on")
         async with self._engine_free:
-            self._replace(self._sessions | {session.cp_seid: session})
+            self._replace(self._sessions | {session.cp_seid: _Enforced.of(session)})
             self._stale.discard(session.cp_seid)
 
     async def modify(self, request: ModifySessionRequest) -> list[UsageReport]:
@@ -98,37 +111,38 @@ class UserPlane:
         Raises SessionNotFound or InvalidArgument, without effect.
         """
         async with self._engine_free:
-            session = self._sessions.get(request.cp_seid)
-            if session is None:
+            before = self._sessions.get(request.cp_seid)
+            if before is None:
                 raise SessionNotFound(f"no session {request.cp_seid}")
-            after = modified(session, request)
-            wanted = [*request.remove_urr_ids, *request.query_urr_ids]
-            return self._replace(self._sessions | {after.cp_seid: after}, [(after.cp_seid, urr) for urr in wanted])
+            after = _Enforced.of(modified(before.session, request))
+            wanted = [(request.cp_seid, urr) for urr in (*request.remove_urr_ids, *request.query_urr_ids)]
+            return self._replace(self._sessions | {request.cp_seid: after}, wanted)
 
     async def delete(self, cp_seid: int) -> list[UsageReport]:
         """Deletes the session, if it is there; returns the last reports of its URRs."""
         async with self._engine_free:
-            session = self._sessions.get(cp_seid)
-            if session is None:
+            gone = self._sessions.get(cp_seid)
+            if gone is None:
                 return []
             left = {number: other for number, other in self._sessions.items() if number != cp_seid}
-            return self._replace(left, [(cp_seid, urr.urr_id) for urr in session.urrs])
+            return self._replace(left, [(cp_seid, urr.urr_id) for urr in gone.session.urrs])
 
     def sessions(self) -> list[Session]:
         """The sessions as they are enforced, by identifier."""
-        return [session for _, session in sorted(self._sessions.items())]
+        return [enforced.session for _, enforced in sorted(self._sessions.items())]
 
-    def _replace(self, sessions: dict[int, Session], report_on: Iterable[tuple[int, int]] = ()) -> list[UsageReport]:
+    def _replace(self, sessions: dict[int, _Enforced], report_on: Iterable[tuple[int, int]] = ()) -> list[UsageReport]:
         """Puts these sessions in force, all or none; returns reports as of the moment of the change."""
-        rules = [rule for session in sessions.values() for rule in rules_of(session)]
         self._harvest()
+        rules = [rule for enforced in sessions.values() for rule in enforced.rules]
         self._engine.install(rules)
         reports = [self._meter.report(key, self._clock.now_ns()) for key in report_on]
-        after = {name: found for session in sessions.values() for name, found in detections(session).items()}
+        after = {name: found for enforced in sessions.values() for name, found in enforced.detections.items()}
         self._meter.forget_rules(self._detections.keys() - after.keys())
+        in_force = [enforced.session for enforced in sessions.values()]
         self._meter.keep(
-            {(s.cp_seid, urr.urr_id): urr.measurement_period_ms for s in sessions.values() for urr in s.urrs},
-            {(s.cp_seid, qer.qer_id) for s in sessions.values() for qer in s.qers},
+            {(session.cp_seid, urr.urr_id): urr.measurement_period_ms for session in in_force for urr in session.urrs},
+            {(session.cp_seid, qer.qer_id) for session in in_force for qer in session.qers},
         )
         self._sessions, self._detections = sessions, after
         self._modes = {rule.name: rule.mode for rule in rules}
