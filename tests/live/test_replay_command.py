@@ -1,0 +1,563 @@
+"""`castcore replay` as a user runs it, against a bucket written here: exact packets and bytes, output, errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import captures
+import pytest
+from captures import SECOND_NS, Captured
+from known_traffic import FEATURES, SERVERS4, SERVERS6, UES4, UES6, Flow, Known, Seen, at_rate, known_traffic, seen
+
+CASTCORE = Path(sys.executable).with_name("castcore")
+NATIVE = "<" if sys.byteorder == "little" else ">"
+# Rate, its bit/s, burst as given, its bytes, the same at half the rate.
+RATES = {
+    "64 Kbps": (64_000, "1500 B", 1500, 1500),
+    "5 Mbps": (5_000_000, "15000 B", 15_000, 15_000),
+    "1.5 Gbps": (1_500_000_000, "0.1 ms", 18_750, 9_375),
+    "40 Gbps": (40_000_000_000, "4 us", 20_000, 10_000),
+}
+HALVES = {"64 Kbps": "32 Kbps", "5 Mbps": "2.5 Mbps", "1.5 Gbps": "750 Mbps", "40 Gbps": "20000 Mbps"}
+ARRANGEMENTS = ("shared", "per flow", "rules file")
+
+
+def castcore(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CASTCORE, *map(str, arguments)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+    )
+
+
+def replayed(*arguments: str | Path) -> dict:
+    done = castcore("replay", *arguments, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+# --- an integer bucket and a classifier that share nothing with castcore ---------------------------------------------
+
+
+class LeakyBucket:
+    """The token bucket's twin: what has been poured in and not leaked out yet, in bit-nanoseconds. Empty at first."""
+
+    def __init__(self, rate_bps: int, burst_bytes: int) -> None:
+        self.rate_bps, self.depth = rate_bps, burst_bytes * 8 * SECOND_NS
+        self.level, self.latest_ns, self.set_back = 0, -1, 0
+
+    def takes(self, now_ns: int, length: int) -> bool:
+        if self.latest_ns < 0:
+            self.latest_ns = now_ns
+        elif now_ns > self.latest_ns:
+            self.level = max(0, self.level - (now_ns - self.latest_ns) * self.rate_bps)
+            self.latest_ns = now_ns
+        elif self.latest_ns - now_ns > 10 * SECOND_NS:
+            self.latest_ns = now_ns
+            self.set_back += 1
+        poured = self.level + length * 8 * SECOND_NS
+        if poured <= self.depth:
+            self.level = poured
+        return poured <= self.depth
+
+
+@dataclass
+class Expected:
+    """A rule as the test understands it, and what it should count."""
+
+    name: str
+    wants: Callable[[Flow], bool]
+    limits: tuple[int, int] | None = None
+    police: bool = True
+    per_flow: bool = False
+    buckets: dict[Flow | None, LeakyBucket] = field(default_factory=dict)
+    conforming: list[int] = field(default_factory=list)
+    exceeding: list[int] = field(default_factory=list)
+
+    def passes(self, now_ns: int, flow: Flow, length: int) -> bool:
+        bucket = self.limits and self.buckets.setdefault(flow if self.per_flow else None, LeakyBucket(*self.limits))
+        if not bucket or bucket.takes(now_ns, length):
+            self.conforming.append(length)
+            return True
+        self.exceeding.append(length)
+        return not self.police
+
+    def report(self) -> dict[str, object]:
+        conforming = (len(self.conforming), sum(self.conforming))
+        above = (len(self.exceeding), sum(self.exceeding))
+        exceeding, dropped = ((0, 0), above) if self.police else (above, (0, 0))
+        passed = (conforming[0] + exceeding[0], conforming[1] + exceeding[1])
+        columns = {
+            "": (conforming[0] + above[0], conforming[1] + above[1]),
+            "passed_": passed,
+            "dropped_": dropped,
+            "conforming_": conforming,
+            "exceeding_": exceeding,
+        }
+        counted = {f"{column}{what}": columns[column][i] for column in columns for i, what in enumerate(COUNTED)}
+        return {"name": self.name} | counted
+
+
+COUNTED = ("packets", "bytes")
+
+
+def expect(
+    rules: Sequence[Expected], packets: Sequence[Seen], sent: Sequence[Captured], snaplen: int
+) -> tuple[dict[str, object], list[Captured]]:
+    """The report, and the packets of the output capture."""
+    passed: list[Captured] = []
+    unmatched: list[int] = []
+    for packet, captured in zip(packets, sent, strict=True):
+        if packet.malformed:
+            continue
+        flow = packet.flow
+        rule = next((rule for rule in rules if flow and rule.wants(flow)), None)
+        if rule is None:
+            unmatched.append(packet.ip_length)
+        if rule is None or rule.passes(captured.ts_ns, flow, packet.ip_length):
+            passed.append(captured._replace(data=captured.data[:snaplen]))
+    reports = [rule.report() for rule in rules]
+    return {
+        "packets": len(packets),
+        "bytes": sum(packet.ip_length for packet in packets),
+        "malformed": sum(packet.malformed for packet in packets),
+        "unmatched": {"packets": len(unmatched), "bytes": sum(unmatched)},
+        "flows": len({packet.flow for packet in packets if packet.flow}),
+        "rules": reports,
+        "time_steps_back": sum(bucket.set_back for rule in rules for bucket in rule.buckets.values()),
+    }, passed
+
+
+def is_between(flow: Flow, servers: int, ues: int, *, bits: int, ue_bits: int) -> bool:
+    return flow.source >> bits == servers >> bits and flow.destination >> ue_bits == ues >> ue_bits
+
+
+ONE_RULE = ("permit out 17 from 198.51.100.0/28 443,8000-8099 to any", "permit out ip from 2001:db8:a::/125 to any")
+
+
+def wanted_by_one_rule(flow: Flow) -> bool:
+    if flow.family == 4:
+        port = flow.source_port
+        served = flow.ports_known and (port == 443 or 8000 <= port <= 8099)
+        return flow.protocol == 17 and served and flow.source >> 4 == SERVERS4 >> 4
+    return flow.source >> 3 == SERVERS6 >> 3
+
+
+def overlapping(rate: str) -> tuple[str, list[Expected]]:
+    """A rules file whose rules want the same packets, and the same as the test understands it, as they are tried."""
+    rate_bps, burst, burst_bytes, half_burst_bytes = RATES[rate]
+    text = f"""
+        [[rule]]
+        name = "rest"
+        precedence = 30
+        flows = ["permit out ip from any to 10.45.0.2", "permit out ip from any to 10.45.0.3/32"]
+        rate = "{rate}"
+        burst = "{burst}"
+        [[rule]]
+        name = "counted"
+        precedence = 200
+        flows = ["permit out ip from 2001:db8::/32 to any"]
+        [[rule]]
+        name = "each"
+        precedence = 5
+        flows = ["permit out 6 from 2001:db8:a::/124 80-443 to 2001:db8:45::/126 1024-65535"]
+        rate = "{HALVES[rate]}"
+        burst = "{burst}"
+        per_flow = true
+        [[rule]]
+        name = "watched"
+        precedence = 30
+        flows = ["permit out 17 from any to any"]
+        rate = "{rate}"
+        burst = "{burst}"
+        mode = "monitor"
+        [[rule]]
+        name = "live"
+        precedence = 10
+        flows = ["permit out 17 from 198.51.100.0/29 443 to 10.45.0.0/30", "permit out 17 from any 8000,8050 to any"]
+        rate = "{rate}"
+        burst = "{burst}"
+        mode = "police"
+    """
+
+    def each(flow: Flow) -> bool:
+        ports = flow.ports_known and 80 <= flow.source_port <= 443 and flow.destination_port >= 1024
+        return flow.protocol == 6 and ports and is_between(flow, SERVERS6, UES6, bits=4, ue_bits=2)
+
+    def live(flow: Flow) -> bool:
+        if flow.protocol != 17 or not flow.ports_known:
+            return False
+        near = flow.family == 4 and is_between(flow, SERVERS4, UES4, bits=3, ue_bits=2)
+        return (flow.source_port == 443 and near) or flow.source_port in (8000, 8050)
+
+    limits = (rate_bps, burst_bytes)
+    return text, [
+        Expected("each", each, (rate_bps // 2, half_burst_bytes), per_flow=True),
+        Expected("live", live, limits),
+        Expected("rest", lambda flow: flow.family == 4 and flow.destination in (UES4 + 2, UES4 + 3), limits),
+        Expected("watched", lambda flow: flow.protocol == 17, limits, police=False),
+        Expected("counted", lambda flow: flow.family == 6),
+    ]
+
+
+# --- exact packets and bytes ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    rate: str
+    feature: str
+    nanoseconds: bool
+    order: str
+    arrangement: str
+
+    def __str__(self) -> str:
+        ends = "little" if self.order == "<" else "big"
+        unit = "ns" if self.nanoseconds else "us"
+        return f"{self.rate}, {self.feature}, {unit}, {ends}-endian, {self.arrangement}"
+
+
+CASES = [
+    Case(rate, feature, (r + f) % 2 == 0, "<>"[(r // 2 + f + f // 3) % 2], ARRANGEMENTS[(2 * r + f) % 3])
+    for r, rate in enumerate(RATES)
+    for f, feature in enumerate(FEATURES)
+]
+
+
+def test_the_cases_below_bring_every_two_conditions_together() -> None:
+    dimensions = [tuple(RATES), FEATURES, (True, False), ("<", ">"), ARRANGEMENTS]
+    rows = [(case.rate, case.feature, case.nanoseconds, case.order, case.arrangement) for case in CASES]
+    for i, j in combinations(range(5), 2):
+        assert {(row[i], row[j]) for row in rows} == {(a, b) for a in dimensions[i] for b in dimensions[j]}, (i, j)
+
+
+@cache
+def traffic(feature: str) -> list[Known]:
+    return known_traffic(feature)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_packets_bytes_and_output_are_those_of_an_independent_integer_bucket(case: Case, tmp_path: Path) -> None:
+    rate_bps, burst, burst_bytes, _ = RATES[case.rate]
+    snaplen = 96 if case.feature == "snaplen 96" else 262_144
+    known = traffic(case.feature)
+    # So much that each arrangement has to drop a good part: more where every flow has a bucket of its own.
+    offered_bps = rate_bps * {"shared": 5, "per flow": 60, "rules file": 8}[case.arrangement]
+    sent = at_rate(known, offered_bps, nanoseconds=case.nanoseconds)
+    source, target, rules_file = tmp_path / "in.pcap", tmp_path / "out.pcap", tmp_path / "rules.toml"
+    source.write_bytes(captures.pcap(sent, nanoseconds=case.nanoseconds, order=case.order, snaplen=snaplen))
+    if case.arrangement == "rules file":
+        text, rules = overlapping(case.rate)
+        rules_file.write_text(text)
+        options = ["--rules", rules_file]
+    else:
+        per_flow = case.arrangement == "per flow"
+        rules = [Expected("rule", wanted_by_one_rule, (rate_bps, burst_bytes), per_flow=per_flow)]
+        options = ["--flow", ONE_RULE[0], "--flow", ONE_RULE[1], "--rate", case.rate, "--burst", burst]
+        options += ["--per-flow"] * per_flow
+
+    report = replayed(source, *options, "-o", target)
+
+    packets = list(seen(known, [packet.ts_ns for packet in sent], snaplen))
+    expected, passed = expect(rules, packets, sent, snaplen)
+    assert {key: report[key] for key in expected} == expected
+    assert target.read_bytes() == captures.pcap(passed, nanoseconds=case.nanoseconds, order=NATIVE)
+    # The case is worth something only where much was passed and much was not.
+    above = sum(len(rule.exceeding) for rule in rules)
+    conforming = sum(len(rule.conforming) for rule in rules if rule.limits)
+    assert above > 1_000, "too little above the rate"
+    assert conforming > 500, "too little within the rate"
+    if case.feature == "steps back":
+        assert expected["time_steps_back"]
+
+
+def small_capture(packets: int = 400, *, seed: int = 0, **options: bool | str) -> tuple[list[Captured], bytes]:
+    sent = at_rate(known_traffic("tags", packets=packets, seed=seed), 20_000_000, nanoseconds=True)
+    return sent, captures.pcap(sent, nanoseconds=True, **options)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.pcap"
+    path.write_bytes(small_capture(2_000)[1])
+    return path
+
+
+RULE = ("--flow", "permit out ip from any to any", "--rate", "5 Mbps", "--burst", "15000 B")
+REPORT_KEYS = ["elapsed_s", "packets", "bytes", "malformed", "unmatched", "flows", "rules"]
+RULE_KEYS = ["name", "packets", "bytes", "passed_packets", "passed_bytes", "dropped_packets", "dropped_bytes"]
+
+
+def test_the_report_has_the_keys_that_scripts_rely_on_and_its_packets_add_up(source: Path) -> None:
+    report = replayed(source, *RULE)
+    assert list(report)[:7] == REPORT_KEYS
+    assert list(report["unmatched"]) == ["packets", "bytes"]
+    assert [list(rule)[:7] for rule in report["rules"]] == [RULE_KEYS]
+    assert isinstance(report["elapsed_s"], float)
+    assert report["elapsed_s"] > 0
+    rule = report["rules"][0]
+    assert report["packets"] == report["malformed"] + report["unmatched"]["packets"] + rule["packets"] == 2_000
+    assert report["bytes"] == report["unmatched"]["bytes"] + rule["bytes"]
+    assert report["malformed"] == sum(report["malformed_reasons"].values()) > 0
+    assert rule["packets"] == rule["passed_packets"] + rule["dropped_packets"]
+    assert rule["bytes"] == rule["passed_bytes"] + rule["dropped_bytes"]
+    assert 0 < rule["dropped_packets"] < rule["packets"]
+
+
+def test_without_rules_everything_is_unmatched_and_passes(source: Path, tmp_path: Path) -> None:
+    report = replayed(source, "-o", tmp_path / "out.pcap")
+    assert report["rules"] == []
+    assert report["unmatched"]["packets"] == 2_000 - report["malformed"]
+
+
+@pytest.mark.parametrize("options", [(), ("--per-flow",)], ids=["shared", "per flow"])
+def test_later_passes_leave_the_counters_those_of_the_first(source: Path, options: tuple[str, ...]) -> None:
+    once = replayed(source, *RULE, *options)
+    thrice = replayed(source, *RULE, *options, "--repeat", "3")
+    assert once | {"elapsed_s": 0} == thrice | {"elapsed_s": 0}
+    assert thrice["elapsed_s"] > 0
+
+
+def test_the_ue_narrows_what_assigned_stands_for(source: Path) -> None:
+    flow = ("--flow", "permit out ip from any to assigned")
+    known = known_traffic("tags", packets=2_000)
+    of_ue = [packet for packet in known if packet.flow and packet.flow.destination == UES4 + 2]
+    assert replayed(source, *flow)["rules"][0]["packets"] == sum(packet.flow is not None for packet in known)
+    narrowed = replayed(source, *flow, "--ue", "10.45.0.2")["rules"][0]
+    assert (narrowed["packets"], narrowed["bytes"]) == (len(of_ue), sum(packet.ip_length for packet in of_ue))
+    assert replayed(source, *flow, "--ue", "10.45.9.9")["rules"][0]["packets"] == 0
+
+
+def test_several_captures_are_taken_one_after_the_other_by_the_same_buckets(tmp_path: Path) -> None:
+    first, second, both, target = (tmp_path / f"{name}.pcap" for name in ("first", "second", "both", "out"))
+    packets, _ = small_capture(2_000)
+    first.write_bytes(captures.pcap(packets[:700], nanoseconds=True, order=">"))
+    second.write_bytes(captures.pcap(packets[700:], nanoseconds=True))
+    both.write_bytes(captures.pcap(packets, nanoseconds=True))
+    together = replayed(first, second, *RULE, "-o", target)
+    output = target.read_bytes()
+    assert together | {"elapsed_s": 0} == replayed(both, *RULE, "-o", target) | {"elapsed_s": 0}
+    assert output == target.read_bytes()
+
+
+def test_a_table_and_no_json_for_eyes(source: Path) -> None:
+    done = castcore("replay", source, *RULE)
+    assert done.returncode == 0
+    assert done.stdout.startswith("2,000 packets, ")
+    assert "dropped" in done.stdout
+
+
+# --- what cannot be done ----------------------------------------------------------------------------------------------
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert done.stderr.startswith("castcore: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def offset_of(packets: Sequence[Captured], number: int) -> int:
+    return 24 + sum(16 + len(packet.data) for packet in packets[:number])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("cut_after", "says"), [(7, "7 of the 16 bytes of its header"), (20, "4 of its ")])
+def test_what_came_before_a_cut_record_is_reported(tmp_path: Path, order: str, cut_after: int, says: str) -> None:
+    packets, content = small_capture(order=order)
+    cut_at = offset_of(packets, 250)
+    cut, whole, target = (tmp_path / f"{name}.pcap" for name in ("cut", "whole", "out"))
+    cut.write_bytes(content[: cut_at + cut_after])
+    whole.write_bytes(content[:cut_at])
+    done = castcore("replay", cut, *RULE, "--json", "-o", target)
+    line = one_line(done)
+    assert f"{cut}: the record at byte {cut_at} is cut: {says}" in line
+    output = target.read_bytes()
+    report = json.loads(done.stdout)
+    assert report["packets"] == 250
+    assert report | {"elapsed_s": 0} == replayed(whole, *RULE, "-o", target) | {"elapsed_s": 0}
+    assert output == target.read_bytes()
+
+
+def test_an_implausible_record_ends_the_walk_and_the_next_capture_is_still_taken(tmp_path: Path) -> None:
+    packets, content = small_capture()
+    at = offset_of(packets, 100)
+    broken, good = tmp_path / "broken.pcap", tmp_path / "good.pcap"
+    broken.write_bytes(content[: at + 8] + struct.pack("<I", 0x7FFF_FFFF) + content[at + 12 :])
+    good.write_bytes(content)
+    done = castcore("replay", broken, good, *RULE, "--json")
+    assert f"{broken}: the record at byte {at} is implausible: it claims 2147483647 captured bytes" in one_line(done)
+    assert json.loads(done.stdout)["packets"] == 500
+
+
+HEADER = captures.pcap([])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "is not a pcap"),
+        (b"\x0a\x0d\x0d\x0a" + bytes(60), "is not a pcap: it is pcapng; convert it with 'editcap -F pcap'"),
+        (HEADER[:10], "is shorter than the header of a pcap: 10 of 24 bytes"),
+        (HEADER[:2], "is shorter than the header of a pcap: 2 of 24 bytes"),
+        (HEADER[:20] + struct.pack("<I", 147), "link type 147 is not supported"),
+        (HEADER[:4] + struct.pack("<H", 1) + HEADER[6:], "is pcap version 1.4"),
+    ],
+    ids=["empty", "text", "pcapng", "cut header", "cut magic", "link type", "version"],
+)
+def test_a_file_that_is_no_capture_is_one_line_that_names_it(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "broken.pcap"
+    path.write_bytes(content)
+    done = castcore("replay", path, *RULE, "--json")
+    assert f"{path}: {says}" in one_line(done)
+    assert done.stdout == ""
+
+
+def test_a_capture_that_is_not_there_or_a_directory_is_one_line_that_names_it(tmp_path: Path, source: Path) -> None:
+    missing = tmp_path / "missing.pcap"
+    assert f"{missing}: no such file" in one_line(castcore("replay", source, missing, "--json"))
+    assert f"{tmp_path}: is a directory" in one_line(castcore("replay", tmp_path, "--json"))
+
+
+def test_an_output_that_cannot_be_written_is_one_line_that_names_it(tmp_path: Path, source: Path) -> None:
+    before = source.read_bytes()
+    assert f"{source}: cannot be written: it is an input too" in one_line(castcore("replay", source, "-o", source))
+    assert source.read_bytes() == before
+    nowhere = tmp_path / "no" / "out.pcap"
+    assert f"{nowhere}: cannot be written: No such file" in one_line(castcore("replay", source, "-o", nowhere))
+    assert "/dev/full: cannot be written: No space left" in one_line(castcore("replay", source, "-o", "/dev/full"))
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (["--flow", "allow out ip from any to any"], ["option '--flow'", "expected 'permit', got 'allow' at column 1"]),
+        (
+            ["--flow", "permit out 17 from 10.0.0.1 70000 to any"],
+            ["expected a port 0..65535, got '70000' at column 29"],
+        ),
+        ([*RULE[:2], "--rate", "5 Mb"], ["option '--rate': found '5 Mb', expected "]),
+        ([*RULE[:2], "--rate", "0 bps"], ["option '--rate': found '0 bps', expected 1 bps to 10 Tbps"]),
+        ([*RULE[:4], "--burst", "63 B"], ["option '--burst': found '63 B', expected at least 64 B"]),
+        ([*RULE[:4], "--burst", "2 weeks"], ["option '--burst': found '2 weeks', expected "]),
+        ([*RULE[:4], "--mode", "drop"], ["option '--mode': found 'drop', expected 'monitor' or 'police'"]),
+        ([*RULE, "--ue", "10.45.0"], ["option '--ue': found '10.45.0', expected an IPv4 or IPv6 address"]),
+        (["--rate", "5 Mbps"], ["option '--flow': missing"]),
+        ([*RULE, "--rules", "rules.toml"], ["option '--rules': goes without --flow, --rate, --burst"]),
+        (["--rules", "/no/rules.toml"], ["/no/rules.toml: cannot read the rules file: No such file"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_a_rule_that_cannot_be_used_is_one_line(source: Path, options: list[str], lines: list[str]) -> None:
+    done = castcore("replay", source, *options, "--json")
+    line = one_line(done)
+    for says in lines:
+        assert says in line
+    assert done.stdout == ""
+
+
+def test_every_problem_of_a_rules_file_is_a_line_with_file_rule_key_and_column(source: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(
+        """
+        [[rule]]
+        name = "video"
+        flows = ["permit out 17 from any to any", "permit out udp from any to any"]
+        rate = "fast"
+        [[rule]]
+        name = "audio"
+        flows = ["permit out ip from any to any"]
+        burst = "15000 B"
+        colour = "red"
+        """
+    )
+    done = castcore("replay", source, "--rules", rules, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    for line, says in zip(
+        sorted(lines),
+        [
+            "rule 'audio': key 'burst': found '15000 B', expected key 'rate' beside it",
+            "rule 'audio': key 'colour': unknown",
+            "rule 'video': key 'flows[2]': found 'permit out udp from any to any': sdf filter: expected 'ip' or a "
+            "protocol number 0..255, got 'udp' (its number is 17) at column 12",
+            "rule 'video': key 'rate': found 'fast', expected ",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"castcore: {rules}: ")
+        assert says in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["x.pcap", "--unknown"],
+        ["x.pcap", "--repeat", "0"],
+        ["x.pcap", "--repeat", "many"],
+        ["x.pcap", "--max-flows", "99999999999999999999"],
+        ["x.pcap", "--rate"],
+    ],
+    ids=lambda arguments: " ".join(arguments) or "no arguments",
+)
+def test_a_usage_error_is_exit_code_2(arguments: list[str]) -> None:
+    done = castcore("replay", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_passes_beyond_the_end_of_packet_time_are_refused(source: Path) -> None:
+    slow = (*RULE[:2], "--rate", "1 bps", "--burst", "512 MiB", "--repeat", "3")
+    assert "3 passes would take packet time beyond the year 2116" in one_line(castcore("replay", source, *slow))
+
+
+# --- as a process -----------------------------------------------------------------------------------------------------
+
+
+def test_it_starts_without_grpc_database_or_http(source: Path) -> None:
+    program = """
+import sys
+from nf.cli.main import app
+app(sys.argv[1:], standalone_mode=False)
+print(*{name.partition(".")[0] for name in sys.modules}, *{"http.client"} & sys.modules.keys())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "replay", source, *RULE, "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    report, loaded = done.stdout.splitlines()
+    assert json.loads(report)["packets"] == 2_000
+    unwanted = {
+        "grpc",
+        "google",
+        "sqlalchemy",
+        "sqlite3",
+        "httpx",
+        "http.client",
+        "hypercorn",
+        "starlette",
+        "h2",
+        "h11",
+    }
+    assert unwanted & set(loaded.split()) == set()
+    assert "upf" in loaded.split()
+
+
+def test_an_interrupt_ends_a_long_replay_within_two_seconds(source: Path) -> None:
+    # A burst below one packet is warned of just before the replay begins, which tells when to interrupt it.
+    rule = (*RULE[:4], "--burst", "1000 B", "--repeat", "1000000")
+    with subprocess.Popen([CASTCORE, "replay", source, *rule], stderr=subprocess.PIPE, text=True) as process:
+        assert "packets longer than that never conform" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+        assert process.stderr.read() == "castcore: interrupted\n"
