@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
+from nf.common.errors import CastcoreError
 from nf.common.v1.types_pb2 import PolicedVolume, Volume
 from upf.capture import write_header
 from upf.counters import FlowCounters
@@ -29,7 +30,13 @@ class TrafficService(TrafficServiceServicer):
     ) -> ReplayResponse:
         pieces = aiter(request_iterator)
         first = await anext(pieces, ReplayRequest())
-        treated = await self._user_plane.treat(_captures(first, pieces), keep_passed=first.return_passed)
+        try:
+            treated = await self._user_plane.treat(_captures(first, pieces), keep_passed=first.return_passed)
+        except CastcoreError:
+            # Python's gRPC clients lose the status that reaches them while they are still sending: hear them out.
+            async for _ in pieces:
+                pass
+            raise
         return ReplayResponse(
             packets=treated.packets,
             bytes=treated.total_bytes,
