@@ -8,6 +8,7 @@ DESTINATION is the repository by default; the test that the packages are current
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from grpc_tools import protoc
@@ -18,29 +19,43 @@ PROTOS = Path(__file__).resolve().parent
 def compile_protos(destination: Path) -> list[Path]:
     """Writes the packages below ``destination`` and returns every file written, sorted.
 
-    Raises RuntimeError when a contract does not compile (protoc has said why on standard error).
+    Files that are no longer made are removed from the packages. Raises RuntimeError when a contract does not compile
+    (protoc has said why on standard error); nothing has changed then.
     """
-    sources = sorted(PROTOS.rglob("*.proto"))
-    folders = sorted({source.parent.relative_to(PROTOS) for source in sources})
-    for folder in folders:
+    with tempfile.TemporaryDirectory() as scratch:
+        _compile(Path(scratch))
+        made = {path.relative_to(scratch): path.read_bytes() for path in Path(scratch).rglob("*") if path.is_file()}
+    for folder in sorted({path.parent for path in made}):
         (destination / folder).mkdir(parents=True, exist_ok=True)
-        for stale in (destination / folder).glob("*_pb2*"):
-            stale.unlink()
+        for present in (destination / folder).iterdir():
+            if present.is_file() and present.relative_to(destination) not in made:
+                present.unlink()
+    for path, content in made.items():
+        target = destination / path
+        if not target.exists() or target.read_bytes() != content:
+            target.write_bytes(content)
+    return sorted(destination / path for path in made)
+
+
+def _compile(destination: Path) -> None:
+    sources = sorted(PROTOS.rglob("*.proto"))
     bundled = Path(protoc.__file__).parent / "_proto"
-    outputs = [f"--{kind}_out={destination}" for kind in ("python", "grpc_python")]
-    outputs += [f"--{kind}_out=quiet:{destination}" for kind in ("mypy", "mypy_grpc")]
-    plugins = [f"--plugin=protoc-gen-{kind}={Path(sys.executable).parent / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")]
-    if protoc.main(["protoc", f"-I{PROTOS}", f"-I{bundled}", *plugins, *outputs, *map(str, sources)]) != 0:
+    scripts = Path(sys.executable).parent
+    arguments = ["protoc", f"-I{PROTOS}", f"-I{bundled}"]
+    arguments += [f"--plugin=protoc-gen-{kind}={scripts / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")]
+    arguments += [f"--{kind}_out={destination}" for kind in ("python", "grpc_python")]
+    arguments += [f"--{kind}_out=quiet:{destination}" for kind in ("mypy", "mypy_grpc")]
+    if protoc.main([*arguments, *map(str, sources)]) != 0:
         raise RuntimeError("protoc failed")
-    for folder in folders:
-        for stub in (destination / folder).glob("*_pb2_grpc.py*"):
-            if not any(line.startswith("service ") for line in (PROTOS / folder / stub.name.replace("_pb2_grpc", "").replace(stub.suffix, ".proto")).read_text().splitlines()):
+    for source in sources:
+        folder = source.parent.relative_to(PROTOS)
+        if not any(line.startswith("service ") for line in source.read_text().splitlines()):
+            for stub in (destination / folder).glob(f"{source.stem}_pb2_grpc.py*"):
                 stub.unlink()
-        package = ".".join(folder.parts)
-        (destination / folder / "__init__.py").write_text(f'"""Generated from protos/{folder}; never edited. Protobuf package {package}."""\n')
-    return sorted(path for folder in folders for path in (destination / folder).iterdir() if path.is_file())
+        about = f'"""Generated from protos/{folder}; never edited. Protobuf package {".".join(folder.parts)}."""\n'
+        (destination / folder / "__init__.py").write_text(about)
 
 
 if __name__ == "__main__":
     written = compile_protos(Path(sys.argv[1]) if len(sys.argv) > 1 else PROTOS.parent)
-    print(f"wrote {len(written)} files")
+    print(f"{len(written)} files are current")

@@ -92,7 +92,7 @@ def frame(random: Random, link_type: int) -> bytes:
     payload = ipv4(random) if kind == 4 else ipv6(random) if kind == 6 else random.randbytes(random.randint(0, 60))
     ethertype = {4: 0x0800, 6: 0x86DD, 0: random.choice([0x0806, 0x0800, 0x86DD])}[kind]
     tags = [random.choice([0x8100, 0x88A8, 0x9100]) for _ in range(random.choice([0, 0, 1, 2, 3]))]
-    # Each tag announces what follows it: the chain of ethertypes, with two bytes of tag control before each but the first.
+    # Each tag announces what follows it: the chain of ethertypes, two bytes of tag control before each but the first.
     first, *rest = [*tags, ethertype]
     chain = b"".join(struct.pack(">HH", 5, following) for following in rest)
     if link_type == 1:
