@@ -424,7 +424,7 @@ cdef class Engine:
                 ):
                     self.keep(&batch[i])
             done += count
-        self.packets += done
+            self.packets += count
         offset[0] = at
         processed[0] = done
         return over
