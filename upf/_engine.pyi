@@ -14,6 +14,8 @@ DROPPED: Final[int]
 
 class Engine:
     output_nanoseconds: bool
+    @property
+    def packets(self) -> int: ...
     def __init__(
         self,
         *,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from nf.common.clock import Clock
 from nf.common.errors import FailedPrecondition, InvalidArgument
@@ -19,6 +19,8 @@ from upf.n4.rules import Detection, detections, rules_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
 from upf.rules import Mode, Rule
+
+T = TypeVar("T")
 
 # Packets between two moments at which rules may change: a few milliseconds at the most.
 CHUNK_PACKETS: Final = 1 << 15
@@ -77,6 +79,7 @@ class UserPlane:
         self._detections: dict[str, Detection] = {}
         self._modes: dict[str, Mode] = {}
         self._meter = Meter()
+        self._harvested_packets = 0
         # Held while packets are processed or rules are changed.
         self._engine_free = asyncio.Lock()
         # One capture after the other: flow counters are those of a single one.
@@ -170,7 +173,10 @@ class UserPlane:
             )
 
     def _harvest(self) -> None:
-        self._meter.harvest(self._engine.rule_counters(), self._detections)
+        packets = self._engine.packets
+        if packets != self._harvested_packets:
+            self._meter.harvest(self._engine.rule_counters(), self._detections)
+            self._harvested_packets = packets
 
     # --- packets --------------------------------------------------------------------------------------------------
 
@@ -225,7 +231,7 @@ class UserPlane:
                 run = partial(
                     self._engine.run, held, capture_format, offset=offset, max_packets=CHUNK_PACKETS, emit=keep_passed
                 )
-                offset, _, over = await asyncio.to_thread(run)
+                offset, _, over = await _to_its_end(asyncio.to_thread(run))
                 passed += self._engine.take_output()
         return offset
 
@@ -246,3 +252,13 @@ class UserPlane:
             passed=passed,
             format=capture_format,
         )
+
+
+async def _to_its_end(work: Coroutine[object, object, T]) -> T:
+    """The result of work that must not be left alone: a caller that is cancelled waits for its end first."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
