@@ -344,12 +344,15 @@ async def test_sessions_are_listed_page_by_page(upf: Upf) -> None:
 async def test_a_sender_that_hangs_up_leaves_the_user_plane_to_the_others(upf: Upf) -> None:
     await upf.associate()
     await upf.n4.EstablishSession(n4.EstablishSessionRequest(session=session()))
-    packets = [downlink(number, ip_length=100) for number in range(30_000)]
-    sending = asyncio.create_task(upf.send(packets, piece_bytes=500_000))
-    for number in range(1, 10):
-        await upf.n4.ModifySession(
-            n4.ModifySessionRequest(cp_seid=7, create_or_update_pdrs=pdrs(number, f"{500 + number}"))
-        )
+    begun = asyncio.Event()
+
+    async def half() -> AsyncIterator[ReplayRequest]:
+        yield ReplayRequest(capture=capture_of(downlink(number, ip_length=100) for number in range(30_000)))
+        begun.set()
+        await asyncio.Event().wait()
+
+    sending = asyncio.ensure_future(upf.traffic.Replay(half()))
+    await begun.wait()
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
