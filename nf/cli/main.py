@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -26,8 +26,20 @@ app.command(no_args_is_help=True)(replay)
 app.add_typer(demo.app, name="demo")
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"castcore {version('castcore')}")
+        raise typer.Exit
+
+
 @app.callback()
-def castcore() -> None:
+def castcore(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
     """A 5G media core for labs: network functions over gRPC, and a user plane that polices real packets."""
 
 
@@ -48,19 +60,24 @@ def main() -> None:
         sys.stdout = None
         sys.exit(1)
     except Exception as error:
-        if not is_for_users(error):
+        lines = lines_for_users(error)
+        if not lines:
             raise
-        for line in str(error).splitlines():
+        for line in lines:
             print(f"castcore: {line}", file=sys.stderr)
         sys.exit(1)
 
 
-def is_for_users(error: Exception) -> bool:
-    """Whether the error says by itself what is wrong: castcore's own, from the user plane or the network functions."""
+def lines_for_users(error: Exception) -> list[str]:
+    """What the error says by itself, where it is castcore's own (user plane or network functions); else nothing."""
     from upf.errors import UpfError
 
     if isinstance(error, UpfError):
-        return True
+        return str(error).splitlines()
     from nf.common.errors import CastcoreError
 
-    return isinstance(error, CastcoreError)
+    if not isinstance(error, CastcoreError):
+        return []
+    told = str(error)
+    missing = [each for each in error.violations if each.description not in told]
+    return [*told.splitlines(), *(f"{each.field}: {each.description}" for each in missing)]
