@@ -19,6 +19,7 @@ from upf.sdf import SdfFilter
 
 _SESSION = "media session"
 _CHUNK_PACKETS = 1 << 18
+_FLOWS_PER_SLICE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,14 @@ class Slice:
 
 
 def cut(capture: bytes, filters: Sequence[SdfFilter], *, slices: int, source: str) -> list[Slice]:
-    """The capture in about ``slices`` pieces of equal packet counts, in order.
+    """The capture in about ``slices`` pieces of equal packet counts, in order; in more where it has very many flows.
 
     Raises CaptureError when the capture is none or is cut, naming ``source``.
     """
     capture_format = parse_header(capture[:24], source=source)
-    size = max(1, -(-_count(capture, capture_format, source) // slices))
+    packets, flows = _count(capture, capture_format, source)
+    # What opens and closes from slice to slice has to fit into one request.
+    size = max(1, -(-packets // max(slices, flows // _FLOWS_PER_SLICE)))
     engine = Engine(flow_times=True)
     engine.install([Rule(name=_SESSION, precedence=1, filters=tuple(filters), policer=None, mode=Mode.MONITOR)])
     pieces = []
@@ -44,21 +47,21 @@ def cut(capture: bytes, filters: Sequence[SdfFilter], *, slices: int, source: st
         engine.reset_flow_counters()
         begin = offset
         offset, _, over = engine.run(capture, capture_format, offset=offset, max_packets=size)
-        flows = [flow for flow in engine.flows() if flow.rule == _SESSION and flow.conforming_packets]
-        flows.sort(key=lambda flow: (flow.first_ns, flow.destination_port, flow.source_port))
-        pieces.append(Slice(capture[: capture_format.header_bytes] + capture[begin:offset], flows))
+        shown = [flow for flow in engine.flows() if flow.rule == _SESSION and flow.conforming_packets]
+        shown.sort(key=lambda flow: (flow.first_ns, flow.destination_port, flow.source_port))
+        pieces.append(Slice(capture[: capture_format.header_bytes] + capture[begin:offset], shown))
     return pieces
 
 
-def _count(capture: bytes, capture_format: CaptureFormat, source: str) -> int:
-    engine, packets = Engine(), 0
+def _count(capture: bytes, capture_format: CaptureFormat, source: str) -> tuple[int, int]:
+    """How many packets and flows the capture has."""
+    engine = Engine()
     offset, over = capture_format.header_bytes, False
     while not over:
-        offset, processed, over = engine.run(capture, capture_format, offset=offset, max_packets=_CHUNK_PACKETS)
-        packets += processed
+        offset, _, over = engine.run(capture, capture_format, offset=offset, max_packets=_CHUNK_PACKETS)
     if offset < len(capture):
         raise record_error(memoryview(capture), capture_format, offset, source=source)
-    return packets
+    return engine.packets, engine.totals().flows
 
 
 def ue_of(pieces: Sequence[Slice]) -> IPv4Address | IPv6Address:
