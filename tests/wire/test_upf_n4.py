@@ -16,7 +16,7 @@ from nf.common.clock import SystemClock
 from nf.common.errors import FailedPrecondition, InvalidArgument, NotFound
 from nf.common.server import GrpcServer
 from nf.common.telemetry import Telemetry
-from nf.common.v1.types_pb2 import EnforcementMethod
+from nf.common.v1.types_pb2 import EnforcementMethod, Usage
 from upf.capture import parse_header, read_records, write_header
 from upf.compose import build
 from upf.config import UpfSection
@@ -339,6 +339,31 @@ async def test_sessions_are_listed_page_by_page(upf: Upf) -> None:
         if not (token := page.next_page_token):
             break
     assert seen == [[1, 2], [3, 4], [5]]
+
+
+async def test_a_flow_whose_rule_goes_while_the_capture_runs_keeps_its_account(upf: Upf) -> None:
+    await upf.associate()
+    await upf.n4.EstablishSession(n4.EstablishSessionRequest(session=session()))
+    packets = [downlink(number) for number in range(100)]
+    treated, removed = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[ReplayRequest]:
+        yield ReplayRequest(capture=capture_of(packets))
+        treated.set()
+        await removed.wait()
+
+    sending = asyncio.ensure_future(upf.traffic.Replay(pieces()))
+    await treated.wait()
+    usage = Usage()
+    while usage.downlink.offered.packets < len(packets):
+        answer = await upf.n4.ModifySession(n4.ModifySessionRequest(cp_seid=7, query_urr_ids=[1]))
+        usage = answer.usage_reports[0].usage
+    await upf.n4.ModifySession(n4.ModifySessionRequest(cp_seid=7, remove_pdr_ids=[1, 2]))
+    removed.set()
+    (flow,) = (await sending).flows
+    assert (flow.cp_seid, flow.pdr_id) == (7, 1)
+    assert flow.volume.conforming.bytes == conforming_bytes(packets)
+    assert flow.volume.dropped.bytes == 100_000 - conforming_bytes(packets)
 
 
 async def test_a_sender_that_hangs_up_leaves_the_user_plane_to_the_others(upf: Upf) -> None:

@@ -36,7 +36,7 @@ class AwaitingResynchronisation(FailedPrecondition):
 class Treated:
     """What became of a capture: counters of this one alone, flows in the order of their first packets.
 
-    A flow stands beside the PDR that detected it and the mode of its rule; None where no rule of now wants it.
+    A flow stands beside the PDR that detected it last and the mode of its rule; None where no rule has wanted it.
     """
 
     packets: int
@@ -77,7 +77,8 @@ class UserPlane:
         self._sessions: dict[int, _Enforced] = {}
         self._stale: set[int] = set()
         self._detections: dict[str, Detection] = {}
-        self._modes: dict[str, Mode] = {}
+        # What rules stand for and do, of those in force and of those that were since the capture under way began.
+        self._known: dict[str, tuple[Detection, Mode]] = {}
         self._meter = Meter()
         self._harvested_packets = 0
         # Held while packets are processed or rules are changed.
@@ -148,7 +149,7 @@ class UserPlane:
             {(session.cp_seid, qer.qer_id) for session in in_force for qer in session.qers},
         )
         self._sessions, self._detections = sessions, after
-        self._modes = {rule.name: rule.mode for rule in rules}
+        self._known |= {rule.name: (after[rule.name], rule.mode) for rule in rules if rule.name in after}
         return reports
 
     # --- measurement ----------------------------------------------------------------------------------------------
@@ -190,6 +191,7 @@ class UserPlane:
         async with self._one_capture:
             self._engine.reset_flow_counters()
             self._engine.take_output()
+            self._known = {name: known for name, known in self._known.items() if name in self._detections}
             before = self._engine.totals()
             try:
                 capture_format, passed = await self._treat_pieces(pieces, keep_passed=keep_passed)
@@ -248,7 +250,7 @@ class UserPlane:
             },
             unmatched_packets=after.unmatched_packets - before.unmatched_packets,
             unmatched_bytes=after.unmatched_bytes - before.unmatched_bytes,
-            flows=[(flow, self._detections.get(flow.rule), self._modes.get(flow.rule)) for flow in flows],
+            flows=[(flow, *self._known.get(flow.rule, (None, None))) for flow in flows],
             passed=passed,
             format=capture_format,
         )
