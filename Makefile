@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CEXT := $(shell find cext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 
-.PHONY: help install demo test lint format protos bench conformance debug wheel clean
+.PHONY: help install demo test lint format protos bench fuzz conformance debug wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t16
@@ -39,8 +39,14 @@ format: install  ## format the Python sources
 protos: install  ## compile protos/ into the committed v1 packages
 	$(BIN)/python protos/compile.py
 
+docs: install    ## the generated parts of docs/: life cycles, configuration, calls, errors, options
+	$(BIN)/python docs/generate.py
+
 bench: install   ## the benchmarks; each checks its result against the oracle first
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider
+
+fuzz: install    ## damaged input against every parser, 15 s each (FUZZ_SECONDS)
+	$(BIN)/python -m pytest tests/fuzz --fuzz-random --fuzz-seconds $(or $(FUZZ_SECONDS),15) --timeout 0
 
 conformance: install  ## docs/conformance.md, clause by clause, from a real run
 	$(BIN)/python -m pytest -m clause --conformance docs/conformance.md

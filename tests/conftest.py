@@ -1,4 +1,4 @@
-"""What all tests share: the conformance report that ``make conformance`` writes from a run."""
+"""What all tests share: the options of the fuzz tests, and the conformance report that ``make conformance`` writes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _OUTCOMES = pytest.StashKey[dict[str, str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--conformance", metavar="FILE", help="write clause → tests → result to FILE (Markdown)")
+    parser.addoption("--fuzz-seconds", type=float, default=0.5, metavar="S", help="how long each fuzz test works")
+    parser.addoption("--fuzz-random", action="store_true", help="fuzz from a seed that is another every time")
 
 
 def pytest_configure(config: pytest.Config) -> None:
