@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CEXT := $(shell find cext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 
-.PHONY: help install demo test lint format protos bench fuzz conformance debug wheel clean
+.PHONY: help install demo test lint format protos docs bench fuzz conformance debug wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t16

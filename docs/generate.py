@@ -1,0 +1,312 @@
+"""Writes the generated parts of the documentation: `make docs`.
+
+docs/lifecycles.md is written whole. Elsewhere what stands between ``<!-- generated: WHAT … -->`` and
+``<!-- end -->`` is replaced; WHAT is one of SECTIONS. `tests/golden/test_docs_current.py` fails when a page is stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Final, Literal, get_args, get_origin
+
+import typer.main
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodOptions
+from grpc_tools import protoc
+from pydantic.fields import FieldInfo
+
+import nf.af.machine
+import nf.pcf.machine
+import nf.smf.machine
+from nf.cli.configuration import Configuration
+from nf.cli.main import app
+from nf.common.config import Address, Section
+from nf.common.errors import CastcoreError
+from nf.common.machine import Machine
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+DOCS: Final = ROOT / "docs"
+
+_SECTION: Final = re.compile(r"(<!-- generated: (\w+)((?: [\w.-]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_IDEMPOTENCY: Final = {
+    MethodOptions.IDEMPOTENCY_UNKNOWN: "no",
+    MethodOptions.NO_SIDE_EFFECTS: "reads only",
+    MethodOptions.IDEMPOTENT: "yes",
+}
+# Keys whose meaning is plain to the reader of the code, but not to that of the table.
+_MEANINGS: Final = {
+    "log.level": "What is logged: this and what is worse.",
+    "log.format": "For eyes, or one JSON object a line.",
+    "grpc_address": "Where its gRPC server listens; port 0: a free one.",
+    "grace_s": "How long calls under way may take to end when it stops.",
+    "peers.pcf": "Where the PCF is reached, if not at `[pcf]` `grpc_address`.",
+    "peers.smf": "Where the SMF is reached, if not at `[smf]` `grpc_address`.",
+    "peers.upf": "Where the UPF is reached, if not at `[upf]` `grpc_address`.",
+}
+_MACHINES: Final = (
+    (
+        "policy-template",
+        "Policy template",
+        "af",
+        nf.af.machine.POLICY_TEMPLATE,
+        "The provider's template at the AF (TS 26.512 §7.9.3). GONE stands for a resource that no longer exists.",
+    ),
+    (
+        "dynamic-policy",
+        "Dynamic policy",
+        "af",
+        nf.af.machine.DYNAMIC_POLICY,
+        "A template at work on a media session, at the AF (TS 26.512 §11.5). REAUTHORISE and RELEASE are owed to the "
+        "PCF: they are stored with a due time and tried until they are done.",
+    ),
+    (
+        "application-session",
+        "Application session",
+        "pcf",
+        nf.pcf.machine.APP_SESSION,
+        "What the AF asked the PCF for (TS 29.514 §4.2). ABSENT stands for a session that the PCF does not keep.",
+    ),
+    (
+        "pdu-session",
+        "PDU session",
+        "smf",
+        nf.smf.machine.PDU_SESSION,
+        "A UE's connection at the SMF (TS 23.502 §4.3). ABSENT stands for a session that the SMF does not keep.",
+    ),
+)
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *body = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body]) + "\n"
+
+
+# --- life cycles --------------------------------------------------------------------------------------------------
+
+
+def lifecycles() -> str:
+    """docs/lifecycles.md: every machine as a drawing and as a table."""
+    parts = [
+        "# Life cycles",
+        "Every life cycle is a table (state, event) → (state, effects) in the function's `machine.py`, and is drawn"
+        " here from\nthat table by `make docs`. What the table does not have is refused: `INVALID_TRANSITION`,"
+        " gRPC code `FAILED_PRECONDITION`.\nAn arrow reads *event / effects*.",
+    ]
+    for anchor, title, function, machine, about in _MACHINES:
+        source = f"../nf/{function}/machine.py"
+        parts += [
+            f'<a id="{anchor}"></a>\n\n## {title}',
+            f"{about} Source: [nf/{function}/machine.py]({source}).",
+            f"```mermaid\n{machine.mermaid()}```",
+            _transitions(machine).rstrip(),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _transitions(machine: Machine) -> str:
+    rows = [("state", "event", "next state", "effects")]
+    for (state, event), transition in machine.table.items():
+        effects = ", ".join(effect.name for effect in transition.effects)
+        rows.append((_name(state), _name(event), _name(transition.state), effects or "–"))
+    return table(*rows)
+
+
+def _name(member: object) -> str:
+    assert isinstance(member, Enum)
+    return member.name
+
+
+# --- configuration ------------------------------------------------------------------------------------------------
+
+
+def configuration(names: str) -> str:
+    """The keys of the named sections (none: of all)."""
+    rows = [("key", "type", "default", "meaning")]
+    for name, field in Configuration.model_fields.items():
+        if names and name not in names.split():
+            continue
+        section = field.annotation
+        assert isinstance(section, type)
+        assert issubclass(section, Section)
+        comments = _comments(section)
+        for key, value in section.model_fields.items():
+            default = value.get_default(call_default_factory=True)
+            meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
+            rows.append((f"`{name}.{key}`", _type(value), _value(default), meaning))
+    return table(*rows)
+
+
+def _comments(section: type[Section]) -> dict[str, str]:
+    """What the comment above each key says; keys that follow each other without one share it."""
+    found: dict[str, str] = {}
+    for each in reversed(section.__mro__):
+        if not issubclass(each, Section):
+            continue
+        comment, fresh = "", False
+        for line in inspect.getsource(each).splitlines()[1:]:
+            text = line.strip()
+            if text.startswith("#"):
+                comment, fresh = (text[2:] if not fresh else f"{comment} {text[2:]}"), True
+            elif match := re.match(r"(\w+): ", text):
+                found[match[1]], fresh = comment, False
+            elif text.startswith(("def ", "@")):
+                break
+    return found
+
+
+def _type(field: FieldInfo) -> str:
+    said = _annotation(field.annotation, field.metadata)
+    bounds = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"))
+        if getattr(limit, name, None) is not None
+    ]
+    return " ".join([said, *([", ".join(bounds)] if bounds else [])])
+
+
+def _annotation(annotation: object, metadata: list[object]) -> str:
+    if get_origin(annotation) in (types.UnionType,) or type(None) in get_args(annotation):
+        return _annotation(next(each for each in get_args(annotation) if each is not type(None)), metadata)
+    if get_origin(annotation) is Annotated:
+        inner, *validators = get_args(annotation)
+        return _annotation(inner, list(validators))
+    if get_origin(annotation) is Literal:
+        return " or ".join(f'`"{each}"`' for each in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"list of {_annotation(get_args(annotation)[0], [])}s"
+    if annotation is str:
+        return "HOST:PORT" if any(each in get_args(Address) for each in metadata) else "string"
+    return {int: "integer", float: "number", bool: "boolean"}[annotation]  # type: ignore[index]
+
+
+def _value(default: object) -> str:
+    if default is None:
+        return "none"
+    if isinstance(default, tuple):
+        return f"`{json.dumps(default)}`"
+    return f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+# --- contracts ----------------------------------------------------------------------------------------------------
+
+
+def calls(packages: str) -> str:
+    """The services of the named protobuf packages, their calls, and what the contract says of them."""
+    rows = [("service", "call", "may be repeated", "what it does")]
+    for file in _contracts():
+        if file.package not in packages.split():
+            continue
+        comments = {tuple(each.path): each.leading_comments for each in file.source_code_info.location}
+        for number, service in enumerate(file.service):
+            for at, method in enumerate(service.method):
+                said = " ".join(comments.get((6, number, 2, at), "").split())
+                shape = {(True, False): "stream → ", (False, True): "→ stream: "}.get(
+                    (method.client_streaming, method.server_streaming), ""
+                )
+                repeat = _IDEMPOTENCY[method.options.idempotency_level]
+                rows.append((f"`{service.name}`", f"`{method.name}`", repeat, f"{shape}{said}"))
+    return table(*rows)
+
+
+def _contracts() -> list[FileDescriptorProto]:
+    protos, bundled = ROOT / "protos", Path(protoc.__file__).parent / "_proto"
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "set"
+        sources = sorted(map(str, protos.rglob("*.proto")))
+        arguments = [f"-I{protos}", f"-I{bundled}", f"--descriptor_set_out={target}", "--include_source_info", *sources]
+        if protoc.main(["protoc", *arguments]) != 0:
+            raise RuntimeError("protoc failed")
+        return list(FileDescriptorSet.FromString(target.read_bytes()).file)
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+def errors(modules: str) -> str:
+    """The errors that the named modules define: reason, gRPC code, HTTP status, 3GPP cause, when."""
+    rows = [("reason", "gRPC code", "HTTP", "cause", "when")]
+    for error in _errors(modules.split()):
+        cause = f"`{error.cause}`" if error.cause else "–"
+        when = " ".join((inspect.getdoc(error) or "").split("\n\n")[0].split())
+        rows.append((f"`{error.reason}`", f"`{error.code}`", str(error.http_status), cause, when))
+    return table(*rows)
+
+
+def _errors(modules: list[str]) -> Iterator[type[CastcoreError]]:
+    for name in modules:
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            if not isinstance(value, type) or not issubclass(value, CastcoreError) or value is CastcoreError:
+                continue
+            if value.__module__ == name and "reason" in vars(value):
+                yield value
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def options(command: str) -> str:
+    """The options of a command as `--help` has them."""
+    rows = [("option", "meaning")]
+    found: object = typer.main.get_command(app)
+    for word in command.split():
+        found = found.commands[word]  # type: ignore[attr-defined]
+    for parameter in found.params:  # type: ignore[attr-defined]
+        if parameter.param_type_name != "option":
+            continue
+        names = ", ".join(f"`{name}`" for name in parameter.opts)
+        value = "" if parameter.is_flag else f" `{parameter.metavar or parameter.type.name.upper()}`"
+        default = parameter.default
+        plain = isinstance(default, int | str) and not isinstance(default, bool)
+        rows.append((names + value, (parameter.help or "") + (f" [default: {default}]" if plain else "")))
+    return table(*rows)
+
+
+# --- decisions ----------------------------------------------------------------------------------------------------
+
+
+def decisions(_: str) -> str:
+    """The pages of docs/decisions, by number."""
+    rows = [("", "decision")]
+    for page in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        title = page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        number, _, said = title.partition(". ")
+        rows.append((number, f"[{said}]({page.name})"))
+    return table(*rows)
+
+
+SECTIONS: Final[dict[str, Callable[[str], str]]] = {
+    "calls": calls,
+    "configuration": configuration,
+    "decisions": decisions,
+    "errors": errors,
+    "options": options,
+}
+
+
+def generated() -> dict[Path, str]:
+    """Every page with generated parts, as it should be."""
+    pages = {DOCS / "lifecycles.md": lifecycles()}
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if page not in pages and _SECTION.search(text):
+            pages[page] = _SECTION.sub(
+                lambda match: f"{match[1]}\n{SECTIONS[match[2]](match[3].strip())}\n{match[4]}", text
+            )
+    return pages
+
+
+if __name__ == "__main__":
+    for path, content in generated().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.write_text(content, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
