@@ -1,0 +1,38 @@
+"""The reflection client of docs/running.md against a core as that page starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CASTCORE = Path(sys.executable).with_name("castcore")
+
+
+def test_the_client_of_the_running_page_provisions_a_session_without_any_contract(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "running.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    request = re.search(r"CreateProvisioningSession \\\n\s+'(.*)'", page)
+    assert request is not None
+    client = tmp_path / "ask.py"
+    client.write_text(program)
+    core = subprocess.Popen(
+        [CASTCORE, "up", "--json", "--dir", tmp_path / "state"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert core.stdout is not None
+        ready = json.loads(core.stdout.readline())
+        assert list(ready) == ["ready", "http", "grpc"]
+        service = "nf.af.v1.ProvisioningSessionsService"
+        asked = [sys.executable, client, ready["grpc"]["af"], service, "CreateProvisioningSession", request[1]]
+        answer = json.loads(subprocess.run(asked, capture_output=True, check=True, text=True).stdout)
+        session = answer["provisioningSession"]
+        assert session["appId"] == "player"
+        assert re.fullmatch("[0-9a-f]{32}", session["provisioningSessionId"])
+    finally:
+        core.terminate()
+        core.communicate(timeout=30)
+    assert core.returncode == 0
