@@ -85,6 +85,23 @@ def test_the_readme_shows_every_command() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_sequence_diagrams_of_a_page_are_well_formed(page: Path) -> None:
+    for block in blocks(page, "mermaid"):
+        kind, *lines = block.splitlines()
+        if kind != "sequenceDiagram":
+            continue
+        known = {line.split()[1] for line in lines if line.split()[0] == "participant"}
+        for line in map(str.strip, lines):
+            # To mermaid a semicolon ends the line.
+            assert ";" not in line, line
+            if line.startswith(("participant ", "loop ", "end")):
+                continue
+            match = re.fullmatch(r"(?:(\w+)-?->>(\w+)|Note over (\w+)): .+", line)
+            assert match is not None, line
+            assert {name for name in match.groups() if name} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_make_targets_that_a_page_names_exist(page: Path) -> None:
     targets = set(re.findall(r"^(\w+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in shell_lines(page) if words[:1] == ["make"]}
