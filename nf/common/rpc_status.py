@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 import grpc
@@ -16,6 +16,14 @@ from nf.common.errors import CastcoreError, FieldViolation
 
 DOMAIN: Final = "castcore"
 _CAUSE: Final = "cause"
+_LEFT_OUT: Final = "violations_left_out"
+
+# gRPC refuses trailers of more than 8 KiB, and the caller would then not even learn the code. The message is in them
+# twice, percent-encoded at worst, the rest in base64; what is cut is what the caller has sent.
+_MESSAGE_BYTES: Final = 768
+_METADATA_BYTES: Final = 128
+_VIOLATION_BYTES: Final = 512
+_VIOLATIONS_BYTES: Final = 2048
 
 _CLASSES: Final[Mapping[str, type[CastcoreError]]] = {
     each.code: each
@@ -38,15 +46,18 @@ _CLASSES: Final[Mapping[str, type[CastcoreError]]] = {
 
 
 def to_proto(error: CastcoreError) -> Status:
-    """The error as google.rpc.Status with ErrorInfo and, where properties were refused, BadRequest."""
-    status = Status(code=grpc.StatusCode[error.code].value[0], message=error.message)
-    metadata = {key: value for key, value in {**error.metadata, _CAUSE: error.cause}.items() if value}
+    """The error as google.rpc.Status with ErrorInfo and, where properties were refused, BadRequest.
+
+    Long texts are cut; violations that find no room are counted in the metadata "violations_left_out".
+    """
+    status = Status(code=grpc.StatusCode[error.code].value[0], message=_cut(error.message, _MESSAGE_BYTES))
+    violations = _bad_request(error.violations)
+    left_out = len(error.violations) - len(violations.field_violations)
+    facts = {**error.metadata, _LEFT_OUT: str(left_out) if left_out else "", _CAUSE: error.cause}
+    metadata = {key: _cut(value, _METADATA_BYTES) for key, value in facts.items() if value}
     _attach(status, ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if error.violations:
-        violations = [
-            BadRequest.FieldViolation(field=each.field, description=each.description) for each in error.violations
-        ]
-        _attach(status, BadRequest(field_violations=violations))
+        _attach(status, violations)
     return status
 
 
@@ -86,3 +97,24 @@ def _attach(status: Status, detail: ErrorInfo | BadRequest) -> None:
     packed = AnyMessage()
     packed.Pack(detail)
     status.details.append(packed)
+
+
+def _bad_request(violations: Sequence[FieldViolation]) -> BadRequest:
+    found, room = BadRequest(), _VIOLATIONS_BYTES
+    for each in violations:
+        told = BadRequest.FieldViolation(
+            field=_cut(each.field, _VIOLATION_BYTES), description=_cut(each.description, _VIOLATION_BYTES)
+        )
+        room -= told.ByteSize()
+        if room < 0:
+            break
+        found.field_violations.append(told)
+    return found
+
+
+def _cut(text: str, limit_bytes: int) -> str:
+    """The text, or its beginning with "…", in at most so many bytes of UTF-8."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= limit_bytes:
+        return text
+    return encoded[: limit_bytes - len("…".encode())].decode(errors="ignore") + "…"

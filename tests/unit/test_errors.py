@@ -92,3 +92,17 @@ def test_an_error_about_one_property_names_it() -> None:
     error = errors.InvalidArgument.of("page_size", "expected 0 or more, got -1")
     assert str(error) == "page_size: expected 0 or more, got -1"
     assert error.violations == (FieldViolation("page_size", "expected 0 or more, got -1"),)
+
+
+def test_what_a_caller_has_sent_is_cut_so_that_the_refusal_reaches_it() -> None:
+    refusal = errors.InvalidArgument(
+        "ü" * 100_000,
+        violations=[FieldViolation(f"flows[{at}]", "found " + "x" * at) for at in range(1000)],
+        metadata={"name": "n" * 100_000},
+    )
+    back = from_rpc_error(over_the_wire(refusal))
+    assert back.message == "ü" * 382 + "…"
+    assert back.metadata["name"] == "n" * 125 + "…"
+    assert len(back.violations) + int(back.metadata["violations_left_out"]) == 1000
+    assert list(back.violations) == list(refusal.violations[: len(back.violations)])
+    assert len(back.violations) > 10

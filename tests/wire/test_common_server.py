@@ -135,6 +135,12 @@ async def test_an_error_reaches_the_caller_as_the_same_class(bench: Bench) -> No
     assert (bench.served(GET, "NOT_FOUND"), bench.served(CREATE, "ALREADY_EXISTS")) == (1, 1)
 
 
+async def test_a_refusal_reaches_the_caller_whatever_was_sent(bench: Bench) -> None:
+    with pytest.raises(NotFound, match=r"OperatorPolicy 'üü.*…") as caught:
+        await bench.stub.GetOperatorPolicy(GetOperatorPolicyRequest(operator_policy_id="ü" * 100_000))
+    assert caught.value.reason == "NOT_FOUND"
+
+
 async def test_cause_and_violations_reach_the_caller(bench: Bench) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await bench.stub.CreateOperatorPolicy(create(""))
