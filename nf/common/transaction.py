@@ -35,6 +35,8 @@ M = TypeVar("M", bound=Message)
 Items: TypeAlias = list[T]
 
 EVENT_COUNTER: Final = "events"
+# The database counts with 63 bits.
+MAX_INTEGER: Final = 2**63 - 1
 
 
 class Keep(Enum):
@@ -197,7 +199,8 @@ class Reader:
 
     def events(self, after: int, limit: int = 1000) -> Items[Event]:
         """At most ``limit`` events with a higher sequence than ``after``, in sequence."""
-        rows = self.connection.execute(_EVENTS, {"after": after, "limit": limit}).scalars()
+        # A sequence may be any 64-bit number to who asks; beyond what the database can count there are no events.
+        rows = self.connection.execute(_EVENTS, {"after": min(after, MAX_INTEGER), "limit": limit}).scalars()
         return [Event.FromString(body) for body in rows]
 
     def last_sequence(self) -> int:

@@ -114,6 +114,11 @@ async def test_without_follow_the_stream_ends_after_what_is_kept(store: Store) -
     assert [each.sequence async for each in Watch(store).follow(0, no_follow=True)] == list(range(1, 1101))
 
 
+async def test_a_sequence_that_no_log_reaches_has_nothing_after_it(store: Store) -> None:
+    await emit(store)
+    assert [event async for event in Watch(store).follow(2**64 - 1, no_follow=True)] == []
+
+
 async def test_a_follower_ends_when_it_is_told_to(store: Store) -> None:
     until = asyncio.Event()
     following = asyncio.create_task(sequences(Watch(store).follow(0, until=until), 99))
