@@ -51,7 +51,8 @@ def _check_status(status: FlowStatus.ValueType, field: str) -> None:
     """Raises unless the user plane can do it: it has no gates, so that a flow is enabled in both directions or gone."""
     possible = (FlowStatus.FLOW_STATUS_UNSPECIFIED, FlowStatus.FLOW_STATUS_ENABLED, FlowStatus.FLOW_STATUS_REMOVED)
     if status not in possible:
-        name = FlowStatus.Name(status).removeprefix("FLOW_STATUS_")
+        known = status in FlowStatus.values()
+        name = FlowStatus.Name(status).removeprefix("FLOW_STATUS_") if known else str(int(status))
         raise InvalidServiceInformation(
             f"{field}: expected ENABLED or REMOVED, got {name}: the user plane has no gates",
             violations=(FieldViolation(field, f"{name} cannot be enforced"),),

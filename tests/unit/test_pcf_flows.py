@@ -85,3 +85,8 @@ def test_a_type_of_service_cannot_be_detected_yet() -> None:
     marked = MediaComponent(med_sub_comps=[MediaSubComponent(f_num=1, tos_tr_cl="b8fc")])
     with pytest.raises(FilterRestrictions, match="b8fc"):
         flow_infos_of([marked])
+
+
+def test_a_flow_status_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(InvalidServiceInformation, match="expected ENABLED or REMOVED, got 99"):
+        flow_infos_of([component(DOWNLINK, f_status=FlowStatus.ValueType(99))])
