@@ -9,6 +9,7 @@ from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.resources import new_id
+from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PduSession
@@ -96,8 +97,8 @@ def check_decision(decision: SmPolicyDecision) -> None:
     """Raises InvalidArgument naming every property of a decision that is wrong (flows: the UPF says)."""
     found: list[FieldViolation] = []
     names = [rule.pcc_rule_id for rule in decision.pcc_rules]
-    if decision.revision == 0:
-        found.append(FieldViolation("decision.revision", "expected 1 or more, got 0"))
+    if not 1 <= decision.revision <= MAX_INTEGER:
+        found.append(FieldViolation("decision.revision", f"expected 1 to {MAX_INTEGER}, got {decision.revision}"))
     if len(set(names)) < len(names):
         found.append(FieldViolation("decision.pcc_rules", f"expected different pcc_rule_id, got {names}"))
     for at, rule in enumerate(decision.pcc_rules):

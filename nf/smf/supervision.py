@@ -133,6 +133,10 @@ class UserPlane:
                 self._doubt()
                 raise OutOfStep(f"N4: {error.message}") from error
             raise
+        except Exception:
+            # A fault of our own, after which the UPF may have been told more than the store knows.
+            self._doubt()
+            raise
         finally:
             self._users -= 1
             if self._users == 0:

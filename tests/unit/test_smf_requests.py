@@ -92,6 +92,8 @@ def test_a_prefix_is_kept_in_its_canonical_form() -> None:
     ("decision", "field"),
     [
         (SmPolicyDecision(), "decision.revision"),
+        # The store could not keep it after the user plane has been told.
+        (SmPolicyDecision(revision=2**63), "decision.revision"),
         (SmPolicyDecision(revision=1, pcc_rules=[PccRule()]), "decision.pcc_rules[0].pcc_rule_id"),
         (SmPolicyDecision(revision=1, pcc_rules=[PccRule(pcc_rule_id="a/b")]), "decision.pcc_rules[0].pcc_rule_id"),
         (
