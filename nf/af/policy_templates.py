@@ -141,6 +141,8 @@ def _context(template: PolicyTemplate, limits: TemplateLimits) -> Iterator[tuple
 def _charging(template: PolicyTemplate, limits: TemplateLimits) -> Iterator[tuple[str, str]]:
     charging = template.charging_specification
     path = "chargingSpecification"
+    if charging.spon_status not in types.SponsoringStatus.values():
+        yield f"{path}.sponStatus", f"expected SPONSOR_ENABLED or SPONSOR_DISABLED, found {int(charging.spon_status)}"
     if charging.spon_status == types.SPONSORING_STATUS_SPONSOR_ENABLED and not charging.spon_id:
         yield f"{path}.sponId", "expected the sponsor who pays, found nothing though sponStatus is SPONSOR_ENABLED"
     if charging.spon_id and limits.sponsors and charging.spon_id not in limits.sponsors:

@@ -97,6 +97,11 @@ def test_a_consistent_template_is_valid(each):
             "six hexadecimal digits, found '12345'",
         ),
         (
+            template(charging_specification=m1.ChargingSpecification(spon_status=types.SponsoringStatus.ValueType(99))),
+            "chargingSpecification.sponStatus",
+            "found 99",
+        ),
+        (
             template(
                 charging_specification=m1.ChargingSpecification(spon_status=types.SPONSORING_STATUS_SPONSOR_ENABLED)
             ),
