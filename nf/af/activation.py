@@ -60,7 +60,7 @@ class Activation:
         flows = flow_descriptions.parse(wanted.service_data_flow_descriptions, FLOWS_FIELD)
         if not flows:
             raise InvalidArgument.of(FLOWS_FIELD, "expected at least one flow, found none")
-        dynamic_policies.check_qos(wanted.qos_specification)
+        dynamic_policies.check(wanted)
         ue = caller.ue_address(flow_descriptions.ue_side(flows, FLOWS_FIELD))
         policy = apply_mask(m5.DynamicPolicy(), wanted, FieldMask(), dynamic_policies.SETTABLE)
         policy.dynamic_policy_id = new_id()
@@ -117,11 +117,12 @@ class Activation:
                 raise
 
     async def reconcile(self) -> None:
-        """At the start: what was being activated when the AF was stopped was never acknowledged, so it is to end.
+        """At the start: what was under way when the AF was stopped is settled, without waiting for its lease to pass.
 
-        ``settle`` ends it, after whatever this run is activating already.
+        What was being activated was never acknowledged, so it is to end. ``settle`` comes after whatever this run has
+        begun already.
         """
-        await self._store.write(intentions.owe_unacknowledged)
+        await self._store.write(intentions.owe_unfinished)
 
     async def settle(self, policy_id: str) -> None:
         """Does what the PCF is owed for a policy: its release, or a new request. Raises what the PCF could not do."""

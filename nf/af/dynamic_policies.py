@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from nf.af.errors import RequestedQosNotAuthorized
 from nf.af.flow_descriptions import FlowDescription, IpNetwork
+from nf.af.policy_templates import MAX_RATE_BPS
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
 from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
 from nf.common.resources import copy_of
-from nf.common.v1.types_pb2 import InvalidParam, ProblemDetails
+from nf.common.v1.types_pb2 import InvalidParam, MediaType, ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 
 # What a Media Session Handler may change.
@@ -36,9 +38,18 @@ EXCEEDED_CAUSE = "POLICY_THRESHOLD_EXCEEDED"
 _MED_COMP_N = 1
 
 
-def check_qos(qos: m5.M5QosSpecification) -> None:
-    """Raises InvalidArgument, with a violation for every property at fault, when the QoS asked for is absurd."""
+def check(policy: m5.DynamicPolicy) -> None:
+    """Raises InvalidArgument, with a violation for every property at fault, when medium or QoS asked for is absurd."""
+    qos = policy.qos_specification
     violations = []
+    if policy.media_type not in MediaType.values():
+        why = f"expected a medium of TS 29.514, found {int(policy.media_type)}"
+        violations.append(FieldViolation("media_type", why))
+    for name in ("mar_bw_dl_bps", "mar_bw_ul_bps", "mir_bw_dl_bps", "mir_bw_ul_bps"):
+        rate_bps: int = getattr(qos, name)
+        if rate_bps > MAX_RATE_BPS:
+            why = f"expected at most {MAX_RATE_BPS} bps, found {rate_bps} bps"
+            violations.append(FieldViolation(f"qos_specification.{name}", why))
     for way, wanted_bps, least_bps in (
         ("dl", qos.mar_bw_dl_bps, qos.mir_bw_dl_bps),
         ("ul", qos.mar_bw_ul_bps, qos.mir_bw_ul_bps),
@@ -53,6 +64,20 @@ def check_qos(qos: m5.M5QosSpecification) -> None:
         raise InvalidArgument(
             "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
         )
+
+
+def check_granted(qos: m5.M5QosSpecification, template: PolicyTemplate) -> None:
+    """Raises RequestedQosNotAuthorized when the media need more than the template is about."""
+    limits = template.qos_specification
+    for field, needed_bps, limit_bps in (
+        ("mir_bw_dl_bps", qos.mir_bw_dl_bps, limits.max_btr_dl_bps),
+        ("mir_bw_ul_bps", qos.mir_bw_ul_bps, limits.max_btr_ul_bps),
+    ):
+        if limit_bps and needed_bps > limit_bps:
+            why = f"at least {needed_bps} bps are needed, the policy template is about {limit_bps} bps"
+            raise RequestedQosNotAuthorized(
+                f"qos_specification.{field}: {why}", violations=(FieldViolation(f"qos_specification.{field}", why),)
+            )
 
 
 def app_session_request(

@@ -41,6 +41,13 @@ class UeAddressMismatch(PermissionDenied):
     reason = "UE_ADDRESS_MISMATCH"
 
 
+class RequestedQosNotAuthorized(PermissionDenied):
+    """The media session needs more than its policy template is about."""
+
+    reason = "REQUESTED_SERVICE_NOT_AUTHORIZED"
+    cause = "REQUESTED_SERVICE_NOT_AUTHORIZED"
+
+
 class LocationReportingNotAllowed(PermissionDenied):
     """Only providers that the operator trusts may ask for the UE's location."""
 

@@ -22,6 +22,8 @@ IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 # How flows may be described, as the user plane detects them today.
 SDF_METHODS = (m5.SDF_METHOD_FIVE_TUPLE, m5.SDF_METHOD_TWO_TUPLE)
+# More than any player opens. Every flow costs the user plane two rules, while every UE waits.
+MAX_FLOWS = 1000
 # A UE owns a whole IPv6 prefix of this length (TS 23.501 §5.8.2.2.3), and one IPv4 address.
 _UE_PREFIX_LENGTH = {4: 32, 6: 64}
 
@@ -62,6 +64,8 @@ def parse(
     Raises FlowDescriptionUnsupported for what the user plane cannot detect yet, and InvalidArgument with a violation
     for every property at fault.
     """
+    if len(descriptions) > MAX_FLOWS:
+        raise InvalidArgument.of(field, f"expected at most {MAX_FLOWS} flows, found {len(descriptions)}")
     paths = [f"{field}[{index}]" for index in range(len(descriptions))]
     unsupported = [
         FieldViolation(path, why)
@@ -82,20 +86,32 @@ def parse(
 
 
 def ue_side(flows: Sequence[FlowDescription], field: str = "service_data_flow_descriptions") -> IpNetwork | None:
-    """The UE that the flows name; None when none of them does.
+    """The UE that the flows name, by its prefix where they name several addresses of it; None when none of them does.
 
     Raises InvalidArgument when they name several: a dynamic policy is for the flows of one UE.
     """
-    named = {(index, flow.ue) for index, flow in enumerate(flows) if flow.ue is not None}
-    ends = {ue for _, ue in named}
-    if len(ends) > 1:
-        first_index, first = min(named, key=lambda each: each[0])
-        index, other = min((each for each in named if each[1] != first), key=lambda each: each[0])
-        raise InvalidArgument.of(
-            f"{field}[{index}].flow_description",
-            f"names the UE {_text(other)}, but {field}[{first_index}] names {_text(first)}: one UE per policy",
-        )
-    return next(iter(ends), None)
+    named = [(index, flow.ue) for index, flow in enumerate(flows) if flow.ue is not None]
+    if not named:
+        return None
+    first_index, first = named[0]
+    for index, other in named:
+        if not is_same_ue(first, other):
+            raise InvalidArgument.of(
+                f"{field}[{index}].flow_description",
+                f"names the UE {_text(other)}, but {field}[{first_index}] names {_text(first)}: one UE per policy",
+            )
+    return first if all(ue == first for _, ue in named) else _whole(first)
+
+
+def is_same_ue(one: IpNetwork, other: IpNetwork) -> bool:
+    """Whether two addresses or prefixes are one UE's: it may use any address of its IPv6 prefix, and changes them."""
+    return _whole(one) == _whole(other)
+
+
+def _whole(ue: IpNetwork) -> IpNetwork:
+    """All that the UE of an address owns."""
+    length = _UE_PREFIX_LENGTH[ue.version]
+    return ue.supernet(new_prefix=length) if ue.prefixlen > length else ue
 
 
 def host_network(address: IpAddress) -> IpNetwork:

@@ -23,6 +23,7 @@ from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.common.errors import FailedPrecondition, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of
 from nf.common.store import KEEP, Keep, Reader, Transaction
+from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 
@@ -62,6 +63,7 @@ def admit(
         session = provisioning.require_session(transaction, policy.provisioning_session_id)
         template = provisioning.require_template(transaction, policy.provisioning_session_id, policy.policy_template_id)
         _require_ready(template)
+        dynamic_policies.check_granted(policy.qos_specification, template)
         created = copy_of(policy)
         created.create_time.FromDatetime(transaction.clock.now())
         asked = dynamic_policies.app_session_request(created, flows, template, session)
@@ -90,11 +92,11 @@ def intend(transaction: Transaction, request: m5.UpdateDynamicPolicyRequest, cal
         raise ended(policy.dynamic_policy_id, policy)
     DYNAMIC_POLICY.step(DynamicPolicyState(policy.state), DynamicPolicyEvent.UPDATED)
     changed = apply_mask(policy, changes, request.update_mask, dynamic_policies.SETTABLE)
-    dynamic_policies.check_qos(changed.qos_specification)
+    dynamic_policies.check(changed)
     flows = flow_descriptions.parse(changed.service_data_flow_descriptions, FLOWS_FIELD)
     named = flow_descriptions.ue_side(flows, FLOWS_FIELD)
     ue = ipaddress.ip_network(policy.ue_address)
-    if named is not None and not (named.version == ue.version and named.overlaps(ue)):
+    if named is not None and not flow_descriptions.is_same_ue(named, ue):
         caller.check_owner(named)
         raise InvalidArgument.of(
             FLOWS_FIELD, f"the policy is for the UE {policy.ue_address}, the flows name {named.network_address}"
@@ -102,6 +104,8 @@ def intend(transaction: Transaction, request: m5.UpdateDynamicPolicyRequest, cal
     desired = _desire(transaction, changed, flows)
     if desired.template.state != PolicyTemplate.STATE_READY and changed.qos_specification != policy.qos_specification:
         _require_ready(desired.template)
+    if changed.qos_specification != policy.qos_specification:
+        dynamic_policies.check_granted(changed.qos_specification, desired.template)
     transaction.update(policy, policy.dynamic_policy_id, due=transaction.clock.now() + LEASE)
     return desired
 
@@ -180,11 +184,16 @@ def released(transaction: Transaction, policy_id: str, final: n5.EventNotificati
     step_policy(transaction, policy, DynamicPolicyEvent.RELEASED, due=None)
 
 
-def owe_unacknowledged(transaction: Transaction) -> None:
-    """Stores that whatever is being activated is to be settled: nobody may be at it any more."""
-    for policy in transaction.all(m5.DynamicPolicy):
-        if policy.state == m5.DynamicPolicy.STATE_ACTIVATING:
-            owe(transaction, policy.dynamic_policy_id)
+def owe_unfinished(transaction: Transaction) -> None:
+    """Stores that whatever is being activated, changed or deleted is to be settled: nobody may be at it any more."""
+    owed = {
+        policy.dynamic_policy_id
+        for policy in transaction.all(m5.DynamicPolicy)
+        if policy.state == m5.DynamicPolicy.STATE_ACTIVATING
+    }
+    leased = transaction.due(m5.DynamicPolicy, transaction.clock.now() + LEASE, limit=MAX_INTEGER)
+    for policy_id in owed | {each.name for each in leased}:
+        owe(transaction, policy_id)
 
 
 def put_in_force(transaction: Transaction, desired: Desired, enforcement: n5.Enforcement) -> m5.DynamicPolicy | None:

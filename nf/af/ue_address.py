@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nf.af.errors import UeAddressMismatch, UeAddressUnknown
-from nf.af.flow_descriptions import IpAddress, IpNetwork, host_network
+from nf.af.flow_descriptions import IpAddress, IpNetwork, host_network, is_same_ue
 from nf.common.errors import InvalidArgument
 
 UE_ADDRESS_METADATA = "x-ue-address"
@@ -46,8 +46,7 @@ class Caller:
         """Whether the caller may act for this UE."""
         if self.address is None:
             return self.trusted
-        # A caller known by its address owns the prefix that the address is in; a header may name the prefix itself.
-        return self.address.version == ue.version and self.address.overlaps(ue)
+        return is_same_ue(self.address, ue)
 
     def check_owner(self, ue: IpNetwork) -> None:
         """Raises UeAddressMismatch unless the caller may act for this UE."""

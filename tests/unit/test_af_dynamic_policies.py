@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 
 from nf.af import dynamic_policies, flow_descriptions
+from nf.af.errors import RequestedQosNotAuthorized
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.errors import InvalidArgument
@@ -164,15 +165,39 @@ def test_the_answer_carries_the_threshold_and_what_the_player_filters_by(session
 
 def test_an_absurd_qos_is_refused_by_its_property():
     with pytest.raises(InvalidArgument) as refused:
-        dynamic_policies.check_qos(
-            m5.M5QosSpecification(mar_bw_dl_bps=1, mir_bw_dl_bps=2, mar_bw_ul_bps=1, mir_bw_ul_bps=2, des_loss=1001)
+        dynamic_policies.check(
+            m5.DynamicPolicy(
+                qos_specification=m5.M5QosSpecification(
+                    mar_bw_dl_bps=1, mir_bw_dl_bps=2, mar_bw_ul_bps=1, mir_bw_ul_bps=2, des_loss=1001
+                )
+            )
         )
     assert [each.field for each in refused.value.violations] == [
         "qos_specification.mir_bw_dl_bps",
         "qos_specification.mir_bw_ul_bps",
         "qos_specification.des_loss",
     ]
-    dynamic_policies.check_qos(m5.M5QosSpecification(mir_bw_dl_bps=2))
+    dynamic_policies.check(m5.DynamicPolicy(qos_specification=m5.M5QosSpecification(mir_bw_dl_bps=2)))
+
+
+def test_a_rate_that_no_network_has_and_a_medium_that_nobody_knows_are_refused_in_the_words_of_m5():
+    qos = m5.M5QosSpecification(mar_bw_ul_bps=2**64 - 1, mir_bw_dl_bps=10_000_000_000_001)
+    with pytest.raises(InvalidArgument) as refused:
+        dynamic_policies.check(m5.DynamicPolicy(media_type=99, qos_specification=qos))
+    assert [(each.field, each.description) for each in refused.value.violations] == [
+        ("media_type", "expected a medium of TS 29.514, found 99"),
+        ("qos_specification.mar_bw_ul_bps", "expected at most 10000000000000 bps, found 18446744073709551615 bps"),
+        ("qos_specification.mir_bw_dl_bps", "expected at most 10000000000000 bps, found 10000000000001 bps"),
+    ]
+
+
+def test_media_that_need_more_than_the_template_is_about_are_not_authorised():
+    template = m1.PolicyTemplate(qos_specification=m1.M1QosSpecification(max_btr_dl_bps=5_000_000))
+    dynamic_policies.check_granted(m5.M5QosSpecification(mir_bw_dl_bps=5_000_000, mir_bw_ul_bps=9), template)
+    with pytest.raises(RequestedQosNotAuthorized, match="8000000 bps are needed, the policy template is about 5000000"):
+        dynamic_policies.check_granted(
+            m5.M5QosSpecification(mar_bw_dl_bps=10_000_000, mir_bw_dl_bps=8_000_000), template
+        )
 
 
 def test_a_ue_is_written_as_address_or_prefix():

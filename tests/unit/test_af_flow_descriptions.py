@@ -129,3 +129,18 @@ def test_the_flows_of_one_policy_name_one_ue():
     with pytest.raises(InvalidArgument, match="one UE per policy") as refused:
         flow_descriptions.ue_side(flow_descriptions.parse([flow(dst_ip="10.45.0.2"), flow(dst_ip="10.45.0.3")]))
     assert refused.value.violations[0].field == "service_data_flow_descriptions[1].flow_description"
+
+
+def test_addresses_of_one_ipv6_prefix_are_one_ue():
+    named = [flow(src_ip="2001:db8:ff::1", dst_ip=ue, direction=3) for ue in ("2001:db8:1::a", "2001:db8:1::b")]
+    flows = flow_descriptions.parse(named)
+    assert flow_descriptions.ue_side(flows) == ipaddress.ip_network("2001:db8:1::/64")
+    assert flow_descriptions.ue_side(flows[:1]) == ipaddress.ip_network("2001:db8:1::a")
+
+
+def test_more_flows_than_any_player_opens_are_refused():
+    one = flow(src_ip="198.51.100.7", dst_ip="10.45.0.2", direction=3)
+    assert len(flow_descriptions.parse([one] * flow_descriptions.MAX_FLOWS)) == 1000
+    with pytest.raises(InvalidArgument, match="expected at most 1000 flows, found 1001") as refused:
+        flow_descriptions.parse([one] * 1001, "flows")
+    assert [each.field for each in refused.value.violations] == ["flows"]

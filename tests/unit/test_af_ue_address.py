@@ -73,6 +73,13 @@ def test_a_ue_owns_the_ipv6_prefix_that_its_address_is_in():
     assert not identify("ipv4:10.45.0.2:1", "", LOOPBACK).owns(prefix)
 
 
+def test_a_ue_may_speak_from_another_address_of_its_ipv6_prefix():
+    # Temporary addresses change while a policy is active (RFC 8981).
+    other = ipaddress.ip_network("2001:db8:1::b")
+    assert identify("ipv6:[2001:db8:1::a]:1", "", LOOPBACK).ue_address(other) == other
+    assert not identify("ipv6:[2001:db8:1::a]:1", "", LOOPBACK).owns(ipaddress.ip_network("2001:db8:2::a"))
+
+
 def test_a_peer_without_an_address_is_nobody():
     caller = identify("unix:/run/castcore.sock", "10.45.0.2", LOOPBACK)
     with pytest.raises(UeAddressUnknown):
