@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nf.af.errors import RequestedQosNotAuthorized
 from nf.af.flow_descriptions import FlowDescription, IpNetwork
-from nf.af.policy_templates import MAX_RATE_BPS
+from nf.af.policy_templates import MAX_RATE_BPS, snssai_text
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
 from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
@@ -159,8 +159,11 @@ def rebound(request: n5.AppSessionContextReqData, known: n5.AppSessionContextReq
 def displacement(request: n5.AppSessionContextReqData, template: PolicyTemplate) -> ProblemDetails | None:
     """Why an application session cannot go on when its template has moved to another data network or slice."""
     context = template.application_session_context
-    moved = bool(context.dnn) and context.dnn != request.dnn
-    moved = moved or (context.HasField("slice_info") and context.slice_info != request.slice_info)
+    # The case of a data network name, and of a slice differentiator's digits, means nothing (TS 23.003 §9A, §28.4).
+    moved = bool(context.dnn) and context.dnn.lower() != request.dnn.lower()
+    moved = moved or (
+        context.HasField("slice_info") and snssai_text(context.slice_info) != snssai_text(request.slice_info)
+    )
     if not moved or template.state != PolicyTemplate.STATE_READY:
         return None
     return ProblemDetails(

@@ -14,7 +14,7 @@ from nf.pcf.decision import default_rule
 from nf.pcf.errors import AmbiguousPduSession, PduSessionNotAvailable, PolicyAssociationExists
 from nf.pcf.ledger import discard_rule, rule_of_session
 from nf.pcf.machine import Event, State
-from nf.pcf.policies import slice_key
+from nf.pcf.policies import dnn_key, slice_key
 from nf.pcf.requests import prefix_of
 from nf.pcf.sessions import step
 from nf.pcf.v1.policy_authorization_pb2 import AppSession, AppSessionContextReqData
@@ -60,7 +60,8 @@ def open_association(transaction: Transaction, requested: SmPolicy) -> SmPolicy:
             raise PolicyAssociationExists(f"sm policy {policy.sm_policy_id!r} exists with other content")
         return known
     for older in _with_address(transaction, ipv4=policy.ipv4_address, ipv6_prefix=policy.ipv6_address_prefix):
-        if older.dnn == policy.dnn and slice_key(older.slice_info) == slice_key(policy.slice_info):
+        same_dnn = dnn_key(older.dnn) == dnn_key(policy.dnn)
+        if same_dnn and slice_key(older.slice_info) == slice_key(policy.slice_info):
             close_association(transaction, older.sm_policy_id)
     policy.decision.CopyFrom(SmPolicyDecision(revision=1, pcc_rules=[default_rule()]))
     lookups = {_IPV4: policy.ipv4_address, _IPV6: policy.ipv6_address_prefix}
@@ -112,7 +113,7 @@ def find_association(reader: Reader, request: AppSessionContextReqData) -> SmPol
     fitting = [
         policy
         for policy in candidates
-        if request.dnn in ("", policy.dnn)
+        if dnn_key(request.dnn) in ("", dnn_key(policy.dnn))
         and request.supi in ("", policy.supi)
         and (not request.HasField("slice_info") or slice_key(request.slice_info) == slice_key(policy.slice_info))
     ]

@@ -61,6 +61,11 @@ def slice_key(slice_info: Snssai) -> str:
     return f"{slice_info.sst}-{slice_info.sd.lower()}" if slice_info.sd else str(slice_info.sst)
 
 
+def dnn_key(dnn: str) -> str:
+    """The data network name in the form in which equal ones are equal: case means nothing (TS 23.003 §9A)."""
+    return dnn.lower()
+
+
 def _violations(policy: OperatorPolicy) -> Iterator[FieldViolation]:
     if not is_identifier(policy.operator_policy_id):
         found = repr(policy.operator_policy_id)
@@ -110,7 +115,7 @@ def check_operator_policy(policy: OperatorPolicy) -> None:
 
 def _fits(policy: OperatorPolicy, *, dnn: str, slice_info: Snssai, sponsor_id: str) -> bool:
     return (
-        policy.dnn in ("", dnn)
+        dnn_key(policy.dnn) in ("", dnn_key(dnn))
         and policy.sponsor_id in ("", sponsor_id)
         and (not policy.HasField("slice_info") or slice_key(policy.slice_info) == slice_key(slice_info))
     )

@@ -25,10 +25,12 @@ def insert_session(transaction: Transaction, requested: PduSession) -> PduSessio
 
     Its identifiers at N4 and N7 are never given again.
     """
+    # The case of a data network name means nothing (TS 23.003 §9A).
+    dnn = requested.dnn.lower()
     lookups = {
         _IDENTITY: f"{requested.supi} {requested.pdu_session_id}",
-        _IPV4: f"{requested.dnn} {requested.ue_ipv4_address}" if requested.ue_ipv4_address else "",
-        _IPV6: f"{requested.dnn} {requested.ue_ipv6_prefix}" if requested.ue_ipv6_prefix else "",
+        _IPV4: f"{dnn} {requested.ue_ipv4_address}" if requested.ue_ipv4_address else "",
+        _IPV6: f"{dnn} {requested.ue_ipv6_prefix}" if requested.ue_ipv6_prefix else "",
     }
     for known in transaction.find(PduSession, _IDENTITY, lookups[_IDENTITY]):
         raise PduSessionExists(

@@ -213,3 +213,18 @@ def test_usage_goes_up_as_it_came():
     assert dynamic_policies.usage(notification, compliant=True) == m5.DynamicPolicyUsage(
         dynamic_policy_id="dp", usage=usage, zero_rated_bytes=4000, charged_bytes=500, compliant=True
     )
+
+
+def test_a_policy_goes_on_where_only_the_case_of_its_data_network_and_slice_has_changed():
+    request = n5.AppSessionContextReqData(dnn="internet", slice_info=types.Snssai(sst=1, sd="00000a"))
+    template = m1.PolicyTemplate(
+        state=m1.PolicyTemplate.STATE_READY,
+        application_session_context=m1.ApplicationSessionContext(
+            dnn="Internet", slice_info=types.Snssai(sst=1, sd="00000A")
+        ),
+    )
+    assert dynamic_policies.displacement(request, template) is None
+    template.application_session_context.dnn = "ims"
+    moved = dynamic_policies.displacement(request, template)
+    assert moved is not None
+    assert moved.cause == "POLICY_TEMPLATE_MOVED"

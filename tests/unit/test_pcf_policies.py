@@ -127,6 +127,11 @@ def test_a_policy_for_others_does_not_decide(policy: OperatorPolicy) -> None:
     assert deciding_policy([policy], dnn="internet", slice_info=Snssai(sst=1), sponsor_id="") is None
 
 
+def test_the_case_of_a_data_network_name_means_nothing() -> None:
+    policy = OperatorPolicy(operator_policy_id="p", dnn="Internet")
+    assert deciding_policy([policy], dnn="iNTERNET", slice_info=Snssai(sst=1), sponsor_id="") == policy
+
+
 def test_slices_are_equal_whatever_the_case_of_their_digits() -> None:
     assert slice_key(Snssai(sst=1, sd="00000A")) == slice_key(Snssai(sst=1, sd="00000a")) == "1-00000a"
     assert slice_key(Snssai(sst=1)) == "1"

@@ -9,7 +9,7 @@ import pytest
 from control_plane import AUDIO, GPSI, MBPS, SUPI, UE, VIDEO, ControlPlane, app_session, running
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
+from nf.common.errors import AlreadyExists, CastcoreError, FieldViolation, InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai
 from nf.pcf.v1 import operator_policies_pb2 as op
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -108,6 +108,14 @@ async def test_an_address_in_two_data_networks_needs_a_dnn(plane: ControlPlane) 
     session = await plane.authorize("s", dnn="ims")
     policies = {policy.sm_policy_id: policy.dnn for policy in await plane.sm_policies()}
     assert policies[session.sm_policy_id] == "ims"
+
+
+async def test_the_case_of_a_data_network_name_means_nothing(plane: ControlPlane) -> None:
+    await plane.attach()
+    session = await plane.authorize("s", dnn="Internet")
+    assert session.state == n5.AppSession.STATE_ACTIVE
+    with pytest.raises(AlreadyExists, match="in use in 'INTERNET'"):
+        await plane.attach(**OTHER_UE, dnn="INTERNET")
 
 
 async def test_a_name_that_is_taken_by_other_content_is_refused(plane: ControlPlane) -> None:
