@@ -62,7 +62,7 @@ cursors = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-# Answers to requests that carried a request_id.
+# Answers to requests that carried a request_id; kept for REQUESTS_KEPT of the transaction module.
 requests = Table(
     "requests",
     metadata,
@@ -72,6 +72,7 @@ requests = Table(
     Column("kind", String, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
+    Index("requests_by_age", "created_ns"),
 )
 
 # What the store knows of itself: schema version, instance identifier.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
@@ -35,6 +35,8 @@ M = TypeVar("M", bound=Message)
 Items: TypeAlias = list[T]
 
 EVENT_COUNTER: Final = "events"
+# Who repeats a request does so soon; without an end the answers would outnumber all that they were about.
+REQUESTS_KEPT: Final = timedelta(days=1)
 # The database counts with 63 bits.
 MAX_INTEGER: Final = 2**63 - 1
 
@@ -123,6 +125,7 @@ _request = (requests.c.request_id == bindparam("r"), requests.c.method == bindpa
 _GET_REQUEST = select(requests.c.digest, requests.c.kind, requests.c.body).where(*_request)
 _DELETE_REQUEST = delete(requests).where(*_request)
 _INSERT_REQUEST = insert(requests)
+_DELETE_OLD_REQUESTS = delete(requests).where(requests.c.created_ns < bindparam("before"))
 
 
 def kind_of(message_type: type[Message]) -> str:
@@ -326,10 +329,12 @@ class Transaction(Reader):
     def once(self, request_id: str, method: str, request: Message, answer: Callable[[], M]) -> M:
         """``answer()`` for the first request of this id and method; its stored result for a repeat.
 
-        An empty ``request_id`` asks for nothing of the kind. Raises RequestIdReused for another content.
+        An empty ``request_id`` asks for nothing of the kind; a repeat after a day is a first request again. Raises
+        RequestIdReused for another content.
         """
         if not request_id:
             return answer()
+        self.connection.execute(_DELETE_OLD_REQUESTS, {"before": to_ns(self.clock.now() - REQUESTS_KEPT)})
         which = {"r": request_id, "m": method}
         known = self.connection.execute(_GET_REQUEST, which).one_or_none()
         if known is not None:

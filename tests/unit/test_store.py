@@ -22,6 +22,7 @@ from nf.common.errors import (
     NotFound,
     Unavailable,
 )
+from nf.common.schema import requests
 from nf.common.store import Reader, RequestIdReused, Store, Transaction, url_for
 from nf.common.v1.types_pb2 import Volume
 
@@ -316,6 +317,29 @@ async def test_a_repeated_request_is_answered_with_what_it_made(store: Store) ->
     await store.write(lambda tx: tx.forget("r1", "Create"))
     assert await ask("r1", session("b"), "six") == "six"
     assert made == ["one", "four", "five", "six"]
+
+
+async def test_answers_to_requests_are_kept_for_a_day(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    store = Store.open(url_for(tmp_path, "af"), clock=clock)
+
+    async def ask(request_id: str, app_id: str) -> str:
+        answer = await store.write(lambda tx: tx.once(request_id, "Create", session("a"), lambda: session(app_id)))
+        return answer.app_id
+
+    async def kept() -> int:
+        return await store.read(
+            lambda reader: reader.connection.execute(select(func.count()).select_from(requests)).scalar_one()
+        )
+
+    for number in range(10):
+        await ask(f"r{number}", "first")
+    clock.advance(timedelta(days=1))
+    assert await ask("r0", "again") == "first"
+    clock.advance(timedelta(microseconds=1))
+    assert await ask("r0", "again") == "again"
+    assert await kept() == 1
+    await store.close()
 
 
 async def test_everything_is_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
