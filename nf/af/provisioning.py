@@ -6,6 +6,7 @@ Everything below a provisioning session goes with it.
 from __future__ import annotations
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from nf.af import consumption_reporting, policy_templates
 from nf.af.errors import ConsumptionReportingAlreadyActive, ExternalReferenceInUse, LocationReportingNotAllowed
@@ -18,10 +19,14 @@ from nf.common.resources import apply_mask, check_etag, copy_of, new_id
 from nf.common.store import Reader, Transaction
 from nf.common.transaction import not_found
 
+# No session, template or configuration that means something comes near to it.
+MAX_RESOURCE_BYTES = 65_536
+
 
 def create_session(transaction: Transaction, request: m1.CreateProvisioningSessionRequest) -> m1.ProvisioningSession:
     """A new session. Raises InvalidArgument when the type or the application is missing or an entry point is none."""
     wanted = request.provisioning_session
+    _check_size(wanted, "provisioning_session")
     violations = []
     if wanted.provisioning_session_type not in m1.ProvisioningSessionType.values()[1:]:
         violations.append(
@@ -68,6 +73,7 @@ def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessi
 
 def create_template(transaction: Transaction, request: m1.CreatePolicyTemplateRequest) -> m1.PolicyTemplate:
     """A new template, PENDING until it is validated. Raises ExternalReferenceInUse."""
+    _check_size(request.policy_template, "policy_template")
 
     def create() -> m1.PolicyTemplate:
         session = require_session(transaction, request.provisioning_session_id)
@@ -97,6 +103,7 @@ def update_template(transaction: Transaction, request: m1.UpdatePolicyTemplateRe
     template = require_template(transaction, changes.provisioning_session_id, changes.policy_template_id)
     check_etag(template.etag, changes.etag, f"PolicyTemplate {template.policy_template_id!r}")
     changed = apply_mask(template, changes, request.update_mask, policy_templates.SETTABLE)
+    _check_size(changed, "policy_template")
     _check_reference(transaction, changed)
     return step_template(transaction, changed, TemplateEvent.UPDATED)
 
@@ -195,6 +202,12 @@ def require_consumption_reporting(reader: Reader, provisioning_session_id: str) 
     return reader.require(m1.ConsumptionReportingConfiguration, provisioning_session_id)
 
 
+def _check_size(message: Message, field: str) -> None:
+    # Everything that is stored is told again: in lists, in events, in service access information.
+    if message.ByteSize() > MAX_RESOURCE_BYTES:
+        raise InvalidArgument.of(field, f"expected at most {MAX_RESOURCE_BYTES} bytes, found {message.ByteSize()}")
+
+
 def _check_reference(reader: Reader, template: m1.PolicyTemplate) -> None:
     # A template without a reference is INVALID, which the validation says.
     if not template.external_reference:
@@ -214,6 +227,7 @@ def _check_consumption(
     session: m1.ProvisioningSession,
     location_asp_ids: tuple[str, ...],
 ) -> None:
+    _check_size(configuration, "consumption_reporting_configuration")
     consumption_reporting.check(configuration)
     trusted = not location_asp_ids or session.asp_id in location_asp_ids
     if consumption_reporting.location_is_on(configuration) and not trusted:

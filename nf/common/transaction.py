@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from nf.common.call import correlation_id
 from nf.common.clock import Clock, from_ns, to_ns
 from nf.common.dialect import insert_if_absent
-from nf.common.errors import AlreadyExists, NotFound
+from nf.common.errors import AlreadyExists, InvalidArgument, NotFound
 from nf.common.resources import (
     check_etag,
     copy_of,
@@ -35,6 +35,9 @@ M = TypeVar("M", bound=Message)
 Items: TypeAlias = list[T]
 
 EVENT_COUNTER: Final = "events"
+# A page has to fit into a message of gRPC, with room to spare.
+PAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_REQUEST_ID_LENGTH: Final = 128
 # Who repeats a request does so soon; without an end the answers would outnumber all that they were about.
 REQUESTS_KEPT: Final = timedelta(days=1)
 # The database counts with 63 bits.
@@ -157,19 +160,28 @@ class Reader:
     ) -> Page[M]:
         """One page, in the order of creation; ``parent`` None: whatever the parent.
 
-        ``page_size`` 0: 100 items; at most 1000. Raises InvalidArgument for a token of another list.
+        ``page_size`` 0: 100 items; at most 1000, and no more than PAGE_BYTES unless the first alone has more. Raises
+        InvalidArgument for a token of another list.
         """
         kind = kind_of(message_type)
         scope = kind if parent is None else f"{kind}\0{parent}"
         limit = page_limit(page_size)
         values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
         rows = (
-            self.connection.execute(_LIST, values).all()
+            self.connection.execute(_LIST, values)
             if parent is None
-            else self.connection.execute(_LIST_CHILDREN, {**values, "p": parent}).all()
+            else self.connection.execute(_LIST_CHILDREN, {**values, "p": parent})
         )
-        items = [message_type.FromString(body) for _, body in rows[:limit]]
-        return Page(items, encode_page_token(scope, rows[limit - 1][0]) if len(rows) > limit else "")
+        items: Items[M] = []
+        last, room = 0, PAGE_BYTES
+        with rows:
+            for row, body in rows:
+                room -= len(body)
+                if len(items) == limit or (items and room < 0):
+                    return Page(items, encode_page_token(scope, last))
+                items.append(message_type.FromString(body))
+                last = row
+        return Page(items, "")
 
     def all(self, message_type: type[M], *, parent: str | None = None) -> Items[M]:
         """Every resource of a type, in the order of creation."""
@@ -330,10 +342,14 @@ class Transaction(Reader):
         """``answer()`` for the first request of this id and method; its stored result for a repeat.
 
         An empty ``request_id`` asks for nothing of the kind; a repeat after a day is a first request again. Raises
-        RequestIdReused for another content.
+        RequestIdReused for another content, and InvalidArgument for an id of more than 128 characters.
         """
         if not request_id:
             return answer()
+        if len(request_id) > MAX_REQUEST_ID_LENGTH:
+            raise InvalidArgument.of(
+                "request_id", f"expected at most {MAX_REQUEST_ID_LENGTH} characters, found {len(request_id)}"
+            )
         self.connection.execute(_DELETE_OLD_REQUESTS, {"before": to_ns(self.clock.now() - REQUESTS_KEPT)})
         which = {"r": request_id, "m": method}
         known = self.connection.execute(_GET_REQUEST, which).one_or_none()

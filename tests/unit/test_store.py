@@ -153,6 +153,20 @@ async def test_a_page_goes_on_where_it_ended_although_resources_come_and_go(stor
     assert [each.app_id for each in second.items] == ["c", "d", "e"]
 
 
+async def test_a_page_of_large_resources_is_shorter_so_that_it_fits_into_a_message(store: Store) -> None:
+    for number in range(5):
+        large = session("x" * (7 * 1024 * 1024))
+        await store.write(lambda tx, name=f"s{number}", large=large: tx.insert(large, name))
+    sizes, token = [], ""
+    while True:
+        page = await store.read(lambda reader, token=token: reader.list(ProvisioningSession, page_token=token))
+        sizes.append(len(page.items))
+        token = page.next_page_token
+        if not token:
+            break
+    assert sizes == [2, 2, 1]
+
+
 async def test_a_token_of_another_list_or_of_nobody_is_refused(store: Store) -> None:
     await store.write(lambda tx: [tx.insert(session(name), name) for name in "ab"])
     token = (await store.read(lambda reader: reader.list(ProvisioningSession, page_size=1))).next_page_token
@@ -312,6 +326,8 @@ async def test_a_repeated_request_is_answered_with_what_it_made(store: Store) ->
     with pytest.raises(RequestIdReused, match="request_id 'r1' was used for another content") as caught:
         await ask("r1", session("b"), "three")
     assert (caught.value.code, caught.value.reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
+    with pytest.raises(InvalidArgument, match="request_id: expected at most 128 characters, found 129"):
+        await ask("r" * 129, session("a"), "nothing")
     assert await ask("", session("a"), "four") == "four"
     assert await ask("", session("a"), "five") == "five"
     await store.write(lambda tx: tx.forget("r1", "Create"))

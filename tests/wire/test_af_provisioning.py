@@ -88,6 +88,20 @@ async def test_a_wrong_provisioning_session_is_refused_by_its_properties(stack: 
     ]
 
 
+async def test_what_would_be_too_large_to_be_told_again_is_refused(stack: AfStack):
+    with pytest.raises(InvalidArgument, match="provisioning_session: expected at most 65536 bytes, found 100"):
+        await stack.new_session(app_id="x" * 100_000)
+    session = await stack.new_session()
+    large = m1.PolicyTemplate(external_reference="zero-rating", service_description_id="7" * 100_000)
+    with pytest.raises(InvalidArgument, match="policy_template: expected at most 65536 bytes") as refused:
+        await stack.templates.CreatePolicyTemplate(
+            m1.CreatePolicyTemplateRequest(
+                provisioning_session_id=session.provisioning_session_id, policy_template=large
+            )
+        )
+    assert [each.field for each in refused.value.violations] == ["policy_template"]
+
+
 async def test_a_repeated_create_makes_one_resource(stack: AfStack):
     session = m1.ProvisioningSession(provisioning_session_type=m1.PROVISIONING_SESSION_TYPE_DOWNLINK, app_id="app")
     request = m1.CreateProvisioningSessionRequest(provisioning_session=session, request_id="r-1")
