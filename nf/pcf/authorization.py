@@ -108,6 +108,9 @@ class PolicyAuthorization:
             rule = rule_of_session(transaction, app_session_id)
             if current is None or rule is None:
                 raise AppSessionNotFound(f"app session {app_session_id!r} does not exist")
+            if current.state == AppSession.STATE_RELEASING:
+                # INSTALLED would end it, with its rule in force again.
+                raise AppSessionNotFound(f"app session {app_session_id!r} is being released")
             # Whether the session can be changed at all, before anybody is bothered.
             APP_SESSION.step(State(current.state), Event.INSTALLED)
             request = apply_mask(current.asc_req_data, changes, mask, _CHANGEABLE)

@@ -9,7 +9,7 @@ import pytest
 from control_plane import AUDIO, GPSI, MBPS, SUPI, UE, VIDEO, ControlPlane, app_session, running
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from nf.common.errors import AlreadyExists, CastcoreError, FieldViolation, InvalidArgument
+from nf.common.errors import AlreadyExists, CastcoreError, FieldViolation, InvalidArgument, NotFound
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai
 from nf.pcf.v1 import operator_policies_pb2 as op
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -312,3 +312,17 @@ async def test_an_association_that_the_smf_does_not_know_is_no_pdu_session(plane
     assert (refusal.code, refusal.cause) == ("NOT_FOUND", "PDU_SESSION_NOT_AVAILABLE")
     assert await plane.sm_policies() == []
     assert await plane.app_sessions() == {}
+
+
+async def test_a_session_whose_end_has_been_asked_for_is_not_changed_any_more(plane: ControlPlane) -> None:
+    await plane.attach()
+    await plane.authorize()
+    plane.upf.refuse["ModifySession"] = InvalidArgument("not now")
+    with pytest.raises(InvalidArgument):
+        await plane.n5.DeleteAppSession(n5.DeleteAppSessionRequest(app_session_id="s"))
+    del plane.upf.refuse["ModifySession"]
+    changes = app_session("s", AUDIO).asc_req_data
+    with pytest.raises(NotFound) as refusal:
+        await plane.n5.UpdateAppSession(n5.UpdateAppSessionRequest(app_session_id="s", asc_req_data=changes))
+    assert refusal.value.cause == "APPLICATION_SESSION_CONTEXT_NOT_FOUND"
+    await plane.upf.until(lambda: plane.upf.flows() == [])
