@@ -542,7 +542,7 @@ class DynamicPolicy(_message.Message):
     """Changes with every change of the resource."""
     @_builtins.property
     def service_data_flow_descriptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceDataFlowDescription]:
-        """The flows of the media session that are open now."""
+        """The flows of the media session that are open now; at most 1000."""
 
     @_builtins.property
     def qos_specification(self) -> Global___M5QosSpecification:
@@ -632,7 +632,7 @@ class CreateDynamicPolicyRequest(_message.Message):
     DYNAMIC_POLICY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat of this request harmless. Optional."""
+    """Makes a repeat of this request within a day harmless; at most 128 characters. Optional."""
     @_builtins.property
     def dynamic_policy(self) -> Global___DynamicPolicy:
         """The policy; what the AF sets is ignored."""

@@ -442,7 +442,7 @@ class CreateProvisioningSessionRequest(_message.Message):
     PROVISIONING_SESSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a repeat of this request harmless. Optional."""
+    """Makes a repeat of this request within a day harmless; at most 128 characters. Optional."""
     @_builtins.property
     def provisioning_session(self) -> Global___ProvisioningSession:
         """The session; what the AF sets is ignored."""
@@ -615,7 +615,7 @@ class CreatePolicyTemplateRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     request_id: _builtins.str
-    """Makes a repeat of this request harmless. Optional."""
+    """Makes a repeat of this request within a day harmless; at most 128 characters. Optional."""
     @_builtins.property
     def policy_template(self) -> Global___PolicyTemplate:
         """The template; what the AF sets is ignored."""
