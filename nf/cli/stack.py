@@ -68,13 +68,12 @@ class Stack:
             for name, host in self._hosts.items():
                 host.bind(self._configuration.section(name).grpc_address)
             self.http = await self._http.start(self._configuration.http.address)
-            async with asyncio.TaskGroup() as group:
-                for name, host in self._hosts.items():
-                    group.create_task(self._start(name, host))
+            # Each is let come to its own end: a server cannot be cancelled while it starts.
+            starts = [self._start(name, host) for name, host in self._hosts.items()]
+            failures = [each for each in await asyncio.gather(*starts, return_exceptions=True) if each is not None]
+            if failures:
+                raise failures[0]
             self._serving = True
-        except BaseExceptionGroup as failures:
-            await self.stop()
-            raise failures.exceptions[0] from None
         except BaseException:
             await self.stop()
             raise

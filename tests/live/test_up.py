@@ -232,7 +232,8 @@ def test_a_state_directory_that_is_in_use_is_refused(tmp_path: Path) -> None:
             [CASTCORE, "up", "--dir", str(tmp_path / "state")], capture_output=True, text=True, check=False, timeout=30
         )
     assert second.returncode == 1
-    assert "in use" in second.stderr or "another process" in second.stderr
+    assert second.stderr.splitlines()[-1].endswith("is in use by another process")
+    assert "Traceback" not in second.stderr
 
 
 def test_a_function_alone_says_which_peer_it_misses(tmp_path: Path) -> None:
