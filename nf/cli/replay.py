@@ -69,7 +69,7 @@ def replay(
     ] = DEFAULT_MAX_FLOWS,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    r"""Send captures through the user plane: detect flows, police their bit rate, count.
+    """Send captures through the user plane: detect flows, police their bit rate, count.
 
     A packet is measured by its IP total length. Exit code 1 when a capture ends in a cut record: what came before the
     cut has been processed and is reported.
@@ -77,7 +77,7 @@ def replay(
     \b
     castcore replay in.pcap --flow "permit out 17 from any 443 to assigned" --rate "5 Mbps" -o out.pcap
     castcore replay in.pcap --rules rules.toml --json
-    """
+    """  # noqa: D301
     from upf.capture import open_capture
     from upf.replay import replay as run
 

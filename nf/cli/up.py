@@ -22,7 +22,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Once everything serves
 
 
 def up(config: ConfigOption = None, directory: DirOption = None, as_json: JsonOption = False) -> None:
-    r"""Run every function and the UPF in this process until SIGTERM or Ctrl-C.
+    """Run every function and the UPF in this process until SIGTERM or Ctrl-C.
 
     Ports that the configuration does not name are free ones. What was acknowledged survives, also SIGKILL: start it
     again on the same directory.
@@ -30,7 +30,7 @@ def up(config: ConfigOption = None, directory: DirOption = None, as_json: JsonOp
     \b
     castcore up
     castcore up --dir /tmp/lab --json
-    """
+    """  # noqa: D301
     from nf.cli.stack import FUNCTIONS
 
     _serve(FUNCTIONS, config, directory, as_json=as_json)
@@ -42,12 +42,12 @@ def run(
     directory: DirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    r"""Run one function in this process; the configuration file says where the others are.
+    """Run one function in this process; the configuration file says where the others are.
 
     \b
     castcore run upf --config lab.toml
     castcore run smf --config lab.toml
-    """
+    """  # noqa: D301
     from nf.cli.stack import FUNCTIONS
 
     if function not in FUNCTIONS:

@@ -52,7 +52,7 @@ def zero_rating(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    r"""A (Conditional) Zero Rating policy, from M1 to policed packets and back (TS 26.512 A.3).
+    """A (Conditional) Zero Rating policy, from M1 to policed packets and back (TS 26.512 A.3).
 
     Starts the functions on real sockets, provisions, attaches a UE, activates the policy for the flows of a media
     session, sends the session through the UPF while its flows open and close, and tells what was zero-rated, charged
@@ -61,7 +61,7 @@ def zero_rating(
     \b
     castcore demo zero-rating
     castcore demo zero-rating --pcap in.pcap --flow "permit out 6 from any 443 to 10.45.0.2" --rate "2 Mbps" --json
-    """
+    """  # noqa: D301
     from nf.common.run import run
     from nf.common.telemetry import configure_logging
     from upf.errors import UpfError

@@ -19,6 +19,7 @@ from upf.sdf import SdfFilter
 
 _SESSION = "media session"
 _CHUNK_PACKETS = 1 << 18
+# What opens and closes from slice to slice has to fit into one request.
 _FLOWS_PER_SLICE = 1_000
 
 
@@ -36,32 +37,34 @@ def cut(capture: bytes, filters: Sequence[SdfFilter], *, slices: int, source: st
     Raises CaptureError when the capture is none or is cut, naming ``source``.
     """
     capture_format = parse_header(capture[:24], source=source)
-    packets, flows = _count(capture, capture_format, source)
-    # What opens and closes from slice to slice has to fit into one request.
-    size = max(1, -(-packets // max(slices, flows // _FLOWS_PER_SLICE)))
+    size = max(1, -(-_count(capture, capture_format, source) // slices))
     engine = Engine(flow_times=True)
     engine.install([Rule(name=_SESSION, precedence=1, filters=tuple(filters), policer=None, mode=Mode.MONITOR)])
     pieces = []
     offset, over = capture_format.header_bytes, False
     while not over and offset < len(capture):
         engine.reset_flow_counters()
-        begin = offset
-        offset, _, over = engine.run(capture, capture_format, offset=offset, max_packets=size)
-        shown = [flow for flow in engine.flows() if flow.rule == _SESSION and flow.conforming_packets]
+        begin, left, shown = offset, size, list[FlowCounters]()
+        # A packet shows one flow more at the most.
+        while not over and left and len(shown) < _FLOWS_PER_SLICE:
+            step = min(left, _FLOWS_PER_SLICE - len(shown))
+            offset, processed, over = engine.run(capture, capture_format, offset=offset, max_packets=step)
+            left -= processed
+            shown = [flow for flow in engine.flows() if flow.rule == _SESSION and flow.conforming_packets]
         shown.sort(key=lambda flow: (flow.first_ns, flow.destination_port, flow.source_port))
         pieces.append(Slice(capture[: capture_format.header_bytes] + capture[begin:offset], shown))
     return pieces
 
 
-def _count(capture: bytes, capture_format: CaptureFormat, source: str) -> tuple[int, int]:
-    """How many packets and flows the capture has."""
+def _count(capture: bytes, capture_format: CaptureFormat, source: str) -> int:
+    """How many packets the capture has."""
     engine = Engine()
     offset, over = capture_format.header_bytes, False
     while not over:
         offset, _, over = engine.run(capture, capture_format, offset=offset, max_packets=_CHUNK_PACKETS)
     if offset < len(capture):
         raise record_error(memoryview(capture), capture_format, offset, source=source)
-    return engine.packets, engine.totals().flows
+    return engine.packets
 
 
 def ue_of(pieces: Sequence[Slice]) -> IPv4Address | IPv6Address:
