@@ -135,6 +135,18 @@ async def test_nothing_is_forwarded_before_resynchronisation_has_ended(upf: Upf)
     assert (await upf.send([downlink(0)])).flows[0].volume.conforming.bytes == 1000
 
 
+async def test_sessions_need_an_association(upf: Upf) -> None:
+    for asked in (
+        upf.n4.EstablishSession(n4.EstablishSessionRequest(session=session())),
+        upf.n4.ModifySession(n4.ModifySessionRequest(cp_seid=7)),
+        upf.n4.DeleteSession(n4.DeleteSessionRequest(cp_seid=7)),
+        upf.n4.CompleteResynchronisation(n4.CompleteResynchronisationRequest(node_id="smf")),
+    ):
+        with pytest.raises(FailedPrecondition) as refused:
+            await asked
+        assert refused.value.reason == "NO_ESTABLISHED_PFCP_ASSOCIATION"
+
+
 @pytest.mark.parametrize("method", [MONITOR, POLICE])
 async def test_a_session_polices_what_an_independent_bucket_polices(
     upf: Upf, method: EnforcementMethod.ValueType
@@ -231,6 +243,7 @@ async def test_a_refused_modification_has_no_effect(upf: Upf) -> None:
     ],
 )
 async def test_a_session_that_cannot_be_enforced_is_refused_by_field(upf: Upf, change, field: str) -> None:  # type: ignore[no-untyped-def]
+    await upf.associate()
     wrong = session()
     change(wrong)
     with pytest.raises(InvalidArgument) as refused:

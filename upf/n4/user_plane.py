@@ -26,6 +26,13 @@ T = TypeVar("T")
 CHUNK_PACKETS: Final = 1 << 15
 
 
+class NoAssociation(FailedPrecondition):
+    """No SMF has set up an association with this UPF since it started."""
+
+    reason = "NO_ESTABLISHED_PFCP_ASSOCIATION"
+    cause = "NO_ESTABLISHED_PFCP_ASSOCIATION"
+
+
 class AwaitingResynchronisation(FailedPrecondition):
     """The UPF forwards nothing until its SMF has established the sessions."""
 
@@ -73,6 +80,7 @@ class UserPlane:
         self.reports = ReportLog(self.recovery_time)
         self._clock = clock
         self.forwarding = False
+        self._associated = False
         self._engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
         self._sessions: dict[int, _Enforced] = {}
         self._stale: set[int] = set()
@@ -92,17 +100,26 @@ class UserPlane:
         """An SMF begins: nothing is forwarded until it has established its sessions anew."""
         async with self._engine_free:
             self.forwarding = False
+            self._associated = True
             self._stale = set(self._sessions)
 
     async def complete_resynchronisation(self) -> None:
-        """The SMF has established all its sessions: those that it has not are deleted, and packets pass."""
+        """The SMF has established all its sessions: those that it has not are deleted, and packets pass.
+
+        Raises NoAssociation.
+        """
+        self._check_associated()
         async with self._engine_free:
             self._replace({number: kept for number, kept in self._sessions.items() if number not in self._stale})
             self._stale = set()
             self.forwarding = True
 
     async def establish(self, session: Session) -> None:
-        """Establishes the session or replaces the one with its identifier. Raises InvalidArgument, without effect."""
+        """Establishes the session or replaces the one with its identifier.
+
+        Raises NoAssociation or InvalidArgument, without effect.
+        """
+        self._check_associated()
         if not session.cp_seid:
             raise InvalidArgument.of("session.cp_seid", "found 0, expected an identifier from 1 on")
         async with self._engine_free:
@@ -112,8 +129,9 @@ class UserPlane:
     async def modify(self, request: ModifySessionRequest) -> list[UsageReport]:
         """Changes a session; returns the last reports of the URRs removed, and those of the URRs queried.
 
-        Raises SessionNotFound or InvalidArgument, without effect.
+        Raises NoAssociation, SessionNotFound or InvalidArgument, without effect.
         """
+        self._check_associated()
         async with self._engine_free:
             before = self._sessions.get(request.cp_seid)
             if before is None:
@@ -123,13 +141,18 @@ class UserPlane:
             return self._replace(self._sessions | {request.cp_seid: after}, wanted)
 
     async def delete(self, cp_seid: int) -> list[UsageReport]:
-        """Deletes the session, if it is there; returns the last reports of its URRs."""
+        """Deletes the session, if it is there; returns the last reports of its URRs. Raises NoAssociation."""
+        self._check_associated()
         async with self._engine_free:
             gone = self._sessions.get(cp_seid)
             if gone is None:
                 return []
             left = {number: other for number, other in self._sessions.items() if number != cp_seid}
             return self._replace(left, [(cp_seid, urr.urr_id) for urr in gone.session.urrs])
+
+    def _check_associated(self) -> None:
+        if not self._associated:
+            raise NoAssociation("no SMF has set up an association since this UPF started")
 
     def sessions(self) -> list[Session]:
         """The sessions as they are enforced, by identifier."""
@@ -149,7 +172,8 @@ class UserPlane:
             {(session.cp_seid, qer.qer_id) for session in in_force for qer in session.qers},
         )
         self._sessions, self._detections = sessions, after
-        self._known |= {rule.name: (after[rule.name], rule.mode) for rule in rules if rule.name in after}
+        now_known = {rule.name: (after[rule.name], rule.mode) for rule in rules if rule.name in after}
+        self._known = self._known | now_known if self._one_capture.locked() else now_known
         return reports
 
     # --- measurement ----------------------------------------------------------------------------------------------
@@ -191,7 +215,6 @@ class UserPlane:
         async with self._one_capture:
             self._engine.reset_flow_counters()
             self._engine.take_output()
-            self._known = {name: known for name, known in self._known.items() if name in self._detections}
             before = self._engine.totals()
             try:
                 capture_format, passed = await self._treat_pieces(pieces, keep_passed=keep_passed)

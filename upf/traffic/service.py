@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator
+from typing import Final
 
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
-from nf.common.errors import CastcoreError
+from nf.common.errors import CastcoreError, ResourceExhausted
 from nf.common.v1.types_pb2 import PolicedVolume, Volume
 from upf.capture import write_header
 from upf.counters import FlowCounters
@@ -17,6 +18,9 @@ from upf.n4.user_plane import Treated, UserPlane
 from upf.rules import Mode
 from upf.traffic.v1.traffic_pb2 import Flow, Malformed, ReplayRequest, ReplayResponse
 from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceServicer
+
+# Leaves room for the flows beside the packets within a gRPC message of 64 MiB.
+LARGEST_ANSWER_BYTES: Final = 48 << 20
 
 
 class TrafficService(TrafficServiceServicer):
@@ -37,6 +41,11 @@ class TrafficService(TrafficServiceServicer):
             async for _ in pieces:
                 pass
             raise
+        if len(treated.passed) > LARGEST_ANSWER_BYTES:
+            raise ResourceExhausted(
+                f"the packets that passed are {len(treated.passed)} bytes, more than one answer holds "
+                f"({LARGEST_ANSWER_BYTES}): they have been treated; send shorter captures to have them back"
+            )
         return ReplayResponse(
             packets=treated.packets,
             bytes=treated.total_bytes,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class N4ServiceStub(object):
-    """N4 (TS 29.244 §6.2, §6.3).
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered.
     """
 
     def __init__(self, channel):
@@ -78,7 +78,7 @@ class N4ServiceStub(object):
 
 
 class N4ServiceServicer(object):
-    """N4 (TS 29.244 §6.2, §6.3).
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered.
     """
 
     def SetUpAssociation(self, request, context):
@@ -190,7 +190,7 @@ def add_N4ServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class N4Service(object):
-    """N4 (TS 29.244 §6.2, §6.3).
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered.
     """
 
     @staticmethod

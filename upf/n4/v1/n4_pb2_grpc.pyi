@@ -29,7 +29,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class N4ServiceStub:
-    """N4 (TS 29.244 §6.2, §6.3)."""
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -56,7 +56,7 @@ class N4ServiceStub:
 
 @_typing.type_check_only
 class N4ServiceAsyncStub(N4ServiceStub):
-    """N4 (TS 29.244 §6.2, §6.3)."""
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetUpAssociation: _aio.UnaryUnaryMultiCallable[_n4_pb2.SetUpAssociationRequest, _n4_pb2.SetUpAssociationResponse]  # type: ignore[assignment]
@@ -79,7 +79,7 @@ class N4ServiceAsyncStub(N4ServiceStub):
     """The UPF's reports as they arise."""
 
 class N4ServiceServicer(metaclass=_abc_1.ABCMeta):
-    """N4 (TS 29.244 §6.2, §6.3)."""
+    """N4 (TS 29.244 §6.2, §6.3). Before SetUpAssociation only Heartbeat, ListSessions and WatchReports are answered."""
 
     @_abc_1.abstractmethod
     def SetUpAssociation(
