@@ -55,7 +55,6 @@ class QosData(_message.Message):
     MAX_BR_UL_BPS_FIELD_NUMBER: _builtins.int
     BURST_BYTES_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_METHOD_FIELD_NUMBER: _builtins.int
-    AVER_WINDOW_MS_FIELD_NUMBER: _builtins.int
     max_br_dl_bps: _builtins.int
     """Maximum bit rate downlink; absent: unbounded."""
     max_br_ul_bps: _builtins.int
@@ -64,8 +63,6 @@ class QosData(_message.Message):
     """Depth of the token buckets; absent: 100 ms at the rate, at least 15,000 bytes."""
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """What happens above the bit rate."""
-    aver_window_ms: _builtins.int
-    """Time over which rates are judged (TS 29.571 AverWindow)."""
     def __init__(
         self,
         *,
@@ -73,11 +70,10 @@ class QosData(_message.Message):
         max_br_ul_bps: _builtins.int | None = ...,
         burst_bytes: _builtins.int | None = ...,
         enforcement_method: _types_pb2.EnforcementMethod.ValueType = ...,
-        aver_window_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "burst_bytes", b"burst_bytes", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "aver_window_ms", b"aver_window_ms", "burst_bytes", b"burst_bytes", "enforcement_method", b"enforcement_method", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "burst_bytes", b"burst_bytes", "enforcement_method", b"enforcement_method", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burst_bytes: _TypeAlias = _typing.Literal["burst_bytes"]  # noqa: Y015
     _WhichOneofArgType__burst_bytes: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes"]  # noqa: Y015
