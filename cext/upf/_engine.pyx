@@ -11,7 +11,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from bucket cimport bucket_t, conforms, fill_bucket, limits_t
 from filters cimport classify, filter_t, port_range_t
@@ -19,12 +19,13 @@ from flowtable cimport (
     allocate_slots, count_flow, find_flow, flow6_t, flow_at, flow_t, insert_flow, prefetch_flow, table_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
+from output cimport keep_packet, output_t
 from packet cimport (
     FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NOT_IP, fragment_t,
     packet_t, parse_link, parser_t,
 )
 
-from records cimport RECORD_HEADER_BYTES, next_record, record_t, walk_t
+from records cimport next_record, record_t, walk_t
 from rules cimport NO_RULE, count_rule, rule_t, rule_table_t
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
@@ -53,14 +54,6 @@ cdef enum verdict_t:
 MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED = range(5)
 
 include "rule_book.pxi"
-
-
-ctypedef struct output_t:
-    uint8_t *data
-    size_t length
-    size_t room
-    bint nanoseconds
-    bint failed
 
 
 cdef class Engine:
@@ -243,7 +236,7 @@ cdef class Engine:
                     verdict == VERDICT_CONFORMING or verdict == VERDICT_EXCEEDING
                     or (verdict == VERDICT_UNMATCHED and self.pass_unmatched)
                 ):
-                    self.keep(&batch[i])
+                    keep_packet(&self.output, &batch[i])
             done += count
             self.packets += count
         processed[0] = done
@@ -304,29 +297,6 @@ cdef class Engine:
             elif flow.bucket.tokens > rule.limits.capacity:
                 flow.bucket.tokens = rule.limits.capacity
         return flow
-
-    cdef void keep(self, packet_t *packet) noexcept nogil:
-        """Appends a record in this machine's byte order."""
-        cdef output_t *output = &self.output
-        cdef size_t needed = output.length + RECORD_HEADER_BYTES + packet.captured
-        cdef uint32_t header[4]
-        cdef uint8_t *data
-        if needed > output.room:
-            data = <uint8_t *>realloc(output.data, needed * 2)
-            if data == NULL:
-                output.failed = True
-                return
-            output.data = data
-            output.room = needed * 2
-        header[0] = <uint32_t>(packet.ts_ns // 1000000000LL)
-        header[1] = <uint32_t>(packet.ts_ns % 1000000000LL)
-        if not output.nanoseconds:
-            header[1] //= 1000
-        header[2] = packet.captured
-        header[3] = packet.wire_length
-        memcpy(output.data + output.length, header, RECORD_HEADER_BYTES)
-        memcpy(output.data + output.length + RECORD_HEADER_BYTES, packet.data, packet.captured)
-        output.length = needed
 
     @property
     def output_nanoseconds(self):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -89,6 +91,35 @@ def test_every_service_call_and_resource_is_described(descriptors: FileDescripto
             if not message.name.endswith(("Request", "Response")):
                 undescribed += [message.name] * ((4, at) not in described)
     assert undescribed == []
+
+
+def test_every_call_of_every_service_is_implemented() -> None:
+    # Generated base classes answer UNIMPLEMENTED for what their subclass leaves out; nothing may be left out.
+    services = {
+        "nf.af.v1.provisioning_pb2_grpc": "nf.af.service_m1",
+        "nf.af.v1.media_session_pb2_grpc": "nf.af.service_m5",
+        "nf.pcf.v1.policy_authorization_pb2_grpc": "nf.pcf.service",
+        "nf.pcf.v1.sm_policy_control_pb2_grpc": "nf.pcf.service",
+        "nf.pcf.v1.operator_policies_pb2_grpc": "nf.pcf.service",
+        "nf.smf.v1.pdu_session_pb2_grpc": "nf.smf.service",
+        "upf.n4.v1.n4_pb2_grpc": "upf.n4.service",
+        "upf.traffic.v1.traffic_pb2_grpc": "upf.traffic.service",
+    }
+    generated = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for folder in ("nf", "upf")
+        for path in (ROOT / folder).rglob("*_pb2_grpc.py")
+    }
+    assert services.keys() == generated
+    missing = []
+    for contract, module in services.items():
+        implementations = vars(importlib.import_module(module)).values()
+        for name, base in vars(importlib.import_module(contract)).items():
+            if not name.endswith("Servicer"):
+                continue
+            (made,) = (each for each in implementations if inspect.isclass(each) and base in each.__bases__)
+            missing += [f"{name}.{call}" for call in vars(base) if call[0].isupper() and call not in vars(made)]
+    assert missing == []
 
 
 def test_units_stand_in_the_names_of_fields(descriptors: FileDescriptorSet) -> None:

@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import captures
 import pytest
+from command import CASTCORE
 
-CASTCORE = Path(sys.executable).with_name("castcore")
 UE, SERVER = "10.45.0.2", "198.51.100.7"
 
 

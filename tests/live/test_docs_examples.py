@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command import CASTCORE
+
 ROOT = Path(__file__).parents[2]
-CASTCORE = Path(sys.executable).with_name("castcore")
 
 
 def test_the_client_of_the_running_page_provisions_a_session_without_any_contract(tmp_path: Path) -> None:

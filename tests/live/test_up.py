@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import captures
 import pytest
+from command import CASTCORE
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nf.af.v1.media_session_pb2 import GetDynamicPolicyRequest
@@ -34,7 +34,6 @@ from upf.policing import TokenBucket
 from upf.traffic.v1.traffic_pb2 import ReplayRequest
 from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceStub
 
-CASTCORE = Path(sys.executable).with_name("castcore")
 UE, SERVER = "10.45.0.2", "198.51.100.7"
 RATE_BPS, BURST_BYTES = 1_000_000, 15_000
 SERVICES = {
