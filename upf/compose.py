@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
+from nf.common.background import Background
 from nf.common.clock import Clock
 from nf.common.function import Function
 from nf.common.server import servicer
@@ -19,7 +19,7 @@ from upf.traffic.v1.traffic_pb2_grpc import add_TrafficServiceServicer_to_server
 def build(config: UpfSection, clock: Clock) -> Function:
     """The UPF. It stands on no store: rules are kept in memory, and the SMF gives them again after a restart."""
     user_plane = UserPlane(clock, max_flows=config.max_flows)
-    measuring: list[asyncio.Task[None]] = []
+    measuring = Background("upf measuring")
 
     async def measure() -> None:
         while True:
@@ -27,13 +27,7 @@ def build(config: UpfSection, clock: Clock) -> Function:
             await user_plane.measure()
 
     async def start() -> None:
-        measuring.append(asyncio.create_task(measure()))
-
-    async def stop() -> None:
-        for task in measuring:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        measuring.begin(measure)
 
     return Function(
         name="upf",
@@ -42,5 +36,5 @@ def build(config: UpfSection, clock: Clock) -> Function:
             servicer(add_TrafficServiceServicer_to_server, TrafficService(user_plane)),
         ),
         start=start,
-        stop=stop,
+        stop=measuring.end,
     )

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from nf.common import call
+from nf.common.background import Background
 from nf.common.errors import CastcoreError
 from nf.common.store import Due, Reader, Store
 from nf.common.telemetry import logger
@@ -41,26 +41,19 @@ class DueDriver(Generic[M]):
         self._handle = handle
         self._retry = retry
         self._log = logger("due")
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(f"due {message_type.DESCRIPTOR.name}")
         # By name: the due time that was tried in vain, and when to try it again.
         self._held: dict[str, tuple[datetime, datetime]] = {}
 
     async def start(self) -> None:
         """Begins, with what is due already."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"due {self._type.DESCRIPTOR.name}")
+        self._background.begin(self._run)
 
     async def stop(self) -> None:
         """Ends; what was not finished is due at the next start."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._background.end()
 
     async def _run(self) -> None:
-        # What has started the function is not what makes work due.
-        call.adopt_deadline(None)
-        call.set_correlation_id("")
         while True:
             generation = self._store.due_generation
             now = self._store.clock.now()

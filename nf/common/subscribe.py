@@ -5,13 +5,11 @@ The effects of an event and the advance of the cursor are one transaction of the
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from nf.common import call
-from nf.common.errors import CastcoreError
+from nf.common.background import Background, follow_for_ever
 from nf.common.store import Store, Transaction
 from nf.common.telemetry import logger
 from nf.common.v1.events_pb2 import Event
@@ -47,35 +45,24 @@ class Subscriber:
         self._first_backoff_s = first_backoff_s
         self._max_backoff_s = max_backoff_s
         self._log = logger(name)
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(f"subscriber {name}")
 
     async def start(self) -> None:
         """Begins to follow."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"subscriber {self.name}")
+        self._background.begin(self._run)
 
     async def stop(self) -> None:
         """Ends following; an event whose write has begun is finished by the store."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._background.end()
 
     async def _run(self) -> None:
-        # What has started the function is not what causes the events.
-        call.adopt_deadline(None)
-        call.set_correlation_id("")
-        backoff_s = self._first_backoff_s
-        while True:
-            try:
-                if await self._follow():
-                    backoff_s = self._first_backoff_s
-            except CastcoreError as error:
-                self._log.debug("subscriber.interrupted", subscriber=self.name, code=error.code, error=str(error))
-            except Exception:
-                self._log.exception("subscriber.failed", subscriber=self.name)
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(2 * backoff_s, self._max_backoff_s)
+        await follow_for_ever(
+            self._follow,
+            self._log,
+            "subscriber",
+            first_backoff_s=self._first_backoff_s,
+            max_backoff_s=self._max_backoff_s,
+        )
 
     async def _follow(self) -> bool:
         """Handles events until the stream ends; whether any was handled."""

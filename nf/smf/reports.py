@@ -6,12 +6,10 @@ How far the report log of which start of the UPF has been read is kept in the tr
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 
-from nf.common.call import adopt_deadline
-from nf.common.errors import CastcoreError
+from nf.common.background import Background, follow_for_ever
 from nf.common.store import Store, Transaction
 from nf.common.telemetry import logger
 from nf.smf.sessions import by_cp_seid
@@ -51,32 +49,20 @@ class ReportConsumer:
         self._store = store
         self._user_plane = user_plane
         self._lock = lock
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background("smf reports")
 
     async def start(self) -> None:
         """Begins to follow."""
-        self._task = asyncio.create_task(self._run(), name="smf-reports")
+        self._background.begin(self._run)
 
     async def stop(self) -> None:
         """Ends following."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._background.end()
 
     async def _run(self) -> None:
-        adopt_deadline(None)
-        backoff_s = _FIRST_BACKOFF_S
-        while True:
-            try:
-                if await self._follow():
-                    backoff_s = _FIRST_BACKOFF_S
-            except CastcoreError as error:
-                _log.debug("upf.reports_interrupted", code=error.code, error=str(error))
-            except Exception:
-                _log.exception("upf.reports_failed")
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+        await follow_for_ever(
+            self._follow, _log, "upf.reports", first_backoff_s=_FIRST_BACKOFF_S, max_backoff_s=_MAX_BACKOFF_S
+        )
 
     async def _follow(self) -> bool:
         """Takes reports until the stream ends; whether there was any."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nf.common.call import adopt_deadline, remaining_s
+from nf.common.background import Background
+from nf.common.call import remaining_s
 from nf.common.clock import Clock
 from nf.common.errors import (
     Cancelled,
@@ -74,7 +75,7 @@ class UserPlane:
         self._users = 0
         # More at once would only wait in the UPF, until their deadlines have passed there.
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background("smf supervision")
         self.recovery_ns = 0
 
     @property
@@ -89,7 +90,7 @@ class UserPlane:
 
     async def start(self, align: Align, recovery_ns: int) -> None:
         """Begins; returns when the UPF is in step, or after ``upf_wait_s``. ``recovery_ns`` is the SMF's own start."""
-        self._task = asyncio.create_task(self._supervise(align, recovery_ns), name="smf-supervision")
+        self._background.begin(lambda: self._supervise(align, recovery_ns))
         try:
             await self._await_ready()
         except UserPlaneUnavailable as error:
@@ -97,10 +98,7 @@ class UserPlane:
 
     async def stop(self) -> None:
         """Ends the supervision; the UPF goes on by the rules that it has."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._background.end()
 
     @asynccontextmanager
     async def in_step(self) -> AsyncIterator[int]:
@@ -157,7 +155,6 @@ class UserPlane:
         self._doubted.set()
 
     async def _supervise(self, align: Align, own_recovery_ns: int) -> None:
-        adopt_deadline(None)
         associated = False
         while True:
             try:
