@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from nf.cli.demo.slices import Slice
-    from nf.cli.demo.zero_rating import Story
+    from nf.cli.demo.zero_rating import MediaSession, Story
     from nf.common.v1.events_pb2 import Event
 
 _DEFAULT_RATE = "2 Mbps"
@@ -62,6 +62,7 @@ def zero_rating(
     castcore demo zero-rating
     castcore demo zero-rating --pcap in.pcap --flow "permit out 6 from any 443 to 10.45.0.2" --rate "2 Mbps" --json
     """  # noqa: D301
+    from nf.cli.demo.zero_rating import MediaSession
     from nf.common.run import run
     from nf.common.telemetry import configure_logging
     from upf.errors import UpfError
@@ -76,11 +77,12 @@ def zero_rating(
     rate_bps = parse_bit_rate(rate)
     burst_bytes = parse_burst(burst, rate_bps) if burst is not None else None
     pieces, ue_address = _pieces(pcap, flow or [], ue)
+    media = MediaSession(pieces, ue_address, rate_bps, burst_bytes)
     configure_logging("error")
     modes = [mode] if mode else ["monitor"] if as_json else ["monitor", "police"]
 
     async def tell(stop: asyncio.Event) -> None:
-        await _until_stopped(stop, pieces, modes, ue_address, rate_bps, burst_bytes, as_json=as_json)
+        await _until_stopped(stop, media, modes, as_json=as_json)
 
     run(tell)
 
@@ -106,20 +108,11 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
     return pieces, str(ue_of(pieces))
 
 
-async def _until_stopped(
-    stop: asyncio.Event,
-    pieces: Sequence[Slice],
-    modes: Sequence[str],
-    ue_address: str,
-    rate_bps: int,
-    burst_bytes: int | None,
-    *,
-    as_json: bool,
-) -> None:
+async def _until_stopped(stop: asyncio.Event, media: MediaSession, modes: Sequence[str], *, as_json: bool) -> None:
     """Plays the story in each mode; Ctrl-C ends it, and everything that was started."""
     import asyncio
 
-    playing = asyncio.create_task(_play(pieces, modes, ue_address, rate_bps, burst_bytes, as_json=as_json))
+    playing = asyncio.create_task(_play(media, modes, as_json=as_json))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -133,15 +126,7 @@ async def _until_stopped(
     playing.result()
 
 
-async def _play(
-    pieces: Sequence[Slice],
-    modes: Sequence[str],
-    ue_address: str,
-    rate_bps: int,
-    burst_bytes: int | None,
-    *,
-    as_json: bool,
-) -> None:
+async def _play(media: MediaSession, modes: Sequence[str], *, as_json: bool) -> None:
     import tempfile
 
     from nf.cli.configuration import Configuration, StateSection
@@ -165,11 +150,8 @@ async def _play(
                 story = await play(
                     channels,
                     SystemClock(),
-                    pieces,
+                    media,
                     mode=mode,
-                    ue_address=ue_address,
-                    rate_bps=rate_bps,
-                    burst_bytes=burst_bytes,
                     narrate=narrate,
                 )
                 print(json.dumps(to_json(story)) if as_json else to_text(story), flush=True)

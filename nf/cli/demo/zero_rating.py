@@ -70,6 +70,16 @@ FiveTuple = tuple[str, str, int, int, int]
 """(source address, destination address, protocol, source port, destination port)."""
 
 
+@dataclass(frozen=True, slots=True)
+class MediaSession:
+    """What is played: the capture in slices, the UE that it goes to, the threshold, the depth of the bucket."""
+
+    pieces: Sequence[Slice]
+    ue_address: str
+    rate_bps: int
+    burst_bytes: int | None
+
+
 @dataclass(slots=True)
 class FlowAccount:
     """One downlink flow of the media session: what it offered and what became of it."""
@@ -107,12 +117,9 @@ class Story:
 async def play(
     channels: Channels,
     clock: Clock,
-    pieces: Sequence[Slice],
+    media: MediaSession,
     *,
     mode: str,
-    ue_address: str,
-    rate_bps: int,
-    burst_bytes: int | None,
     narrate: Callable[[str], None],
 ) -> Story:
     """Plays the story once in ``mode`` ("monitor" or "police"); leaves nothing behind. ``narrate`` is told each step.
@@ -127,9 +134,9 @@ async def play(
                 operator_policy_id=policy_id,
                 dnn=DNN,
                 sponsor_id=SPONSOR,
-                threshold_dl_bps=rate_bps,
+                threshold_dl_bps=media.rate_bps,
                 enforcement_method=METHODS[mode],
-                burst_bytes=burst_bytes,
+                burst_bytes=media.burst_bytes,
             )
         )
     )
@@ -137,15 +144,15 @@ async def play(
     session = await provider.provision_session("demo-player", asp_id="demo-provider")
     try:
         template = await provider.ready(
-            await provider.create_template(session.provisioning_session_id, _template(rate_bps))
+            await provider.create_template(session.provisioning_session_id, _template(media.rate_bps))
         )
         narrate(f"step 1   policy template {template.policy_template_id[:8]} is READY ({NETWORK_POLICY_ID})")
-        attached = await _attach(channels, mode, ue_address)
-        narrate(f"         UE {ue_address} is attached to {DNN}")
+        attached = await _attach(channels, mode, media.ue_address)
+        narrate(f"         UE {media.ue_address} is attached to {DNN}")
         try:
-            handler = MediaSessionHandler(channels.get("af"), clock, ue_address=ue_address)
+            handler = MediaSessionHandler(channels.get("af"), clock, ue_address=media.ue_address)
             return await _media_session(
-                channels, provider, handler, session.provisioning_session_id, pieces, mode, ue_address, narrate
+                channels, provider, handler, session.provisioning_session_id, media, mode, narrate
             )
         finally:
             await _release(channels, attached)
@@ -159,21 +166,20 @@ async def _media_session(
     provider: Provider,
     handler: MediaSessionHandler,
     provisioning_session_id: str,
-    pieces: Sequence[Slice],
+    media: MediaSession,
     mode: str,
-    ue_address: str,
     narrate: Callable[[str], None],
 ) -> Story:
-    flows = [[_flow(flow) for flow in piece.flows] for piece in pieces]
+    flows = [[_flow(flow) for flow in piece.flows] for piece in media.pieces]
     policy = await handler.activate(provisioning_session_id, NETWORK_POLICY_ID, flows[0])
     method = EnforcementMethod.Name(policy.enforcement_method).removeprefix("ENFORCEMENT_METHOD_")
     narrate(
         f"step 6-7 dynamic policy {policy.dynamic_policy_id[:8]}: {method} at {policy.enforcement_bit_rate_bps:,} bit/s"
     )
-    story = Story(mode, ue_address, policy, _accounts(pieces))
+    story = Story(mode, media.ue_address, policy, _accounts(media.pieces))
     listening = asyncio.create_task(_listen(provider, story))
     try:
-        await _send(TrafficServiceStub(channels.get("upf")), handler, pieces, flows, story, narrate)
+        await _send(TrafficServiceStub(channels.get("upf")), handler, media.pieces, flows, story, narrate)
         await _await_usage(story, listening)
     finally:
         listening.cancel()
