@@ -49,7 +49,7 @@ fuzz: install    ## damaged input against every parser, 15 s each (FUZZ_SECONDS)
 	$(BIN)/python -m pytest tests/fuzz --fuzz-random --fuzz-seconds $(or $(FUZZ_SECONDS),15) --timeout 0
 
 conformance: install  ## docs/conformance.md, clause by clause, from a real run
-	$(BIN)/python -m pytest -m clause --conformance docs/conformance.md
+	$(BIN)/python -m pytest tests -m clause --conformance=docs/conformance.md
 
 debug: install   ## compiled modules with bounds checks, symbols and annotated sources
 	CASTCORE_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
