@@ -2,11 +2,12 @@
 
 ::
 
-    permit in|out <protocol> from <address> [ports] to <address> [ports]
+    permit in|out <protocol> from <address> [ports] to <address> [ports] [attributes]
 
     protocol   ip | 0..255
     address    any | assigned | IPv4[/bits] | IPv6[/bits]
     ports      443 | 8000-8099 | 443,8000-8099
+    attributes castcore's words for what has no place in an IPFilterRule: `upf.sdf_attributes`
 
 No ``deny``, no inversion (``!``), no options. A filter matches as it is written, whatever its direction; an uplink
 packet is matched against the downlink filter with source and destination exchanged (TS 29.244 §5.2.1A.2A).
@@ -14,13 +15,15 @@ packet is matched against the downlink filter with source and destination exchan
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from upf.errors import UpfError
+from upf.sdf_attributes import AH, ATTRIBUTE_WORDS, ESP, NO_ATTRIBUTES, Attributes, parse_attributes
+from upf.sdf_tokens import END, FilterError, Tokens, any_of, describe_word, parse_number
+
+__all__ = ["Address", "FilterError", "SdfFilter", "parse_filter"]
 
 Address = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 PortRange = tuple[int, int]
@@ -36,18 +39,6 @@ _PROTOCOL_NUMBERS: Final = {
     "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47, "esp": 50, "ah": 51,
     "icmp6": 58, "icmpv6": 58, "ipv6-icmp": 58, "sctp": 132, "udplite": 136, "udp-lite": 136,
 }  # fmt: skip
-_OPTIONS: Final = frozenset({"frag", "ipoptions", "tcpoptions", "established", "setup", "tcpflags", "icmptypes"})
-_END: Final = "the end of the filter"
-
-
-class FilterError(UpfError):
-    """A filter that is not of the grammar; ``column`` counts from 1."""
-
-    def __init__(self, *, expected: str, got: str, column: int) -> None:
-        self.expected = expected
-        self.got = got
-        self.column = column
-        super().__init__(f"sdf filter: expected {expected}, got {got} at column {column}")
 
 
 class Direction(StrEnum):
@@ -63,6 +54,10 @@ class SdfFilter:
 
     ``family`` is 0 (any), 4 or 6; ``protocol`` is -1 (any) or the number; networks are integers with their host bits
     zero, beside their prefix length (0: any address); ports are ranges (low, high), both inclusive, none: any port.
+
+    ``tos`` is compared under ``tos_mask`` (0: any); ``flow_label``, ``spi``, ``teid`` and ``qfi`` of None are any; an
+    empty ``domain`` is any name, ``*.`` before it means every name below it; ``filter_id`` (0: none) identifies the
+    filter within its PFCP session.
     """
 
     direction: Direction
@@ -74,6 +69,14 @@ class SdfFilter:
     dst_network: int
     dst_prefix_length: int
     dst_ports: tuple[PortRange, ...]
+    tos: int = 0
+    tos_mask: int = 0
+    flow_label: int | None = None
+    spi: int | None = None
+    teid: int | None = None
+    qfi: int | None = None
+    domain: str = ""
+    filter_id: int = 0
 
     @property
     def has_ports(self) -> bool:
@@ -82,10 +85,9 @@ class SdfFilter:
 
     def swapped(self) -> SdfFilter:
         """The filter of the other direction: source and destination exchanged."""
-        return SdfFilter(
+        return replace(
+            self,
             direction=Direction.IN if self.direction is Direction.OUT else Direction.OUT,
-            family=self.family,
-            protocol=self.protocol,
             src_network=self.dst_network,
             src_prefix_length=self.dst_prefix_length,
             src_ports=self.dst_ports,
@@ -94,14 +96,37 @@ class SdfFilter:
             dst_ports=self.src_ports,
         )
 
+    @property
+    def attributes(self) -> Attributes:
+        """What the filter asks beyond the 5-tuple."""
+        return Attributes(*(getattr(self, field.name) for field in fields(Attributes)))
+
     def matches(
-        self, family: int, src: int, dst: int, protocol: int, src_port: int, dst_port: int, *, ports_known: bool = True
+        self,
+        family: int,
+        src: int,
+        dst: int,
+        protocol: int,
+        src_port: int,
+        dst_port: int,
+        *,
+        ports_known: bool = True,
+        tos: int = 0,
+        flow_label: int | None = None,
+        spi: int | None = None,
+        teid: int | None = None,
+        qfi: int | None = None,
     ) -> bool:
-        """Whether a packet with this flow key is of the service data flow.
+        """Whether a packet with this flow key is of the service data flow, as far as its headers tell.
 
         Ports match only where they are known and the protocol has ports; an unknown protocol matches only ``ip``.
+        What a packet does not have (None) matches no filter that asks for it. The domain is another's to judge: it
+        stands in the flow, not in the packet.
         """
-        if self.family not in (0, family):
+        if self.family not in (0, family) or (tos ^ self.tos) & self.tos_mask:
+            return False
+        wanted = ((self.flow_label, flow_label), (self.spi, spi), (self.teid, teid), (self.qfi, qfi))
+        if any(asked is not None and asked != found for asked, found in wanted):
             return False
         if self.protocol != ANY_PROTOCOL:
             if self.protocol != protocol:
@@ -127,29 +152,43 @@ class SdfFilter:
         destination = _format_address(self.family, self.dst_network, self.dst_prefix_length, explicit=False)
         return (
             f"permit {self.direction} {protocol} from {source}{_format_ports(self.src_ports)}"
-            f" to {destination}{_format_ports(self.dst_ports)}"
+            f" to {destination}{_format_ports(self.dst_ports)}{self.attributes}"
         )
 
 
-def parse_filter(text: str, *, assigned: Address | None = None) -> SdfFilter:
+def parse_filter(text: str, *, assigned: Address | None = None, attributes: bool = True) -> SdfFilter:
     """Read a filter; ``assigned`` is the UE's address or prefix, without which that word means any address.
+
+    Without ``attributes`` only an IPFilterRule is one.
 
     Raises FilterError with the column and what was expected there.
     """
-    tokens = _Tokens(text)
+    tokens = Tokens(text)
     tokens.take_word("'permit'", "permit")
     direction = Direction(tokens.take_word("'in' or 'out'", *Direction))
     protocol = _parse_protocol(tokens)
     tokens.take_word("'from'", "from")
     source = _parse_address(tokens, assigned, other_family=0)
-    src_ports = _parse_ports(tokens, protocol, "ports or 'to'", "to")
+    src_ports = _parse_ports(tokens, protocol, ("to",), "'to'")
     tokens.take_word("'to'", "to")
     destination = _parse_address(tokens, assigned, other_family=source.family)
-    dst_ports = _parse_ports(tokens, protocol, f"ports or {_END}", None)
-    tokens.take_end()
+    words = ATTRIBUTE_WORDS if attributes else ()
+    dst_ports = _parse_ports(tokens, protocol, words, *map(repr, words), END)
+    family = source.family or destination.family
+
+    def refuse(word: str) -> str | None:
+        return _why_not(word, family, protocol, has_ports=bool(src_ports or dst_ports))
+
+    if attributes:
+        found = parse_attributes(tokens, any_of(*map(repr, words), END), refuse)
+    elif tokens.peek() is not None:
+        word, column = tokens.take(END)
+        raise FilterError(expected=END, got=describe_word(word), column=column)
+    else:
+        found = NO_ATTRIBUTES
     return SdfFilter(
         direction=direction,
-        family=source.family or destination.family,
+        family=family,
         protocol=protocol,
         src_network=source.network,
         src_prefix_length=source.prefix_length,
@@ -157,7 +196,19 @@ def parse_filter(text: str, *, assigned: Address | None = None) -> SdfFilter:
         dst_network=destination.network,
         dst_prefix_length=destination.prefix_length,
         dst_ports=dst_ports,
+        **{field.name: getattr(found, field.name) for field in fields(found)},
     )
+
+
+def _why_not(word: str, family: int, protocol: int, *, has_ports: bool) -> str | None:
+    """What an attribute would need that the rest of the filter rules out."""
+    if word == "flow-label" and family == 4:
+        return f"{END} (IPv4 has no flow label)"
+    if word == "spi" and protocol not in (ANY_PROTOCOL, ESP, AH):
+        return f"{END} (protocol {protocol} has no SPI)"
+    if word == "spi" and has_ports:
+        return f"{END} (no protocol has ports and an SPI)"
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,54 +220,20 @@ class _Side:
     prefix_length: int
 
 
-class _Tokens:
-    """The words of a filter and where they begin."""
-
-    def __init__(self, text: str) -> None:
-        self._words = [(match[0], match.start() + 1) for match in re.finditer(r"\S+", text)]
-        self._end_column = len(text.rstrip()) + 1
-        self._next = 0
-
-    def peek(self) -> str | None:
-        """The next word, None at the end."""
-        return self._words[self._next][0] if self._next < len(self._words) else None
-
-    def take(self, expected: str) -> tuple[str, int]:
-        """The next word and its column."""
-        if self._next == len(self._words):
-            raise FilterError(expected=expected, got=_END, column=self._end_column)
-        word = self._words[self._next]
-        self._next += 1
-        return word
-
-    def take_word(self, expected: str, *allowed: str) -> str:
-        """The next word, which must be one of ``allowed``."""
-        word, column = self.take(expected)
-        if word not in allowed:
-            raise FilterError(expected=expected, got=repr(word), column=column)
-        return word
-
-    def take_end(self) -> None:
-        """Nothing may follow."""
-        if self._next < len(self._words):
-            word, column = self._words[self._next]
-            raise FilterError(expected=_END, got=_describe_word(word), column=column)
-
-
-def _parse_protocol(tokens: _Tokens) -> int:
+def _parse_protocol(tokens: Tokens) -> int:
     expected = "'ip' or a protocol number 0..255"
     word, column = tokens.take(expected)
     if word == "ip":
         return ANY_PROTOCOL
-    number = _parse_number(word, 255)
+    number = parse_number(word, 255)
     if number is None:
         known = _PROTOCOL_NUMBERS.get(word.lower())
-        got = _describe_word(word) if known is None else f"{word!r} (its number is {known})"
+        got = describe_word(word) if known is None else f"{word!r} (its number is {known})"
         raise FilterError(expected=expected, got=got, column=column)
     return number
 
 
-def _parse_address(tokens: _Tokens, assigned: Address | None, *, other_family: int) -> _Side:
+def _parse_address(tokens: Tokens, assigned: Address | None, *, other_family: int) -> _Side:
     expected = "an address: 'any', 'assigned', IPv4[/bits] or IPv6[/bits]"
     word, column = tokens.take(expected)
     if word == "any" or (word == "assigned" and assigned is None):
@@ -243,13 +260,13 @@ def _parse_network(word: str, column: int, expected: str) -> _Side:
     try:
         address = ip_address(host)
     except ValueError:
-        raise FilterError(expected=expected, got=_describe_word(word), column=column) from None
+        raise FilterError(expected=expected, got=describe_word(word), column=column) from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise FilterError(expected="an address without a zone", got=repr(word), column=column)
     width: int = address.max_prefixlen
     prefix_length = width
     if slash:
-        length = _parse_number(bits, width)
+        length = parse_number(bits, width)
         if length is None:
             raise FilterError(
                 expected=f"a prefix length 0..{width}",
@@ -261,16 +278,17 @@ def _parse_network(word: str, column: int, expected: str) -> _Side:
     return _Side(address.version, int(address) >> host_bits << host_bits, prefix_length)
 
 
-def _parse_ports(tokens: _Tokens, protocol: int, expected: str, then: str | None) -> tuple[PortRange, ...]:
+def _parse_ports(tokens: Tokens, protocol: int, then: tuple[str, ...], *expected_then: str) -> tuple[PortRange, ...]:
+    expected = any_of("ports", *expected_then)
     word = tokens.peek()
-    if word is None or word == then:
+    if word is None or word in then:
         return ()
     word, column = tokens.take(expected)
     if not word[0].isdigit() and word[0] not in ",-":
-        raise FilterError(expected=expected, got=_describe_word(word), column=column)
+        raise FilterError(expected=expected, got=describe_word(word), column=column)
     if protocol != ANY_PROTOCOL and protocol not in PORT_PROTOCOLS:
-        rest = _END if then is None else repr(then)
-        raise FilterError(expected=f"{rest} (protocol {protocol} has no ports)", got=repr(word), column=column)
+        expected = f"{any_of(*expected_then)} (protocol {protocol} has no ports)"
+        raise FilterError(expected=expected, got=repr(word), column=column)
     ranges = []
     for piece in word.split(","):
         ranges.append(_parse_range(piece, column))
@@ -290,27 +308,10 @@ def _parse_range(piece: str, column: int) -> PortRange:
 
 
 def _parse_port(text: str, column: int) -> int:
-    port = _parse_number(text, 65535)
+    port = parse_number(text, 65535)
     if port is None:
         raise FilterError(expected="a port 0..65535", got=repr(text) if text else "nothing", column=column)
     return port
-
-
-def _parse_number(text: str, maximum: int) -> int | None:
-    """A decimal number up to ``maximum``, else None; no sign, no other script's digits, no superfluous digits."""
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(maximum)):
-        return None
-    number = int(text)
-    return number if number <= maximum else None
-
-
-def _describe_word(word: str) -> str:
-    """The word, and why it is refused where another dialect of the grammar would take it."""
-    if word.startswith("!"):
-        return f"{word!r} (inversion is not allowed)"
-    if word in _OPTIONS:
-        return f"{word!r} (options are not allowed)"
-    return repr(word)
 
 
 def _in_ranges(port: int, ranges: tuple[PortRange, ...]) -> bool:

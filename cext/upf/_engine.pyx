@@ -5,6 +5,7 @@ flows up and polices. Rules keep their counters by name and their buckets by ``b
 """
 
 import os
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer

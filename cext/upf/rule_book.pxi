@@ -77,6 +77,8 @@ cdef class RuleBook:
         for rule in ordered:
             place = self.place_of_rule(rule.name)
             for sdf in rule.filters:
+                if str(replace(sdf.attributes, filter_id=0)):
+                    raise UpfError(f"rule {rule.name!r}: filter '{sdf}': the engine matches the 5-tuple alone")
                 f = &filters[at]
                 at += 1
                 f.rule = place

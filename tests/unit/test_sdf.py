@@ -13,6 +13,14 @@ UDP_FROM_SERVER = "permit out 17 from 198.51.100.7 443 to 10.45.0.2"
 ADDRESS = "an address: 'any', 'assigned', IPv4[/bits] or IPv6[/bits]"
 PROTOCOL = "'ip' or a protocol number 0..255"
 END = "the end of the filter"
+WORDS = ("tos", "flow-label", "spi", "teid", "qfi", "domain", "filter-id")
+TOS = "a ToS 0x00..0xff[/mask]"
+LAST = f"{', '.join(map(repr, WORDS))} or {END}"
+
+
+def after(*words: str) -> str:
+    """What may follow when these attributes stand there already."""
+    return f"{', '.join(repr(word) for word in WORDS if word not in words)} or {END}"
 
 
 def number(address: str) -> int:
@@ -134,11 +142,34 @@ def test_assigned_stands_for_the_ue(ue: Address, canonical: str) -> None:
         ("permit out 17 from any to here", ADDRESS, "'here'", 27),
         ("permit out 17 from 1.2.3.4 to ::1", "an IPv4 address like the source's", "'::1'", 31),
         ("permit out 17 from ::1 to 1.2.3.4", "an IPv6 address like the source's", "'1.2.3.4'", 27),
-        ("permit out 17 from any to any frag", f"ports or {END}", "'frag' (options are not allowed)", 31),
-        ("permit out 17 from any to any and", f"ports or {END}", "'and'", 31),
-        ("permit out 50 from any to any 5", f"{END} (protocol 50 has no ports)", "'5'", 31),
-        ("permit out 6 from any to any 5 established", END, "'established' (options are not allowed)", 32),
-        ("permit out 6 from any to any 5 6", END, "'6'", 32),
+        ("permit out 17 from any to any frag", f"ports, {LAST}", "'frag' (options are not allowed)", 31),
+        ("permit out 17 from any to any and", f"ports, {LAST}", "'and'", 31),
+        ("permit out 50 from any to any 5", f"{LAST} (protocol 50 has no ports)", "'5'", 31),
+        ("permit out 6 from any to any 5 established", LAST, "'established' (options are not allowed)", 32),
+        ("permit out 6 from any to any 5 6", LAST, "'6'", 32),
+        ("permit out 6 from any to any tos", TOS, END, 33),
+        ("permit out 6 from any to any tos 256", TOS, "'256'", 34),
+        ("permit out 6 from any to any tos -1", TOS, "'-1'", 34),
+        ("permit out 6 from any to any tos 1_0", TOS, "'1_0'", 34),
+        ("permit out 6 from any to any tos 0x28/0", "a mask 0x01..0xff", "'0'", 39),
+        ("permit out 6 from any to any tos 0x28/", "a mask 0x01..0xff", "nothing", 39),
+        ("permit out 6 from any to any tos 0x28/0x1fc", "a mask 0x01..0xff", "'0x1fc'", 39),
+        ("permit out 6 from any to any tos 1 qfi 1 tos 2", f"{after('tos', 'qfi')}", "'tos' a second time", 42),
+        ("permit out 6 from any to any qfi 1 443", f"{after('qfi')}", "'443'", 36),
+        ("permit out 6 from any to any flow-label 0x100000", "a flow label 0..0xfffff", "'0x100000'", 41),
+        ("permit out 6 from 1.2.3.4 to any flow-label 1", f"{END} (IPv4 has no flow label)", "'flow-label'", 34),
+        ("permit out 50 from any to any spi 0x", "an SPI 0..0xffffffff", "'0x'", 35),
+        ("permit out 17 from any to any spi 1", f"{END} (protocol 17 has no SPI)", "'spi'", 31),
+        ("permit out ip from any 5 to any spi 1", f"{END} (no protocol has ports and an SPI)", "'spi'", 33),
+        ("permit out ip from any to any teid 4294967296", "a TEID 0..0xffffffff", "'4294967296'", 36),
+        ("permit out ip from any to any qfi 64", "a QFI 0..63", "'64'", 35),
+        ("permit out ip from any to any filter-id 0", "a filter identifier 1..0xffffffff", "'0'", 41),
+        (
+            "permit out ip from any to any domain a..b",
+            "a domain name, such as 'example.com' or '*.example.com'",
+            "'a..b': '' is no label: 1 to 63 letters, digits and inner hyphens",
+            38,
+        ),
     ],
 )
 def test_an_error_names_what_was_expected_what_was_found_and_the_column(
@@ -178,9 +209,20 @@ def filters(draw: st.DrawFn) -> SdfFilter:
     src, dst = side(), side()
     if not src[1] and not dst[1]:
         family = draw(st.sampled_from([0, family]))
+    src_ports, dst_ports = ports(), ports()
+    tos_mask = draw(st.integers(0, 255))
+    spi = st.integers(0, 2**32 - 1) if protocol in (-1, 50, 51) and not src_ports and not dst_ports else st.none()
     return SdfFilter(
-        draw(st.sampled_from(Direction)), family, protocol, src[0], src[1], ports(), dst[0], dst[1], ports()
-    )
+        draw(st.sampled_from(Direction)), family, protocol, src[0], src[1], src_ports, dst[0], dst[1], dst_ports,
+        tos=draw(st.integers(0, 255)) & tos_mask,
+        tos_mask=tos_mask,
+        flow_label=draw(st.none() | st.integers(0, 2**20 - 1)) if family != 4 else None,
+        spi=draw(st.none() | spi),
+        teid=draw(st.none() | st.integers(0, 2**32 - 1)),
+        qfi=draw(st.none() | st.integers(0, 63)),
+        domain=draw(st.sampled_from(["", "example.com", "*.example.com", "xn--bcher-kva.example"])),
+        filter_id=draw(st.integers(0, 2**32 - 1)),
+    )  # fmt: skip
 
 
 @given(filters())
@@ -277,8 +319,108 @@ def test_prefixes_match_as_the_standard_library_says(sdf_filter: SdfFilter, fami
         address = IPv4Address if family == 4 else IPv6Address
         return address(value) in ip_network((address(network), prefix_length))
 
-    addresses_only = replace(sdf_filter, protocol=-1, src_ports=(), dst_ports=())
+    addresses_only = replace(
+        sdf_filter, protocol=-1, src_ports=(), dst_ports=(), tos_mask=0, flow_label=None, spi=None, teid=None, qfi=None
+    )
     assert addresses_only.matches(family, src, dst, 6, 1, 1) is (
         within(src, sdf_filter.src_network, sdf_filter.src_prefix_length)
         and within(dst, sdf_filter.dst_network, sdf_filter.dst_prefix_length)
     )
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.clause("TS 29.244 §8.2.5 SDF Filter: ToS Traffic Class, SPI, Flow Label, SDF Filter ID")
+def test_attributes_are_read_in_any_order_and_written_in_one() -> None:
+    parsed = parse_filter(
+        "permit out 50 from 2001:db8::/32 to any filter-id 3 domain *.Example.COM. qfi 0x5 teid 7 spi 4660"
+        " flow-label 12 tos 0x2B/0xfc"
+    )
+    assert parsed == SdfFilter(
+        Direction.OUT, 6, 50, number("2001:db8::"), 32, (), 0, 0, (),
+        tos=0x28, tos_mask=0xFC, flow_label=12, spi=0x1234, teid=7, qfi=5, domain="*.example.com", filter_id=3,
+    )  # fmt: skip
+    assert str(parsed) == (
+        "permit out 50 from 2001:db8::/32 to any tos 0x28/0xfc flow-label 12 spi 0x1234 teid 7 qfi 5"
+        " domain *.example.com filter-id 3"
+    )
+
+
+def test_a_tos_without_a_mask_is_compared_whole() -> None:
+    parsed = parse_filter("permit out 17 from any 443 to any 5000 tos 184")
+    assert (parsed.tos, parsed.tos_mask, parsed.dst_ports) == (0xB8, 0xFF, ((5000, 5000),))
+    assert parsed.matches(4, 1, 2, 17, 443, 5000, tos=0xB8)
+    assert not parsed.matches(4, 1, 2, 17, 443, 5000, tos=0xB9)
+
+
+def test_a_tos_is_compared_under_its_mask_in_either_family() -> None:
+    marked = parse_filter("permit out ip from any to any tos 0x28/0xfc")
+    for family in (4, 6):
+        assert marked.matches(family, 1, 2, 17, 1, 1, tos=0x2B)
+        assert not marked.matches(family, 1, 2, 17, 1, 1, tos=0x2C)
+        assert not marked.matches(family, 1, 2, 17, 1, 1)
+
+
+@pytest.mark.parametrize("attribute", ["flow_label", "spi", "teid", "qfi"])
+def test_what_a_packet_does_not_have_is_not_0(attribute: str) -> None:
+    asked = parse_filter(f"permit out ip from any to any {attribute.replace('_', '-')} 0")
+    assert asked.matches(6, 1, 2, 50, 0, 0, **{attribute: 0})  # type: ignore[arg-type]
+    assert not asked.matches(6, 1, 2, 50, 0, 0, **{attribute: 1})  # type: ignore[arg-type]
+    assert not asked.matches(6, 1, 2, 50, 0, 0)
+
+
+def test_attributes_stay_when_a_filter_is_swapped() -> None:
+    swapped = parse_filter("permit out 17 from any 443 to any tos 0x28/0xfc teid 7 qfi 5 domain example.com").swapped()
+    assert str(swapped) == "permit in 17 from any to any 443 tos 0x28/0xfc teid 7 qfi 5 domain example.com"
+
+
+def test_where_only_an_ip_filter_rule_is_wanted_attributes_are_refused() -> None:
+    with pytest.raises(FilterError) as refused:
+        parse_filter("permit out 17 from any to any 5 tos 0x28", attributes=False)
+    assert str(refused.value) == "sdf filter: expected the end of the filter, got 'tos' at column 33"
+    with pytest.raises(FilterError) as refused:
+        parse_filter("permit out 17 from any to any tos 0x28", attributes=False)
+    assert str(refused.value) == "sdf filter: expected ports or the end of the filter, got 'tos' at column 31"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Video.Example.com", "video.example.com"),
+        ("*.EXAMPLE.com.", "*.example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("*.BÜCHER.example", "*.xn--bcher-kva.example"),
+        ("_dns.example.com", "_dns.example.com"),
+        ("localhost", "localhost"),
+        ("a" * 63 + ".com", "a" * 63 + ".com"),
+    ],
+)
+def test_a_domain_is_held_in_lower_case_and_a_labels(text: str, name: str) -> None:
+    assert parse_filter(f"permit out ip from any to any domain {text}").domain == name
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("*", "'*' stands only for the first label, before a name"),
+        ("*.", "'*' stands only for the first label, before a name"),
+        ("www.*.com", "'*' stands only for the first label, before a name"),
+        ("*.*.com", "'*' stands only for the first label, before a name"),
+        ("*video.com", "'*' stands only for the first label, before a name"),
+        (".", "'' is no label: 1 to 63 letters, digits and inner hyphens"),
+        (".com", "'' is no label: 1 to 63 letters, digits and inner hyphens"),
+        ("-a.com", "'-a' is no label: 1 to 63 letters, digits and inner hyphens"),
+        ("a-.com", "'a-' is no label: 1 to 63 letters, digits and inner hyphens"),
+        ("https://a.com", "'https://a' is no label: 1 to 63 letters, digits and inner hyphens"),
+        ("a" * 64, f"'{'a' * 64}' is no label: 1 to 63 letters, digits and inner hyphens"),
+        (".".join(["a" * 50] * 5), "254 characters, at most 253 are a name"),
+        ("198.51.100.7", "is an address, not a name"),
+        ("bücher..example", "not a name of IDNA"),
+    ],
+)
+def test_what_is_no_domain_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(FilterError) as refused:
+        parse_filter(f"permit out ip from any to any domain {text}")
+    assert refused.value.got == f"{text!r}: {reason}"
+    assert refused.value.column == 38
