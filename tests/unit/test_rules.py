@@ -302,8 +302,4 @@ def test_the_rules_and_the_oracle_start_without_grpc_a_database_or_http() -> Non
     # "google" is named by the path file of its namespace package, but nothing of it is loaded.
     assert not roots & {"grpc", "sqlalchemy", "sqlite3", "httpx", "starlette", "hypercorn", "pydantic", "scapy", "nf"}
     assert not [name for name in loaded if name.startswith("google.protobuf")]
-    assert {name for name in loaded if name.startswith("upf")} == {
-        "upf",
-        "upf.counters",
-        *(f"upf.{name}" for name in modules),
-    }
+    assert not [name for name in loaded if name.startswith(("upf.n4", "upf.traffic"))]
