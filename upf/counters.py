@@ -14,10 +14,12 @@ AVERAGING_WINDOW_NS: Final = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class RuleCounters:
-    """Packets that one rule has detected, by what the token bucket made of them.
+    """Packets that one rule has detected, by what its policer made of them.
 
-    ``conforming``: within the rate. ``exceeding``: above it, passed all the same (monitor). ``dropped``: not passed
-    (police). Packet times, 0 where there was none: ``first_ns`` and ``last_ns`` of the first packet and the latest;
+    ``conforming``: green. ``yellow``: within the excess that a three-colour marker allows. ``exceeding``: red, passed
+    all the same (monitor, mark). ``dropped``: red and not passed (police, shape), or stopped by a closed gate
+    (``gated``, contained in dropped). ``delayed``: held back (shape), with the longest and the summed delay.
+    Packet times, 0 where there was none: ``first_ns`` and ``last_ns`` of the first packet and the latest;
     ``last_excess_ns`` of the latest above the rate, ``excess_since_ns`` of the first above it since it was kept to for
     AVERAGING_WINDOW_NS.
     """
@@ -32,6 +34,12 @@ class RuleCounters:
     last_ns: int = 0
     excess_since_ns: int = 0
     last_excess_ns: int = 0
+    yellow_packets: int = 0
+    yellow_bytes: int = 0
+    gated_packets: int = 0
+    delayed_packets: int = 0
+    delay_max_ns: int = 0
+    delay_sum_ns: int = 0
 
     @property
     def packets(self) -> int:
@@ -46,17 +54,17 @@ class RuleCounters:
     @property
     def passed_packets(self) -> int:
         """Packets that went on."""
-        return self.conforming_packets + self.exceeding_packets
+        return self.conforming_packets + self.yellow_packets + self.exceeding_packets
 
     @property
     def passed_bytes(self) -> int:
         """Bytes that went on."""
-        return self.conforming_bytes + self.exceeding_bytes
+        return self.conforming_bytes + self.yellow_bytes + self.exceeding_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class FlowCounters:
-    """One 5-tuple. ``excess`` is exceeding or dropped, as the mode of its rule says.
+    """One 5-tuple. ``conforming`` is green or yellow, ``excess`` exceeding or dropped, as the mode of its rule says.
 
     ``rule`` is empty where no rule wants the flow; ``ports_known`` is false for fragments whose first was not seen.
     """

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from typing import Final
 
-BIT_NS_PER_BYTE: Final = 8 * 1_000_000_000
+from upf.units import BIT_NS_PER_BYTE
+
 # A step back beyond this is a clock that was set, not packets out of order.
 REANCHOR_NS: Final = 10 * 1_000_000_000
 

@@ -16,7 +16,7 @@ from typing import Final
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
 from upf.parsing import FlowKey, Malformation, Packet, parse_packet
 from upf.policing import TokenBucket
-from upf.rules import Mode, Rule, in_order
+from upf.rules import Mode, Rule, in_order, refuse_beyond_token_buckets
 
 FRAGMENT_LIFETIME_NS: Final = 60 * 1_000_000_000
 MAX_FRAGMENTS: Final = 8192
@@ -55,6 +55,7 @@ class Reference:
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
+        refuse_beyond_token_buckets(rules)
         self._rules = in_order(rules)
         self._buckets: dict[tuple[object, ...], TokenBucket] = {}
         self._firsts: dict[tuple[int, ...], tuple[int, FlowKey]] = {}

@@ -131,5 +131,4 @@ def _time_span_ns(captures: Sequence[Capture]) -> tuple[int, int]:
 
 
 def _longest_filling_ns(rules: Sequence[Rule]) -> int:
-    policers = [rule.policer for rule in rules if rule.policer is not None]
-    return max((-(-policer.burst_bytes * 8 * 10**9 // policer.rate_bps) for policer in policers), default=0)
+    return max((rule.filling_ns for rule in rules), default=0)

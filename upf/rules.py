@@ -1,48 +1,27 @@
-"""The rules of the user plane: what is detected (filters), and what is done with it (a bit rate, a mode).
+"""The rules of the user plane: what is detected (filters), and what is done with it (policers, a mode).
 
-Rules come from N4, from the options of ``castcore replay``, or from a rules file (TOML)::
-
-    [[rule]]
-    name = "video"                                                  # required, unique
-    flows = ["permit out 17 from 198.51.100.0/24 443 to assigned"]  # required, one or more filters
-    precedence = 10                                                 # lower first; default 100; equal: as they stand
-    rate = "5 Mbps"                                                 # absent: counted, not policed
-    burst = "50 ms"                                                 # default: 100 ms at the rate, 15,000 B or more
-    mode = "police"                                                 # or "monitor"; default "police", as a QER does
-    per_flow = false                                                # true: a bucket for every 5-tuple
+Rules come from N4 (`upf.n4.rules`), from the options of ``castcore replay`` or from a rules file (`upf.rules_file`).
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Final, TypeVar
+from enum import IntEnum, StrEnum
+from typing import Final
 
 from upf.errors import UpfError
-from upf.sdf import Address, FilterError, SdfFilter, parse_filter
-from upf.units import (
-    MAX_BURST_BYTES,
-    MAX_RATE_BPS,
-    MIN_BURST_BYTES,
-    MIN_RATE_BPS,
-    UnitError,
-    default_burst_bytes,
-    parse_bit_rate,
-    parse_burst,
-)
-
-T = TypeVar("T")
+from upf.sdf import SdfFilter
+from upf.units import BIT_NS_PER_BYTE, MAX_BURST_BYTES, MAX_RATE_BPS, MIN_BURST_BYTES, MIN_RATE_BPS
 
 DEFAULT_PRECEDENCE: Final = 100
 MAX_PRECEDENCE: Final = 2**32 - 1
 # Below one packet of the usual MTU a bucket lets no full packet pass, however long it fills.
 MTU_BYTES: Final = 1500
-
-_KEYS: Final = ("name", "precedence", "flows", "rate", "burst", "mode", "per_flow")
+MAX_AGGREGATES: Final = 4
+MAX_DSCP: Final = 63
+# What a shaping bucket may owe at the most: as much as a bucket may hold.
+MAX_QUEUE_BIT_NS: Final = MAX_BURST_BYTES * BIT_NS_PER_BYTE
 
 
 class RulesError(UpfError):
@@ -54,35 +33,117 @@ class RulesError(UpfError):
 
 
 class Mode(StrEnum):
-    """What becomes of a packet that exceeds the bit rate: counted and passed, or dropped."""
+    """What becomes of a packet that exceeds the bit rate.
+
+    MONITOR: counted and passed. POLICE: dropped. MARK: passed; every packet bears the DSCP of its colour. SHAPE: held
+    back until the tokens are there, or dropped where the queue is full.
+    """
 
     MONITOR = "monitor"
     POLICE = "police"
+    MARK = "mark"
+    SHAPE = "shape"
+
+
+class Marker(StrEnum):
+    """How a policer tells colours: two of one bucket, or three of two buckets as an RFC says."""
+
+    TOKEN_BUCKET = "token-bucket"
+    SRTCM = "rfc2697"
+    TRTCM = "rfc2698"
+    DIFFSERV_TRTCM = "rfc4115"
+
+
+class Colour(IntEnum):
+    """What a policer makes of a packet: within the committed rate, within the excess, or beyond."""
+
+    GREEN = 0
+    YELLOW = 1
+    RED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Policer:
-    """A token bucket's parameters. Raises UpfError outside 1 bps..10 Tbps and 64 B..512 MiB."""
+    """A marker and its buckets.
+
+    ``rate_bps`` and ``burst_bytes`` are the committed ones (CIR, CBS). ``excess_rate_bps`` is the PIR of RFC 2698, the
+    EIR of RFC 4115; ``excess_burst_bytes`` the EBS of RFC 2697 and RFC 4115, the PBS of RFC 2698. With
+    ``colour_aware`` a packet never leaves with a better colour than its DSCP brings (`upf.policing.colour_of_dscp`).
+
+    Raises UpfError outside 1 bps..10 Tbps and 64 B..512 MiB, where a bucket that the marker has is missing, or one
+    that it has not is given.
+    """
 
     rate_bps: int
     burst_bytes: int
+    marker: Marker = Marker.TOKEN_BUCKET
+    excess_rate_bps: int = 0
+    excess_burst_bytes: int = 0
+    colour_aware: bool = False
 
     def __post_init__(self) -> None:
-        if not MIN_RATE_BPS <= self.rate_bps <= MAX_RATE_BPS:
-            raise UpfError(f"policer: rate_bps: found {self.rate_bps}, expected {MIN_RATE_BPS} to {MAX_RATE_BPS}")
-        if not MIN_BURST_BYTES <= self.burst_bytes <= MAX_BURST_BYTES:
-            raise UpfError(
-                f"policer: burst_bytes: found {self.burst_bytes}, expected {MIN_BURST_BYTES} to {MAX_BURST_BYTES}"
-            )
+        self._within("rate_bps", self.rate_bps, MIN_RATE_BPS, MAX_RATE_BPS)
+        self._within("burst_bytes", self.burst_bytes, MIN_BURST_BYTES, MAX_BURST_BYTES)
+        if self.marker is Marker.TOKEN_BUCKET:
+            self._absent("excess_burst_bytes", self.excess_burst_bytes)
+        else:
+            self._within("excess_burst_bytes", self.excess_burst_bytes, MIN_BURST_BYTES, MAX_BURST_BYTES)
+        if self.marker in (Marker.TOKEN_BUCKET, Marker.SRTCM):
+            self._absent("excess_rate_bps", self.excess_rate_bps)
+        else:
+            # The PIR of RFC 2698 contains the CIR; the EIR of RFC 4115 comes beside it.
+            least_bps = self.rate_bps if self.marker is Marker.TRTCM else MIN_RATE_BPS
+            self._within("excess_rate_bps", self.excess_rate_bps, least_bps, MAX_RATE_BPS)
+
+    def _within(self, field: str, found: int, least: int, most: int) -> None:
+        if not least <= found <= most:
+            raise UpfError(f"policer: {field}: found {found}, expected {least} to {most}")
+
+    def _absent(self, field: str, found: int) -> None:
+        if found:
+            raise UpfError(f"policer: {field}: found {found}, expected 0: marker {self.marker} has none")
+
+    @property
+    def filling_ns(self) -> int:
+        """The time in which every bucket of the policer is full, whatever was left in it; rounded up."""
+        if self.marker is Marker.SRTCM:
+            return _filling_ns(self.burst_bytes + self.excess_burst_bytes, self.rate_bps)
+        excess_ns = _filling_ns(self.excess_burst_bytes, self.excess_rate_bps) if self.excess_rate_bps else 0
+        return max(_filling_ns(self.burst_bytes, self.rate_bps), excess_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A two-colour bucket above a rule's own: that of a session (AMBR), or of whatever shares its ``bucket_id``.
+
+    Raises UpfError where the id is empty or the policer is no plain token bucket.
+    """
+
+    bucket_id: str
+    policer: Policer
+
+    def __post_init__(self) -> None:
+        if not self.bucket_id:
+            raise UpfError("aggregate: bucket_id: found '', expected an identifier")
+        if self.policer.marker is not Marker.TOKEN_BUCKET or self.policer.colour_aware:
+            marker = f"{self.policer.marker}{', colour-aware' if self.policer.colour_aware else ''}"
+            raise UpfError(f"aggregate {self.bucket_id!r}: marker: found {marker}, expected {Marker.TOKEN_BUCKET}")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Packets that any of ``filters`` matches, and what is done with them.
 
-    Rules are tried by precedence, lower first, then in the order given. Without a policer every packet conforms.
-    Rules with the same ``bucket_id`` share one bucket (and have equal policers); an empty one is the rule's own.
-    With ``per_flow`` each flow has such a bucket.
+    Rules are tried by precedence, lower first, then in the order given. The policer gives each packet a colour; without
+    one every packet is green. Rules with the same ``bucket_id`` share one bucket (and have equal policers); an empty
+    one is the rule's own. With ``per_flow`` each flow has such a bucket. Where one of the ``aggregates`` (4 at most)
+    lacks the tokens, the packet is red; own bucket and aggregates are charged together or not at all. A rule whose
+    gate is not open drops everything and charges nothing.
+
+    ``dscp``: what mode MARK writes into green, yellow and red packets; None leaves the field as it came.
+    ``queue_bytes`` or ``queue_ns``: what mode SHAPE may owe at the most, as volume or as time.
+
+    Raises RulesError.
     """
 
     name: str
@@ -92,6 +153,61 @@ class Rule:
     mode: Mode
     per_flow: bool = False
     bucket_id: str = ""
+    aggregates: tuple[Aggregate, ...] = ()
+    gate_open: bool = True
+    dscp: tuple[int | None, int | None, int | None] = (None, None, None)
+    queue_bytes: int = 0
+    queue_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.aggregates:
+            self._check_aggregates(self.aggregates)
+        if self.mode is Mode.MARK:
+            self._check_dscp(self.dscp)
+        elif self.mode is Mode.SHAPE:
+            self._check_queue()
+
+    def _check_aggregates(self, aggregates: Sequence[Aggregate]) -> None:
+        if len(aggregates) > MAX_AGGREGATES:
+            self._wrong("aggregates", len(aggregates), f"{MAX_AGGREGATES} at most")
+        own = self.bucket_id if self.policer is not None else ""
+        ids = [own, *(aggregate.bucket_id for aggregate in aggregates)]
+        for at, bucket_id in enumerate(ids):
+            if bucket_id in ids[:at]:
+                self._wrong("aggregates", repr(bucket_id), "buckets that the rule is not charged to already")
+
+    def _check_dscp(self, dscp: Sequence[int | None]) -> None:
+        if len(dscp) != len(Colour) or not all(value is None or 0 <= value <= MAX_DSCP for value in dscp):
+            self._wrong("dscp", dscp, f"for green, yellow and red each None or 0 to {MAX_DSCP}")
+
+    def _check_queue(self) -> None:
+        if self.policer is None:
+            self._wrong("policer", "none", f"one: mode {self.mode} needs a bit rate")
+        elif self.policer.marker is not Marker.TOKEN_BUCKET or self.policer.colour_aware:
+            self._wrong("marker", self.policer.marker, f"a colour-blind {Marker.TOKEN_BUCKET}: mode {self.mode}")
+        elif self.queue_bytes and self.queue_ns:
+            self._wrong("queue_ns", self.queue_ns, f"0 beside queue_bytes {self.queue_bytes}")
+        elif not (self.queue_bytes >= 0 and self.queue_ns >= 0 and self.queue_bit_ns <= MAX_QUEUE_BIT_NS):
+            found = f"{self.queue_bytes} B, {self.queue_ns} ns at {self.policer.rate_bps} bps"
+            self._wrong("queue", found, "0 to 512 MiB: beyond it the bucket's arithmetic would leave 64 bits")
+
+    def _wrong(self, field: str, found: object, expected: str) -> None:
+        raise RulesError([f"rule {self.name!r}: {field}: found {found}, expected {expected}"])
+
+    @property
+    def queue_bit_ns(self) -> int:
+        """What the bucket may owe at the most, in bit-nanoseconds; 0 unless the mode is SHAPE."""
+        if self.mode is not Mode.SHAPE or self.policer is None:
+            return 0
+        return self.queue_bytes * BIT_NS_PER_BYTE + self.queue_ns * self.policer.rate_bps
+
+    @property
+    def filling_ns(self) -> int:
+        """The time in which every bucket of the rule is full, whatever was left in it or owed; rounded up."""
+        longest_ns = max((aggregate.policer.filling_ns for aggregate in self.aggregates), default=0)
+        if self.policer is None:
+            return longest_ns
+        return max(longest_ns, self.policer.filling_ns + -(-self.queue_bit_ns // self.policer.rate_bps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,246 +225,46 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """
     problems = []
     names: set[str] = set()
-    buckets: dict[str, Rule] = {}
+    # What a bucket is, and the rule that said so first.
+    buckets: dict[str, tuple[tuple[Policer, bool, int], str]] = {}
     for rule in rules:
         if rule.name in names:
             problems.append(f"rule {rule.name!r}: the name is taken by another rule")
         names.add(rule.name)
-        if rule.bucket_id and rule.policer is not None:
-            first = buckets.setdefault(rule.bucket_id, rule)
-            if first.policer != rule.policer or first.per_flow != rule.per_flow:
-                problems.append(
-                    f"rule {rule.name!r}: bucket {rule.bucket_id!r} has other parameters in rule {first.name!r}"
-                )
+        for bucket_id, bucket in _shared_buckets(rule):
+            first, first_name = buckets.setdefault(bucket_id, (bucket, rule.name))
+            if first != bucket:
+                problems.append(f"rule {rule.name!r}: bucket {bucket_id!r} has other parameters in rule {first_name!r}")
     if problems:
         raise RulesError(problems)
     return tuple(sorted(rules, key=lambda rule: rule.precedence))
 
 
-def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
-    """Read a rules file; ``ue`` is what ``assigned`` stands for in its filters (None: any address).
-
-    Raises RulesError, with every problem found as "file: rule 'x': key 'rate': found …, expected …".
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise RulesError([f"{path}: not a rules file: it is not UTF-8 text"]) from None
-    except OSError as error:
-        raise RulesError([f"{path}: cannot read the rules file: {error.strerror}"]) from None
-    return parse_rules(text, source=str(path), ue=ue)
-
-
-def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet:
-    """Read the text of a rules file; ``source`` names it in errors. See `load_rules`."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RulesError([f"{source}: not TOML: {error}"]) from None
-    problems = [f"{source}: key {key!r}: unknown, expected 'rule'" for key in document if key != "rule"]
-    tables = document.get("rule")
-    if tables is None:
-        problems.append(f"{source}: key 'rule': missing, expected one [[rule]] or more")
-        tables = []
-    elif not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        problems.append(f"{source}: key 'rule': found {_describe(tables)}, expected one [[rule]] or more")
-        tables = []
-    rules: list[Rule] = []
-    warnings: list[str] = []
-    first_of_name: dict[str, int] = {}
-    for position, table in enumerate(tables, start=1):
-        reader = _Reader(source, position, table, ue)
-        rule = reader.read()
-        problems += reader.problems
-        warnings += reader.warnings
-        name = table.get("name")
-        if isinstance(name, str) and first_of_name.setdefault(name, position) != position:
-            problems.append(
-                f"{source}: rule {name!r}: key 'name': found {name!r} in rules {first_of_name[name]} and {position}, "
-                "expected a name of its own"
-            )
-        if rule is not None:
-            rules.append(rule)
+def refuse_beyond_token_buckets(rules: Iterable[Rule]) -> None:
+    """Raises RulesError that names the rules which ask for more than one two-colour bucket, a gate or a mode of it."""
+    problems = []
+    for rule in rules:
+        asked = {
+            f"mode {rule.mode}": rule.mode not in (Mode.MONITOR, Mode.POLICE),
+            "aggregates": bool(rule.aggregates),
+            "a closed gate": not rule.gate_open,
+            "a marker of three colours": rule.policer is not None and rule.policer.marker is not Marker.TOKEN_BUCKET,
+            "colour awareness": rule.policer is not None and rule.policer.colour_aware,
+        }
+        problems += [
+            f"rule {rule.name!r}: {what} cannot be enforced yet" for what, is_asked in asked.items() if is_asked
+        ]
     if problems:
         raise RulesError(problems)
-    return RuleSet(tuple(rules), tuple(warnings))
 
 
-def rule_from_options(
-    *,
-    flows: Sequence[str],
-    rate: str | None = None,
-    burst: str | None = None,
-    mode: str | None = None,
-    per_flow: bool = False,
-    ue: str | None = None,
-    name: str = "rule",
-) -> RuleSet:
-    """The one rule of ``--flow``, ``--rate``, ``--burst``, ``--mode``, ``--per-flow`` and ``--ue``.
-
-    Raises RulesError that names the option, the value and what was expected.
-    """
-    if not flows:
-        raise RulesError(["option '--flow': missing, expected a filter such as 'permit out ip from any to assigned'"])
-    problems: list[str] = []
-    assigned = None
-    if ue is not None:
-        try:
-            assigned = parse_ue(ue)
-        except UnitError as error:
-            problems.append(f"option '--ue': {error.detail}")
-    options = {"name": name, "flows": list(flows), "rate": rate, "burst": burst, "mode": mode, "per_flow": per_flow}
-    given = {key: value for key, value in options.items() if value is not None}
-    reader = _OptionReader("", 1, given, assigned)
-    rule = reader.read()
-    problems += reader.problems
-    if problems or rule is None:
-        raise RulesError(problems)
-    return RuleSet((rule,), tuple(reader.warnings))
+def _shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, bool, int]]]:
+    # A bucket that may owe is another than one that may not, be its queue as short as it likes.
+    if rule.bucket_id and rule.policer is not None:
+        yield rule.bucket_id, (rule.policer, rule.per_flow, rule.queue_bit_ns if rule.mode is Mode.SHAPE else -1)
+    for aggregate in rule.aggregates:
+        yield aggregate.bucket_id, (aggregate.policer, False, -1)
 
 
-def parse_ue(text: str) -> Address:
-    """Read the UE's address. Raises UnitError."""
-    try:
-        return ip_address(text)
-    except ValueError:
-        raise UnitError("UE address", text, "an IPv4 or IPv6 address, such as '10.45.0.2'") from None
-
-
-class _Reader:
-    """Reads one rule, and gathers what is wrong with it."""
-
-    def __init__(self, source: str, position: int, table: Mapping[str, object], ue: Address | None) -> None:
-        self.problems: list[str] = []
-        self.warnings: list[str] = []
-        self._source = source
-        self._table = table
-        self._ue = ue
-        name = table.get("name")
-        self._label = repr(name) if isinstance(name, str) and name else str(position)
-
-    def _key(self, key: str) -> str:
-        """A key as the author of the rule knows it."""
-        return f"key {key!r}"
-
-    def _at(self, key: str) -> str:
-        """How a problem's line begins."""
-        return f"{self._source}: rule {self._label}: {self._key(key)}"
-
-    def read(self) -> Rule | None:
-        """The rule; None if there are problems."""
-        for key in self._table:
-            if key not in _KEYS:
-                self.problems.append(f"{self._at(key)}: unknown, expected one of {', '.join(_KEYS)}")
-        name = self._typed("name", str, "a string", required=True)
-        if name == "":
-            self._wrong("name", name, "a name")
-        precedence = self._typed("precedence", int, f"an integer 0 to {MAX_PRECEDENCE}")
-        if precedence is not None and not 0 <= precedence <= MAX_PRECEDENCE:
-            self._wrong("precedence", precedence, f"an integer 0 to {MAX_PRECEDENCE}")
-        filters = self._filters()
-        policer = self._policer()
-        mode = self._mode()
-        per_flow = self._typed("per_flow", bool, "true or false")
-        if self.problems or name is None:
-            return None
-        return Rule(
-            name=name,
-            precedence=DEFAULT_PRECEDENCE if precedence is None else precedence,
-            filters=filters,
-            policer=policer,
-            mode=mode,
-            per_flow=bool(per_flow),
-        )
-
-    def _filters(self) -> tuple[SdfFilter, ...]:
-        flows = self._typed("flows", list, "a list of one filter or more", required=True)
-        if flows is None:
-            return ()
-        if not flows:
-            self._wrong("flows", flows, "a list of one filter or more")
-        filters = []
-        for number, flow in enumerate(flows, start=1):
-            key = "flows" if len(flows) == 1 else f"flows[{number}]"
-            if not isinstance(flow, str):
-                self._wrong(key, flow, "a filter such as 'permit out 17 from any 443 to assigned'")
-                continue
-            try:
-                filters.append(parse_filter(flow, assigned=self._ue))
-            except FilterError as error:
-                self.problems.append(f"{self._at(key)}: found {flow!r}: {error}")
-        return tuple(filters)
-
-    def _policer(self) -> Policer | None:
-        rate_text = self._typed("rate", str, "a string such as '5 Mbps'")
-        burst_text = self._typed("burst", str, "a string such as '125000 B' or '50 ms'")
-        if rate_text is None:
-            if burst_text is not None and "rate" not in self._table:
-                self._wrong("burst", burst_text, f"{self._key('rate')} beside it")
-            return None
-        rate_bps = self._read("rate", lambda: parse_bit_rate(rate_text))
-        if rate_bps is None:
-            return None
-        burst_bytes: int | None = default_burst_bytes(rate_bps)
-        if burst_text is not None:
-            burst_bytes = self._read("burst", lambda: parse_burst(burst_text, rate_bps))
-        if burst_bytes is None:
-            return None
-        if burst_bytes < MTU_BYTES:
-            self.warnings.append(f"{self._at('burst')}: {burst_bytes} B: packets longer than that never conform")
-        return Policer(rate_bps, burst_bytes)
-
-    def _mode(self) -> Mode:
-        text = self._typed("mode", str, "'monitor' or 'police'")
-        if text is None:
-            return Mode.POLICE
-        try:
-            return Mode(text)
-        except ValueError:
-            self._wrong("mode", text, "'monitor' or 'police'")
-            return Mode.POLICE
-
-    def _read(self, key: str, parse: Callable[[], int]) -> int | None:
-        try:
-            return parse()
-        except UnitError as error:
-            self.problems.append(f"{self._at(key)}: {error.detail}")
-            return None
-
-    def _typed(self, key: str, kind: type[T], expected: str, *, required: bool = False) -> T | None:
-        if key not in self._table:
-            if required:
-                self.problems.append(f"{self._at(key)}: missing, expected {expected}")
-            return None
-        value = self._table[key]
-        # To Python true is an integer; to a reader of the file it is not.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self._wrong(key, value, expected)
-            return None
-        return value
-
-    def _wrong(self, key: str, found: object, expected: str) -> None:
-        self.problems.append(f"{self._at(key)}: found {_describe(found)}, expected {expected}")
-
-
-class _OptionReader(_Reader):
-    """Reads the rule of the command line, where a key is an option."""
-
-    _OPTIONS: Final = {"flows": "--flow", "per_flow": "--per-flow"}
-
-    def _key(self, key: str) -> str:
-        base, _, index = key.rstrip("]").partition("[")
-        option = f"option '{self._OPTIONS.get(base, '--' + base)}'"
-        return f"{option} ({index})" if index else option
-
-    def _at(self, key: str) -> str:
-        return self._key(key)
-
-
-def _describe(value: object) -> str:
-    """A value of the file as its reader knows it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "a table"
-    return repr(value)
+def _filling_ns(burst_bytes: int, rate_bps: int) -> int:
+    return -(-burst_bytes * BIT_NS_PER_BYTE // rate_bps)

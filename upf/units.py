@@ -11,6 +11,8 @@ from typing import Final
 
 from upf.errors import UpfError
 
+# Tokens are bit-nanoseconds: see `upf.policing`.
+BIT_NS_PER_BYTE: Final = 8 * 1_000_000_000
 MIN_RATE_BPS: Final = 1
 MAX_RATE_BPS: Final = 10 * 1000**4
 MIN_BURST_BYTES: Final = 64

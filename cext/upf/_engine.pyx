@@ -31,7 +31,7 @@ from rules cimport NO_RULE, count_rule, rule_t, rule_table_t
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
 from upf.errors import UpfError
-from upf.rules import Mode, in_order
+from upf.rules import Mode, in_order, refuse_beyond_token_buckets
 
 # In the order of outcome_t in packet.pxd.
 MALFORMED_REASONS = (
@@ -130,6 +130,7 @@ cdef class Engine:
         is under way.
         """
         ordered = list(in_order(rules))
+        refuse_beyond_token_buckets(ordered)
         self.enter("install()")
         try:
             self.book.install(ordered)

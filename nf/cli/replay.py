@@ -109,7 +109,8 @@ def _rule_set(
     ue: str | None,
 ) -> RuleSet:
     from upf.errors import UpfError
-    from upf.rules import RuleSet, load_rules, parse_ue, rule_from_options
+    from upf.rules import RuleSet
+    from upf.rules_file import load_rules, parse_ue, rule_from_options
 
     if rules is not None:
         given = {"--flow": flow, "--rate": rate, "--burst": burst, "--mode": mode, "--per-flow": per_flow}

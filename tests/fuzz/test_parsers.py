@@ -15,7 +15,8 @@ import pytest
 from upf._engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
 from upf.capture import LINK_TYPES, CaptureError, parse_header, read_records
 from upf.reference import Reference, What
-from upf.rules import Mode, Policer, Rule, RulesError, parse_rules
+from upf.rules import Mode, Policer, Rule, RulesError
+from upf.rules_file import parse_rules
 from upf.sdf import FilterError, parse_filter
 from upf.units import UnitError, parse_bit_rate, parse_burst
 

@@ -19,7 +19,8 @@ from nf.cli.replay import to_json
 from nf.common.config import load
 from upf.capture import open_capture
 from upf.replay import replay
-from upf.rules import Mode, RuleSet, parse_rules, rule_from_options
+from upf.rules import Mode, RuleSet
+from upf.rules_file import parse_rules, rule_from_options
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

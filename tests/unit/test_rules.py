@@ -8,18 +8,8 @@ from pathlib import Path
 import pytest
 
 from upf.errors import UpfError
-from upf.rules import (
-    Mode,
-    Policer,
-    Rule,
-    RulesError,
-    RuleSet,
-    in_order,
-    load_rules,
-    parse_rules,
-    parse_ue,
-    rule_from_options,
-)
+from upf.rules import Aggregate, Marker, Mode, Policer, Rule, RulesError, RuleSet, in_order
+from upf.rules_file import load_rules, parse_rules, parse_ue, rule_from_options
 from upf.sdf import parse_filter
 
 EVERYTHING = "permit out ip from any to any"
@@ -272,6 +262,137 @@ def test_a_policer_outside_the_exact_arithmetic_cannot_be_made(rate_bps: int, bu
         Policer(rate_bps, burst_bytes)
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"excess_burst_bytes": 1500}, "excess_burst_bytes: found 1500, expected 0: marker token-bucket has none"),
+        ({"excess_rate_bps": 9000}, "excess_rate_bps: found 9000, expected 0: marker token-bucket has none"),
+        ({"marker": Marker.SRTCM}, "excess_burst_bytes: found 0, expected 64 to 536870912"),
+        (
+            {"marker": Marker.SRTCM, "excess_burst_bytes": 1500, "excess_rate_bps": 9000},
+            "excess_rate_bps: found 9000, expected 0: marker rfc2697 has none",
+        ),
+        (
+            {"marker": Marker.TRTCM, "excess_burst_bytes": 1500, "excess_rate_bps": 7999},
+            "excess_rate_bps: found 7999, expected 8000 to 10000000000000",
+        ),
+        (
+            {"marker": Marker.DIFFSERV_TRTCM, "excess_burst_bytes": 2**29 + 1, "excess_rate_bps": 1},
+            "excess_burst_bytes: found 536870913, expected 64 to 536870912",
+        ),
+        (
+            {"marker": Marker.DIFFSERV_TRTCM, "excess_burst_bytes": 1500},
+            "excess_rate_bps: found 0, expected 1 to 10000000000000",
+        ),
+    ],
+)
+def test_a_policer_has_the_buckets_of_its_marker_and_no_other(options: dict, problem: str) -> None:
+    with pytest.raises(UpfError) as refused:
+        Policer(8000, 1500, **options)
+    assert str(refused.value) == f"policer: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("policer", "filling_ns"),
+    [
+        (Policer(8_000, 1_000), 1_000_000_000),
+        (Policer(7, 64), 73_142_857_143),
+        # One rate fills both buckets, one after the other.
+        (Policer(8_000, 1_000, Marker.SRTCM, 0, 2_000), 3_000_000_000),
+        (Policer(8_000, 1_000, Marker.TRTCM, 16_000, 4_000), 2_000_000_000),
+        (Policer(8_000, 1_000, Marker.DIFFSERV_TRTCM, 80_000, 4_000), 1_000_000_000),
+    ],
+)
+def test_a_policer_knows_when_all_its_buckets_are_full(policer: Policer, filling_ns: int) -> None:
+    assert policer.filling_ns == filling_ns
+
+
+BUCKET = Policer(8_000, 1_000)
+
+
+def refusal_of(**options: object) -> str:
+    given = {"precedence": 1, "filters": (), "policer": BUCKET, "mode": Mode.POLICE, **options}
+    with pytest.raises(UpfError) as refused:
+        Rule("video", **given)  # type: ignore[arg-type]
+    return str(refused.value)
+
+
+def test_a_rule_has_four_aggregates_at_the_most_each_charged_once() -> None:
+    four = tuple(Aggregate(name, BUCKET) for name in "abcd")
+    assert Rule("video", 1, (), BUCKET, Mode.POLICE, aggregates=four).aggregates == four
+    assert refusal_of(aggregates=(*four, Aggregate("e", BUCKET))) == (
+        "rule 'video': aggregates: found 5, expected 4 at most"
+    )
+    twice = "rule 'video': aggregates: found 'a', expected buckets that the rule is not charged to already"
+    assert refusal_of(aggregates=(four[0], four[0])) == twice
+    assert refusal_of(bucket_id="a", aggregates=(four[0],)) == twice
+
+
+def test_an_aggregate_is_a_token_bucket_with_an_id() -> None:
+    with pytest.raises(UpfError, match=r"^aggregate: bucket_id: found '', expected an identifier$"):
+        Aggregate("", BUCKET)
+    with pytest.raises(UpfError, match=r"^aggregate 'a': marker: found rfc2697, expected token-bucket$"):
+        Aggregate("a", Policer(8_000, 1_000, Marker.SRTCM, 0, 1_000))
+    with pytest.raises(UpfError, match=r"^aggregate 'a': marker: found token-bucket, colour-aware, expected token-b"):
+        Aggregate("a", Policer(8_000, 1_000, colour_aware=True))
+
+
+@pytest.mark.parametrize("dscp", [(64, None, None), (0, -1, 0), (1, 2)])
+def test_a_dscp_is_a_number_of_6_bits_for_each_colour(dscp: tuple) -> None:
+    assert refusal_of(mode=Mode.MARK, dscp=dscp) == (
+        f"rule 'video': dscp: found {dscp}, expected for green, yellow and red each None or 0 to 63"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"policer": None}, "policer: found none, expected one: mode shape needs a bit rate"),
+        (
+            {"policer": Policer(8_000, 1_000, Marker.SRTCM, 0, 1_000)},
+            "marker: found rfc2697, expected a colour-blind token-bucket: mode shape",
+        ),
+        ({"queue_bytes": 1, "queue_ns": 1}, "queue_ns: found 1, expected 0 beside queue_bytes 1"),
+        (
+            {"queue_bytes": 2**29 + 1},
+            "queue: found 536870913 B, 0 ns at 8000 bps, expected 0 to 512 MiB: "
+            "beyond it the bucket's arithmetic would leave 64 bits",
+        ),
+        (
+            {"queue_ns": 2**29 * 1_000_000 + 1},
+            "queue: found 0 B, 536870912000001 ns at 8000 bps, expected 0 to 512 MiB: "
+            "beyond it the bucket's arithmetic would leave 64 bits",
+        ),
+        (
+            {"queue_bytes": -1},
+            "queue: found -1 B, 0 ns at 8000 bps, expected 0 to 512 MiB: "
+            "beyond it the bucket's arithmetic would leave 64 bits",
+        ),
+    ],
+)
+def test_a_shaping_rule_needs_one_bucket_and_a_queue_within_the_arithmetic(options: dict, problem: str) -> None:
+    assert refusal_of(mode=Mode.SHAPE, **options) == f"rule 'video': {problem}"
+
+
+def test_a_rule_knows_when_all_its_buckets_are_full_and_its_queue_is_empty() -> None:
+    shaped = Rule("video", 1, (), BUCKET, Mode.SHAPE, queue_bytes=500)
+    assert shaped.filling_ns == 1_500_000_000
+    assert replace(shaped, queue_bytes=0, queue_ns=7).filling_ns == 1_000_000_007
+    above = Aggregate("session", Policer(8_000, 5_000))
+    assert replace(shaped, aggregates=(above,)).filling_ns == 5_000_000_000
+    assert Rule("video", 1, (), None, Mode.POLICE, aggregates=(above,)).filling_ns == 5_000_000_000
+    assert Rule("video", 1, (), None, Mode.POLICE).filling_ns == 0
+
+
+def test_a_bucket_that_is_one_rules_own_may_stand_above_another() -> None:
+    session = Rule("a", 1, (), BUCKET, Mode.POLICE, bucket_id="session")
+    flow = Rule("b", 1, (), Policer(4_000, 500), Mode.POLICE, aggregates=(Aggregate("session", BUCKET),))
+    assert in_order([session, flow]) == (session, flow)
+    for other in (replace(session, per_flow=True), replace(session, mode=Mode.SHAPE)):
+        with pytest.raises(RulesError, match=r"^rule 'b': bucket 'session' has other parameters in rule 'a'$"):
+            in_order([other, flow])
+
+
 def test_rules_are_tried_by_precedence_and_then_as_given() -> None:
     rule = Rule("a", 5, (parse_filter(EVERYTHING),), None, Mode.POLICE)
     given = [
@@ -295,7 +416,7 @@ def test_rules_that_contradict_each_other_are_refused() -> None:
 
 
 def test_the_rules_and_the_oracle_start_without_grpc_a_database_or_http() -> None:
-    modules = ["errors", "units", "sdf", "rules", "capture", "policing", "parsing", "reference"]
+    modules = ["errors", "units", "sdf", "rules", "rules_file", "capture", "policing", "parsing", "reference"]
     program = f"import sys, {', '.join(f'upf.{name}' for name in modules)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     roots = {name.partition(".")[0] for name in loaded}

@@ -151,7 +151,12 @@ def _subtract_counters(volume: PolicedVolume, counters: RuleCounters) -> None:
 def _change(volume: PolicedVolume, counters: RuleCounters, sign: int) -> None:
     for part, packets, volume_bytes in (
         (volume.offered, counters.packets, counters.bytes),
-        (volume.conforming, counters.conforming_packets, counters.conforming_bytes),
+        # Yellow is above the guaranteed rate but within the maximum one: it conforms.
+        (
+            volume.conforming,
+            counters.conforming_packets + counters.yellow_packets,
+            counters.conforming_bytes + counters.yellow_bytes,
+        ),
         (volume.exceeding, counters.exceeding_packets, counters.exceeding_bytes),
         (volume.dropped, counters.dropped_packets, counters.dropped_bytes),
     ):

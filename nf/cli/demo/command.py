@@ -93,7 +93,7 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
     from nf.cli.demo.slices import cut, ue_of
     from upf.capture import open_capture
     from upf.n4.rules import limited_to_ue
-    from upf.rules import parse_ue
+    from upf.rules_file import parse_ue
     from upf.sdf import parse_filter
 
     if pcap is None:
