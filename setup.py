@@ -1,21 +1,34 @@
-"""The extension modules; everything else about the distribution stands in pyproject.toml."""
+"""The extension modules; everything else about the distribution stands in pyproject.toml.
+
+The user plane is compiled twice from the same sources: for every machine of the architecture and, on x86-64, for those
+that have the instructions of x86-64-v3 (AVX2, BMI2, MOVBE). `upf.engine` chooses between them at import.
+"""
 
 import os
+import platform
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 # CASTCORE_DEBUG=1 brings bounds checks, the annotated HTML and symbols back ("make debug").
 debug = os.environ.get("CASTCORE_DEBUG") == "1"
+# CASTCORE_ENGINE=baseline builds that one alone.
+only = os.environ.get("CASTCORE_ENGINE")
+
+engines = {"baseline": ("upf._engine", [])}
+if platform.machine() in ("x86_64", "AMD64"):
+    engines["x86-64-v3"] = ("upf._engine_v3", ["-march=x86-64-v3"])
 
 extensions = [
     Extension(
-        "upf._engine",
-        sources=["cext/upf/_engine.pyx"],
+        name,
+        sources=[f"cext/upf/{name.removeprefix('upf.')}.pyx"],
         include_dirs=["cext/upf"],
         depends=["cext/upf/intrinsics.h"],
-        extra_compile_args=["-O0", "-g", "-Wall"] if debug else ["-O3", "-fno-strict-aliasing", "-Wall"],
-    ),
+        extra_compile_args=["-Wall", *(["-O0", "-g"] if debug else ["-O3", "-fno-strict-aliasing"]), *instructions],
+    )
+    for engine, (name, instructions) in engines.items()
+    if only in (None, engine)
 ]
 
 setup(

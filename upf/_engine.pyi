@@ -11,6 +11,7 @@ UNMATCHED: Final[int]
 CONFORMING: Final[int]
 EXCEEDING: Final[int]
 DROPPED: Final[int]
+YELLOW: Final[int]
 
 class Engine:
     output_nanoseconds: bool

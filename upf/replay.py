@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from upf._engine import Engine, time_span_ns
 from upf.capture import Capture, CaptureError, CaptureWriter, record_error
 from upf.counters import RuleCounters, Totals
+from upf.engine import Engine, time_span_ns
 from upf.errors import UpfError
 from upf.rules import Rule
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from upf import _engine
+from upf import engine as _engine
 from upf.capture import Capture, open_capture
 from upf.reference import Reference
 from upf.replay import replay

@@ -6,18 +6,25 @@ below 2**62; the elapsed time is clamped to what fills the bucket before it is m
 
 from libc.stdint cimport int64_t, uint64_t
 
+from intrinsics cimport cc_unlikely
+
+
+cdef enum bucket_bound_t:
+    # A packet this long conforms to no bucket, and its cost would not fit.
+    LONGEST_BYTES = 1 << 29
+
 
 # What a bucket may do; shared by the flows of a rule or copied by none.
 ctypedef struct limits_t:
     int64_t rate_bps
-    int64_t capacity        # bit-nanoseconds
-    int64_t filling_ns      # time in which an empty bucket is full, rounded up
-    uint64_t burst_bytes
+    int64_t capacity            # bit-nanoseconds
+    int64_t filling_ns          # time in which an empty bucket is full, rounded up
+    int64_t cost_of_byte        # 8e9, or 0 where nothing is policed and every packet conforms
 
 
 ctypedef struct bucket_t:
-    int64_t tokens          # bit-nanoseconds
-    int64_t latest_ns       # latest packet time seen
+    int64_t tokens              # bit-nanoseconds
+    int64_t latest_ns           # latest packet time seen
 
 
 cdef inline void fill_bucket(bucket_t *bucket, const limits_t *limits) noexcept nogil:
@@ -26,27 +33,25 @@ cdef inline void fill_bucket(bucket_t *bucket, const limits_t *limits) noexcept 
     bucket.latest_ns = -(<int64_t>1 << 62)
 
 
-cdef inline bint conforms(
+cdef inline int64_t take_tokens(
     bucket_t *bucket, const limits_t *limits, int64_t ts_ns, uint64_t length, uint64_t *time_steps_back
 ) noexcept nogil:
-    """Whether a packet of ``length`` bytes finds its tokens, which it then takes."""
+    """1 where a packet of ``length`` bytes finds its tokens, which it then takes; else 0. No branch on the outcome."""
     cdef int64_t elapsed_ns = ts_ns - bucket.latest_ns
-    cdef int64_t cost
-    if elapsed_ns > 0:
-        if elapsed_ns > limits.filling_ns:
-            elapsed_ns = limits.filling_ns
-        bucket.tokens += limits.rate_bps * elapsed_ns
-        if bucket.tokens > limits.capacity:
-            bucket.tokens = limits.capacity
-        bucket.latest_ns = ts_ns
-    elif elapsed_ns < -10000000000LL:
+    cdef int64_t cost, tokens, conforming
+    if cc_unlikely(elapsed_ns < -10000000000LL):
         # More than 10 s back is a clock that was set, not packets out of order.
-        bucket.latest_ns = ts_ns
-        time_steps_back[0] += 1
-    if length > limits.burst_bytes:
-        return False
-    cost = <int64_t>length * 8000000000LL
-    if bucket.tokens < cost:
-        return False
-    bucket.tokens -= cost
-    return True
+        if limits.cost_of_byte != 0:
+            bucket.latest_ns = ts_ns
+            time_steps_back[0] += 1
+    elapsed_ns = elapsed_ns if elapsed_ns > 0 else 0
+    bucket.latest_ns += elapsed_ns
+    elapsed_ns = elapsed_ns if elapsed_ns < limits.filling_ns else limits.filling_ns
+    tokens = bucket.tokens + limits.rate_bps * elapsed_ns
+    tokens = tokens if tokens < limits.capacity else limits.capacity
+    cost = <int64_t>length * limits.cost_of_byte
+    if cc_unlikely(length > LONGEST_BYTES):
+        cost = limits.capacity + (limits.cost_of_byte != 0)
+    conforming = tokens >= cost
+    bucket.tokens = tokens - (cost & -conforming)
+    return conforming

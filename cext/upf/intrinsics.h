@@ -38,19 +38,32 @@ static inline uint64_t cc_fold(uint64_t a, uint64_t b)
 static inline int cc_enter(int *busy) { return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); }
 static inline void cc_leave(int *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
 
-/* Zeroed, cache-line aligned memory; a large block asks for huge pages, so that a random look-up rarely misses the TLB. */
-static inline void *cc_table_alloc(size_t bytes)
+#define CC_HUGE_PAGE ((size_t)2 << 20)
+
+/* Zeroed memory, aligned to a huge page where it is that large; nothing of it is touched yet. NULL: there is none. */
+static inline void *cc_table_map(size_t bytes)
 {
-    const size_t huge = (size_t)2 << 20;
-    void *block = NULL;
-    if (posix_memalign(&block, bytes >= huge ? huge : 64, bytes) != 0)
+    size_t slack = bytes >= CC_HUGE_PAGE ? CC_HUGE_PAGE : 0;
+    uint8_t *block = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED)
         return NULL;
+    if (slack != 0) {
+        /* Cut off what stands before and behind the aligned part. */
+        size_t before = -(uintptr_t)block & (CC_HUGE_PAGE - 1);
+        if (before != 0)
+            munmap(block, before);
+        munmap(block + before + bytes, slack - before);
+        block += before;
 #ifdef MADV_HUGEPAGE
-    if (bytes >= huge)
         (void)madvise(block, bytes, MADV_HUGEPAGE);
 #endif
-    memset(block, 0, bytes);
+    }
     return block;
 }
+
+/* Has the system provide the page. */
+static inline void cc_touch(void *address) { *(volatile uint8_t *)address = 0; }
+
+static inline void cc_table_unmap(void *block, size_t bytes) { if (block != NULL && bytes != 0) munmap(block, bytes); }
 
 #endif

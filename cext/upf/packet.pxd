@@ -12,8 +12,9 @@ from intrinsics cimport (
 
 
 cdef enum outcome_t:
-    OUTCOME_IPV4
-    OUTCOME_IPV6
+    # The first two say in which flow table the packet's flow is kept: see flowtable.pxd.
+    OUTCOME_NARROW
+    OUTCOME_WIDE
     OUTCOME_NOT_IP
     # From here on malformed, by reason; the order is that of MALFORMED_REASONS in _engine.pyx.
     OUTCOME_LINK_HEADER
@@ -54,13 +55,26 @@ ctypedef struct packet_t:
     uint64_t addresses          # IPv4: source, destination; IPv6: hash of both
     uint64_t endpoints          # source port, destination port, protocol, flags; the low 16 bits are 0
     uint64_t hash
-    uint64_t ip_length
+    uint64_t ip_length          # by which the packet is measured
     int64_t ts_ns
     const uint8_t *data
-    const uint8_t *addresses6   # IPv6: source and destination within the captured bytes
     uint32_t captured
     uint32_t wire_length
     outcome_t outcome
+    # Of a wide key only.
+    uint32_t network_offset     # where the IP header that was classified begins in the data
+    const uint8_t *addresses6   # IPv6: source and destination within the captured bytes; IPv4: zeros
+    uint64_t attributes[2]      # what else the key holds; see attribute_t
+
+
+# The attributes of a wide key: which bits of its two words hold what. Absent is 0.
+cdef enum attribute_t:
+    ATTRIBUTE_TEID_SHIFT = 32       # word 0: TEID in the high half
+    ATTRIBUTE_TUNNELLED = 1 << 31   # word 0: the packet came out of a GTP-U tunnel
+    ATTRIBUTE_QFI_KNOWN = 1 << 30   # word 0
+    ATTRIBUTE_QFI_SHIFT = 24        # word 0: six bits
+    ATTRIBUTE_TOS_SHIFT = 16        # word 0: ToS or traffic class, masked to what the rules look at
+    ATTRIBUTE_FLOW_LABEL_BITS = 20  # word 1: IPv6 flow label, where the rules look at it
 
 
 # What a first fragment tells those that follow it (RFC 791, RFC 8200 §4.5). Places are numbered from 1: 0 ends a chain,
@@ -83,6 +97,15 @@ ctypedef struct parser_t:
     fragment_t *fragments       # 1 + FRAGMENTS
     uint16_t *chains            # FRAGMENT_CHAINS: the first place of each
     uint32_t fragment_count
+    # What the installed rules look at beyond the 5-tuple; set by the rule book.
+    bint wide                   # every key is wide
+    bint flow_label
+    uint8_t tos_mask
+
+
+cdef extern from *:
+    """static const unsigned char castcore_no_addresses[32] = {0};"""
+    const uint8_t NO_ADDRESSES "castcore_no_addresses"[32]
 
 
 cdef inline bint has_ports(uint8_t protocol) noexcept nogil:
@@ -178,16 +201,27 @@ cdef inline fragment_t *recall_fragment(parser_t *parser, packet_t *packet, uint
     return NULL
 
 
-cdef inline void finish_key(
+cdef inline outcome_t finish_key(
     parser_t *parser, packet_t *packet, uint64_t ports, uint8_t protocol, uint64_t flags
 ) noexcept nogil:
+    """Completes the key; a narrow one if that says everything."""
+    cdef uint64_t hash
     packet.endpoints = ports | (<uint64_t>protocol << 24) | ((flags | FLAG_VALID) << 16)
-    packet.hash = cc_fold(packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL)
+    hash = cc_fold(packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL)
+    if packet.addresses6 == NULL:
+        if cc_likely(not parser.wide and packet.attributes[0] == 0):
+            packet.hash = hash
+            return OUTCOME_NARROW
+        packet.addresses6 = NO_ADDRESSES
+    packet.hash = hash ^ cc_fold(
+        packet.attributes[0] ^ 0xE7037ED1A0B428DBULL, packet.attributes[1] ^ 0x8EBC6AF09C88C6E3ULL
+    )
+    return OUTCOME_WIDE
 
 
 cdef inline outcome_t parse_transport(
     parser_t *parser, packet_t *packet, const uint8_t *ip, uint64_t offset, uint64_t captured, uint8_t protocol,
-    uint64_t flags, uint64_t identification, outcome_t family,
+    uint64_t flags, uint64_t identification,
 ) noexcept nogil:
     """Ports of a packet that is whole or a first fragment; ``identification`` is 0 where nothing follows it."""
     cdef uint64_t ports = 0
@@ -200,20 +234,17 @@ cdef inline outcome_t parse_transport(
             flags |= FLAG_PORTS_UNKNOWN
     if cc_unlikely(identification != 0) and not flags & FLAG_PORTS_UNKNOWN:
         remember_fragment(parser, packet, identification, protocol, ports)
-    finish_key(parser, packet, ports, protocol, flags)
-    return family
+    return finish_key(parser, packet, ports, protocol, flags)
 
 
 cdef inline outcome_t parse_later_fragment(
-    parser_t *parser, packet_t *packet, uint8_t protocol, uint64_t flags, uint64_t identification, outcome_t family
+    parser_t *parser, packet_t *packet, uint8_t protocol, uint64_t flags, uint64_t identification
 ) noexcept nogil:
     """A fragment other than the first has no ports of its own: it takes those of its first."""
     cdef fragment_t *first = recall_fragment(parser, packet, identification)
     if first == NULL:
-        finish_key(parser, packet, 0, protocol, flags | FLAG_PORTS_UNKNOWN)
-    else:
-        finish_key(parser, packet, first.ports, first.protocol, flags)
-    return family
+        return finish_key(parser, packet, 0, protocol, flags | FLAG_PORTS_UNKNOWN)
+    return finish_key(parser, packet, first.ports, first.protocol, flags)
 
 
 cdef inline outcome_t parse_ipv4(
@@ -237,16 +268,17 @@ cdef inline outcome_t parse_ipv4(
         return OUTCOME_IP_TOTAL_LENGTH
     packet.addresses = cc_network64(ip + 12)
     packet.addresses6 = NULL
+    packet.network_offset = <uint32_t>(ip - packet.data)
+    packet.attributes[0] |= <uint64_t>(ip[1] & parser.tos_mask) << ATTRIBUTE_TOS_SHIFT
     protocol = ip[9]
     fragment = cc_network16(ip + 6)
     if cc_unlikely(fragment & 0x3FFF) and has_ports(protocol):
         identification = (<uint64_t>1 << 63) | (<uint64_t>protocol << 32) | cc_network16(ip + 4)
         if fragment & 0x1FFF:
-            return parse_later_fragment(parser, packet, protocol, 0, identification, OUTCOME_IPV4)
+            return parse_later_fragment(parser, packet, protocol, 0, identification)
     elif cc_unlikely(fragment & 0x1FFF):
-        finish_key(parser, packet, 0, protocol, 0)
-        return OUTCOME_IPV4
-    return parse_transport(parser, packet, ip, header_bytes, captured, protocol, 0, identification, OUTCOME_IPV4)
+        return finish_key(parser, packet, 0, protocol, 0)
+    return parse_transport(parser, packet, ip, header_bytes, captured, protocol, 0, identification)
 
 
 cdef inline uint64_t jumbo_length(const uint8_t *ip, uint64_t captured) noexcept nogil:
@@ -288,6 +320,10 @@ cdef inline outcome_t parse_ipv6(
         if packet.ip_length < 40:
             return OUTCOME_IP_TOTAL_LENGTH
     packet.addresses6 = ip + 8
+    packet.network_offset = <uint32_t>(ip - packet.data)
+    packet.attributes[0] |= <uint64_t>((cc_network16(ip) >> 4) & parser.tos_mask) << ATTRIBUTE_TOS_SHIFT
+    if parser.flow_label:
+        packet.attributes[1] |= cc_network32(ip) & 0xFFFFF
     packet.addresses = (
         cc_fold(cc_native64(ip + 8) ^ parser.seed, cc_native64(ip + 16) ^ 0xE7037ED1A0B428DBULL)
         ^ cc_fold(cc_native64(ip + 24) ^ 0x8EBC6AF09C88C6E3ULL, cc_native64(ip + 32) ^ parser.seed)
@@ -302,18 +338,17 @@ cdef inline outcome_t parse_ipv6(
         if offset + header_bytes > packet.ip_length:
             return OUTCOME_IP_EXTENSION_HEADER
         if offset + header_bytes > captured:
-            finish_key(parser, packet, 0, PROTOCOL_UNKNOWN, FLAG_IPV6 | FLAG_PORTS_UNKNOWN)
-            return OUTCOME_IPV6
+            return finish_key(parser, packet, 0, PROTOCOL_UNKNOWN, FLAG_IPV6 | FLAG_PORTS_UNKNOWN)
         if protocol == 44:
             fragment = cc_network16(ip + offset + 2)
             identification = (<uint64_t>3 << 62) | cc_network32(ip + offset + 4)
             if fragment & 0xFFF8:
-                return parse_later_fragment(parser, packet, ip[offset], FLAG_IPV6, identification, OUTCOME_IPV6)
+                return parse_later_fragment(parser, packet, ip[offset], FLAG_IPV6, identification)
             if not fragment & 1:
                 identification = 0
         protocol = ip[offset]
         offset += header_bytes
-    return parse_transport(parser, packet, ip, offset, captured, protocol, FLAG_IPV6, identification, OUTCOME_IPV6)
+    return parse_transport(parser, packet, ip, offset, captured, protocol, FLAG_IPV6, identification)
 
 
 cdef inline outcome_t parse_ip(
@@ -368,10 +403,11 @@ cdef inline outcome_t parse_null(parser_t *parser, packet_t *packet, bint host_o
     return OUTCOME_NOT_IP
 
 
-cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
-    """The outcome; fills the key and length of an IP packet. A link type that is not known here is taken as raw IP."""
-    if cc_likely(link_type == LINK_ETHERNET):
-        if cc_unlikely(packet.captured < 14):
+cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
+    """Every kind of packet. A link type that is not known here is taken as raw IP."""
+    packet.attributes[0] = packet.attributes[1] = 0
+    if link_type == LINK_ETHERNET:
+        if packet.captured < 14:
             return OUTCOME_LINK_HEADER
         return parse_ethertype(parser, packet, cc_network16(packet.data + 12), 14)
     if link_type == LINK_IPV4:
@@ -389,3 +425,29 @@ cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_ty
     if link_type == LINK_NULL or link_type == LINK_LOOP:
         return parse_null(parser, packet, link_type == LINK_NULL)
     return parse_ip(parser, packet, packet.data, packet.captured, 0)
+
+
+cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
+    """The outcome; fills the key and length of an IP packet.
+
+    The common case in a straight line: Ethernet, IPv4 without options or fragments, TCP or UDP, a narrow key.
+    """
+    cdef const uint8_t *data = packet.data
+    cdef uint64_t ports
+    cdef uint32_t ip_length, protocol
+    if cc_likely(
+        link_type == LINK_ETHERNET and packet.captured >= 38 and cc_network32(data + 12) >> 8 == 0x080045
+        and not parser.wide and parser.tos_mask == 0
+    ):
+        ip_length = cc_network16(data + 16)
+        protocol = data[23]
+        if cc_likely(
+            ip_length >= 24 and cc_network16(data + 20) & 0x3FFF == 0 and (protocol == 17 or protocol == 6)
+        ):
+            ports = <uint64_t>cc_network32(data + 34) << 32
+            packet.ip_length = ip_length
+            packet.addresses = cc_network64(data + 26)
+            packet.endpoints = ports | (<uint64_t>protocol << 24) | (<uint64_t>FLAG_VALID << 16)
+            packet.hash = cc_fold(packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL)
+            return OUTCOME_NARROW
+    return parse_any(parser, packet, link_type)

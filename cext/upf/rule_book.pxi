@@ -23,6 +23,9 @@ cdef class RuleBook:
         if self.table.rules == NULL or self.table.buckets == NULL:
             raise MemoryError
         self.table.generation = 1
+        # What no rule wants is not policed.
+        self.table.rules[NO_RULE].simple = self.table.rules[NO_RULE].own_bucket = True
+        set_verdicts(&self.table.rules[NO_RULE], VERDICT_UNMATCHED)
         self.rule_places = {}
         self.rule_names = [""]
         self.bucket_places = {}
@@ -142,15 +145,19 @@ cdef class RuleBook:
             if per_flow != r.per_flow:
                 # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
                 r.born = <uint32_t>self.table.generation + 1
-            r.policed = rule.policer is not None
             r.per_flow = per_flow
-            r.drops = rule.mode is Mode.POLICE
-            if not r.policed:
+            r.own_bucket = True
+            r.above = FATE_DROPPED if rule.mode is Mode.POLICE else FATE_EXCEEDING
+            r.simple = True
+            set_verdicts(r, VERDICT_CONFORMING)
+            if rule.policer is None:
+                memset(&r.limits, 0, sizeof(limits_t))
                 continue
             set_limits(&r.limits, rule.policer.rate_bps, rule.policer.burst_bytes)
             if r.per_flow:
                 self.longest_filling_ns = max(self.longest_filling_ns, r.limits.filling_ns)
             else:
+                r.own_bucket = False
                 r.bucket = self.place_of_bucket(bucket_key(rule), &r.limits)
 
     cdef forget_unused(self, list ordered):
@@ -159,9 +166,7 @@ cdef class RuleBook:
         for name in [name for name in self.rule_places if name not in names]:
             place = self.rule_places.pop(name)
             self.free_rules.append(place)
-            self.forgotten_bytes += (
-                self.table.rules[place].conforming_bytes + self.table.rules[place].exceeding_bytes + self.table.rules[place].dropped_bytes
-            )
+            self.forgotten_bytes += rule_bytes(&self.table.rules[place])
         keys = {bucket_key(rule) for rule in ordered if rule.policer is not None and not rule.per_flow}
         for key in [key for key in self.bucket_places if key not in keys]:
             self.free_buckets.append(self.bucket_places.pop(key))
@@ -173,9 +178,9 @@ cdef class RuleBook:
         for rule in self.installed:
             r = self.rule(rule.name)
             counters[rule.name] = RuleCounters(
-                conforming_packets=r.conforming_packets, conforming_bytes=r.conforming_bytes,
-                exceeding_packets=r.exceeding_packets, exceeding_bytes=r.exceeding_bytes,
-                dropped_packets=r.dropped_packets, dropped_bytes=r.dropped_bytes,
+                conforming_packets=r.packets[FATE_CONFORMING], conforming_bytes=r.bytes[FATE_CONFORMING],
+                exceeding_packets=r.packets[FATE_EXCEEDING], exceeding_bytes=r.bytes[FATE_EXCEEDING],
+                dropped_packets=r.packets[FATE_DROPPED], dropped_bytes=r.bytes[FATE_DROPPED],
                 first_ns=r.first_ns, last_ns=r.last_ns,
                 excess_since_ns=r.excess_since_ns, last_excess_ns=r.last_excess_ns,
             )
@@ -183,9 +188,22 @@ cdef class RuleBook:
 
     cdef str name_of(self, flow_t *flow):
         """The rule that classified the flow; empty where another rule has been given its place since."""
-        if <uint16_t>flow.endpoints < self.table.rules[flow.rule].born:
+        if <uint16_t>flow.endpoints < self.table.rules[flow.state & STATE_RULE].born:
             return ""
-        return self.rule_names[flow.rule]
+        return self.rule_names[flow.state & STATE_RULE]
+
+
+cdef uint64_t rule_bytes(const rule_t *rule):
+    return (
+        rule.bytes[FATE_CONFORMING] + rule.bytes[FATE_YELLOW] + rule.bytes[FATE_EXCEEDING] + rule.bytes[FATE_DROPPED]
+    )
+
+
+cdef set_verdicts(rule_t *rule, uint8_t conforming):
+    rule.verdicts[FATE_CONFORMING] = conforming
+    rule.verdicts[FATE_YELLOW] = VERDICT_YELLOW
+    rule.verdicts[FATE_EXCEEDING] = VERDICT_EXCEEDING
+    rule.verdicts[FATE_DROPPED] = VERDICT_DROPPED
 
 
 cdef tuple bucket_key(rule):
@@ -213,6 +231,6 @@ cdef set_network(uint64_t *network, uint64_t *mask, int family, object address, 
 cdef set_limits(limits_t *limits, rate_bps, burst_bytes):
     capacity = burst_bytes * 8_000_000_000
     limits.rate_bps = rate_bps
-    limits.burst_bytes = burst_bytes
+    limits.cost_of_byte = 8_000_000_000
     limits.capacity = capacity
     limits.filling_ns = -(-capacity // rate_bps)

@@ -1,33 +1,43 @@
 """The rules as the packet path sees them: limits and counters by place, shared buckets, filters in order."""
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from bucket cimport bucket_t, limits_t
 from filters cimport filter_t, port_range_t
-from intrinsics cimport cc_likely
+from intrinsics cimport cc_unlikely
 
 cdef enum:
     # The place that counts what no rule wants.
     NO_RULE = 0
 
 
+# What became of a packet of a rule, and the index of what counts it.
+cdef enum:
+    FATE_CONFORMING
+    FATE_YELLOW             # within the excess of a three-colour marker
+    FATE_EXCEEDING          # above the rate, passed
+    FATE_DROPPED
+    FATES
+
+
 ctypedef struct rule_t:
+    # What the packet path reads of every packet's rule ...
     limits_t limits
-    uint64_t conforming_packets
-    uint64_t conforming_bytes
-    uint64_t exceeding_packets
-    uint64_t exceeding_bytes
-    uint64_t dropped_packets
-    uint64_t dropped_bytes
-    int64_t first_ns
-    int64_t last_ns
-    int64_t excess_since_ns
-    int64_t last_excess_ns
     uint32_t bucket             # place of the shared bucket
-    uint32_t born               # generation in which this place was given to this rule
-    bint policed
+    bint simple                 # one token bucket or none, and nothing else: the short way through judge()
+    bint own_bucket             # the bucket is the flow's own
+    uint8_t above               # fate of what exceeds the rate
+    uint8_t verdicts[FATES]     # verdict_t, by fate
+    bint touched                # has counted something since the last harvest
+    # ... and what it writes.
+    uint64_t packets[FATES]
+    uint64_t bytes[FATES]
+    int64_t last_ns
+    int64_t last_excess_ns
+    int64_t excess_since_ns
+    int64_t first_ns
     bint per_flow
-    bint drops
+    uint32_t born               # generation in which this place was given to this rule
 
 
 ctypedef struct rule_table_t:
@@ -40,21 +50,12 @@ ctypedef struct rule_table_t:
 
 
 cdef inline void count_rule(
-    rule_t *rule, int64_t ts_ns, uint64_t length, bint conforming, int64_t averaging_window_ns
+    rule_t *rule, int64_t ts_ns, uint64_t length, uint64_t fate, int64_t averaging_window_ns
 ) noexcept nogil:
-    if rule.last_ns < ts_ns:
-        rule.last_ns = ts_ns
-    if cc_likely(conforming):
-        rule.conforming_packets += 1
-        rule.conforming_bytes += length
-        return
-    if rule.last_excess_ns == 0 or ts_ns - rule.last_excess_ns >= averaging_window_ns:
+    cdef bint excess = fate >= FATE_EXCEEDING
+    rule.packets[fate] += 1
+    rule.bytes[fate] += length
+    rule.last_ns = ts_ns if rule.last_ns < ts_ns else rule.last_ns
+    if cc_unlikely(excess and (rule.last_excess_ns == 0 or ts_ns - rule.last_excess_ns >= averaging_window_ns)):
         rule.excess_since_ns = ts_ns
-    if rule.last_excess_ns < ts_ns:
-        rule.last_excess_ns = ts_ns
-    if rule.drops:
-        rule.dropped_packets += 1
-        rule.dropped_bytes += length
-    else:
-        rule.exceeding_packets += 1
-        rule.exceeding_bytes += length
+    rule.last_excess_ns = ts_ns if excess and rule.last_excess_ns < ts_ns else rule.last_excess_ns

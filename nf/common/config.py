@@ -21,7 +21,7 @@ from nf.common.toml_lines import KeyPath, key_lines, line_of
 
 PREFIX: Final = "CASTCORE_"
 # Switches of the build, not of the configuration.
-_NOT_OURS: Final = frozenset({"CASTCORE_DEBUG"})
+_NOT_OURS: Final = frozenset({"CASTCORE_DEBUG", "CASTCORE_ENGINE"})
 
 
 class Section(BaseModel):

@@ -12,8 +12,8 @@ from random import Random
 import captures
 import pytest
 
-from upf._engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
 from upf.capture import LINK_TYPES, CaptureError, parse_header, read_records
+from upf.engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
 from upf.reference import Reference, What
 from upf.rules import Mode, Policer, Rule, RulesError
 from upf.rules_file import parse_rules

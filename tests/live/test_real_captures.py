@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from upf._engine import Engine
 from upf.capture import CaptureError, open_capture
 from upf.counters import FlowCounters
+from upf.engine import Engine
 from upf.reference import Reference
 from upf.rules import Mode, Policer, Rule
 from upf.sdf import parse_filter

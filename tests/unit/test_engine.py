@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from upf import _engine
-from upf._engine import Engine
+from upf import engine as _engine
 from upf.capture import LINK_TYPES, CaptureFormat, write_header
+from upf.engine import Engine
 from upf.reference import Reference, Verdict, What
 from upf.rules import Mode, Policer, Rule
 from upf.sdf import parse_filter

@@ -11,9 +11,9 @@ import captures
 import pytest
 from captures import ETHERNET, LOOP, NULL, RAW, SECOND_NS, START_NS, TCP, UDP, Captured
 
-from upf import _engine
-from upf._engine import Engine
+from upf import engine as _engine
 from upf.capture import CaptureFormat
+from upf.engine import Engine
 from upf.policing import TokenBucket
 from upf.reference import MAX_FRAGMENTS, Reference
 from upf.rules import Aggregate, Marker, Mode, Policer, Rule, RulesError

@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 
 from nf.common.clock import Clock
 from nf.common.errors import FailedPrecondition, InvalidArgument
-from upf._engine import Engine
 from upf.capture import CaptureError, CaptureFormat, parse_header, record_error
 from upf.counters import FlowCounters, Totals
+from upf.engine import Engine
 from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
 from upf.n4.rules import Detection, detections, rules_of

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from upf._engine import Engine
 from upf.capture import CaptureFormat, parse_header, record_error
 from upf.counters import FlowCounters
+from upf.engine import Engine
 from upf.errors import UpfError
 from upf.rules import Mode, Rule
 from upf.sdf import SdfFilter
