@@ -21,8 +21,8 @@ X86_64_V3: Final = "x86-64-v3"
 _MODULES: Final = {BASELINE: "upf._engine", X86_64_V3: "upf._engine_v3"}
 # What x86-64-v3 has beyond the first x86-64, by the names that Linux gives.
 _V3_FLAGS: Final = frozenset({
-    "abm", "avx", "avx2", "bmi1", "bmi2", "cx16", "f16c", "fma", "lahf_lm", "movbe", "pni", "popcnt", "sse4_1", "sse4_2",
-    "ssse3", "xsave",
+    "abm", "avx", "avx2", "bmi1", "bmi2", "cx16", "f16c", "fma", "lahf_lm", "movbe", "pni", "popcnt", "sse4_1",
+    "sse4_2", "ssse3", "xsave",
 })  # fmt: skip
 
 
