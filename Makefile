@@ -45,8 +45,12 @@ docs: install    ## the generated parts of docs/: life cycles, configuration, ca
 bench: install   ## the benchmarks; each checks its result against the oracle first
 	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider
 
-fuzz: install    ## damaged input against every parser, 15 s each (FUZZ_SECONDS)
-	$(BIN)/python -m pytest tests/fuzz --fuzz-random --fuzz-seconds $(or $(FUZZ_SECONDS),15) --timeout 0
+.venv/.fuzz: .venv/.deps
+	$(BIN)/python -m pip install --quiet --group fuzz
+	@touch $@
+
+fuzz: install .venv/.fuzz  ## libFuzzer against whatever reads foreign bytes, sanitized, 15 s a harness (FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),15)
 
 conformance: install  ## docs/conformance.md, clause by clause, from a real run
 	$(BIN)/python -m pytest tests -m clause --conformance=docs/conformance.md

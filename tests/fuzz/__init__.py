@@ -1,0 +1,1 @@
+"""Fuzzing: damaged and adversarial input against whatever reads foreign bytes."""

@@ -1,0 +1,134 @@
+"""Any bytes on any link, packet after packet: the engine reads, judges and counts them as the reference does.
+
+An input is a byte for the link type, one for the rules, and packets: a byte that chooses how much later it comes, one
+for its length on the wire, two for how many bytes were captured (little-endian), and these bytes. Each packet is walked
+in a block of its own length, or all of them in one, as the topmost bit of the second byte says.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import captures
+from captures import SECOND_NS, START_NS, Captured
+
+from fuzz.exact_buffer import exact_buffer
+from upf._engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
+from upf.capture import LINK_TYPES, parse_header
+from upf.counters import FlowCounters
+from upf.reference import Reference, Verdict, What
+from upf.rules import Mode, Policer, Rule
+from upf.sdf import parse_filter
+
+LINKS: Final = sorted(LINK_TYPES)
+# How much later than the one before it a packet comes: around every time at which the user plane behaves otherwise.
+STEPS_NS: Final = (
+    0, 1, 1_000, SECOND_NS // 1000, SECOND_NS // 10, SECOND_NS, 9 * SECOND_NS, 60 * SECOND_NS, 60 * SECOND_NS + 1,
+    300 * SECOND_NS + 1, 30 * 86_400 * SECOND_NS, -1, -SECOND_NS // 1000, -10 * SECOND_NS, -10 * SECOND_NS - 1,
+    -61 * SECOND_NS,
+)  # fmt: skip
+# The length on the wire, besides that captured and a little more.
+WIRE_LENGTHS: Final = {1: 0, 2: 40, 3: 1_514, 4: 65_535, 5: 262_144, 6: (1 << 32) - 1}
+
+
+# More tell nothing new, and cost time.
+MOST_PACKETS: Final = 48
+
+
+def rule(name: str, precedence: int, flow: str, policer: Policer | None, mode: Mode, per_flow: bool = False) -> Rule:
+    return Rule(name, precedence, (parse_filter(flow),), policer, mode, per_flow)
+
+
+RULE_SETS: Final = (
+    (
+        rule("udp", 1, "permit out 17 from any 80,443,8000-8099 to any", Policer(2_000_000, 3_000), Mode.POLICE),
+        rule("each", 2, "permit out ip from any to 10.45.0.0/24", Policer(64_000, 2_000), Mode.MONITOR, True),
+        rule("v6", 3, "permit out ip from 2001:db8::/32 to any", None, Mode.MONITOR),
+    ),
+    (rule("each", 1, "permit out ip from any to any", Policer(8_000, 1_500), Mode.POLICE, True),),
+    (rule("all", 1, "permit out ip from any to any", Policer(10**13, 1 << 29), Mode.POLICE),),
+    (
+        rule("tcp", 1, "permit out 6 from any to any", Policer(1, 64), Mode.MONITOR),
+        rule("rest", 2, "permit out ip from any 1-65535 to any", Policer(1_000_000, 15_000), Mode.POLICE),
+    ),
+)
+CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED}
+
+
+def check(data: bytes) -> None:
+    if len(data) < 2:
+        return
+    link_type, rules = LINKS[data[0] % len(LINKS)], RULE_SETS[data[1] % len(RULE_SETS)]
+    packets = list(read(data[2:]))
+    capture = captures.pcap(packets, link_type=link_type, nanoseconds=True)
+    capture_format = parse_header(capture[:24], source="")
+    engine, reference, verdicts = Engine(max_flows=64), Reference(rules), bytearray(len(packets))
+    engine.install(rules)
+    offset, one_by_one = 24, data[1] < 0x80
+    for number, packet in enumerate(packets):
+        end = offset + 16 + len(packet.data) if one_by_one else len(capture)
+        with exact_buffer(capture[offset:end]) as records:
+            room = memoryview(verdicts)[number:]
+            at, walked, _ = engine.run(records, capture_format, offset=0, max_packets=len(room), verdicts=room)
+        assert at == end - offset, f"the walk ended at {at} of {end - offset} bytes"
+        assert walked == (1 if one_by_one else len(packets))
+        offset = end
+        if not one_by_one:
+            break
+    for number, packet in enumerate(packets):
+        verdict = reference.process(*packet, link_type)
+        assert verdicts[number] == code(verdict), f"packet {number} got {verdicts[number]}, the reference: {verdict}"
+    assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
+    assert engine.rule_counters() == reference.rule_counters()
+    assert counted(engine.flows()) == counted(reference.flows())
+
+
+def code(verdict: Verdict) -> int:
+    above = EXCEEDING if verdict.passed else DROPPED
+    return CODES.get(verdict.what, CONFORMING if verdict.conforms else above)
+
+
+def counted(flows: list[FlowCounters]) -> Counter[tuple[object, ...]]:
+    return Counter(
+        (
+            *(f.source, f.destination, f.protocol, f.source_port, f.destination_port, f.ports_known, f.rule),
+            *(f.conforming_packets, f.conforming_bytes, f.excess_packets, f.excess_bytes),
+        )
+        for f in flows
+    )
+
+
+def read(data: bytes) -> Iterator[Captured]:
+    """The packets of an input."""
+    now_ns, at, count = START_NS, 0, 0
+    while at + 4 <= len(data) and count < MOST_PACKETS:
+        step, wire, length = struct.unpack_from("<BBH", data, at)
+        now_ns = max(0, now_ns + STEPS_NS[step % len(STEPS_NS)])
+        packet = data[at + 4 : at + 4 + length]
+        yield Captured(now_ns, packet, WIRE_LENGTHS.get(wire, len(packet) + wire))
+        at += 4 + length
+        count += 1
+
+
+def written(packets: list[Captured], link_type: int, rules: int) -> bytes:
+    """The input that reads as these packets; their times become a step of the table each."""
+    pieces = [bytes((LINKS.index(link_type), rules))]
+    for number, packet in enumerate(packets):
+        pieces += (struct.pack("<BBH", number % 5, 0, len(packet.data)), packet.data)
+    return b"".join(pieces)
+
+
+def seeds() -> Iterator[bytes]:
+    for number, link_type in enumerate(LINKS):
+        family = {228: 4, 229: 6}.get(link_type, 0)
+        for seed in range(4):
+            traffic = captures.Traffic(seed=100 * number + seed, packets=40, flows=4, link_type=link_type)
+            packets = [
+                packet._replace(data=packet.data[:160])
+                for packet in captures.generate(traffic)
+                if not family or (packet.data[:1] and packet.data[0] >> 4 == family)
+            ]
+            yield written(packets[:8], link_type, seed | (seed % 2) << 7)
