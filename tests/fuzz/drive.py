@@ -26,6 +26,8 @@ def main() -> None:
     upf.__path__.insert(0, os.environ["FUZZ_ENGINE"])
     with atheris.instrument_imports(include=["upf"], exclude=ORACLE):
         harness = import_module(f"fuzz.harnesses.{name}")
+    # libFuzzer starts itself anew by its first argument where it compares the inputs of a corpus.
+    sys.argv[0] = os.environ["FUZZ_COMMAND"]
     atheris.Setup(sys.argv, harness.check)
     atheris.Fuzz()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,12 @@ def driven(name: str, *arguments: str, log: Path | None = None) -> subprocess.Co
     )
     if Path(symbolizer.stdout.strip()).is_absolute():
         environment["ASAN_SYMBOLIZER_PATH"] = symbolizer.stdout.strip()
-    command = [sys.executable, str(Path(__file__).parent / "drive.py"), name, *arguments]
+    script = BUILD / f"{name}.sh"
+    words = (sys.executable, str(Path(__file__).parent / "drive.py"), name)
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    script.chmod(0o755)
+    environment["FUZZ_COMMAND"] = str(script)
+    command = [str(script), *arguments]
     if log is None:
         return subprocess.run(command, env=environment, check=False)
     with log.open("wb") as stream:

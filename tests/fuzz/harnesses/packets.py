@@ -16,9 +16,9 @@ import captures
 from captures import SECOND_NS, START_NS, Captured
 
 from fuzz.exact_buffer import exact_buffer
-from upf._engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
 from upf.capture import LINK_TYPES, parse_header
 from upf.counters import FlowCounters
+from upf.engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
 from upf.reference import Reference, Verdict, What
 from upf.rules import Mode, Policer, Rule
 from upf.sdf import parse_filter

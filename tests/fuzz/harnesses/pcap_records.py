@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import captures
 
 from fuzz.exact_buffer import exact_buffer
-from upf._engine import Engine, time_span_ns
 from upf.capture import CaptureError, parse_header, read_records
+from upf.engine import Engine, time_span_ns
 
 
 def check(data: bytes) -> None:

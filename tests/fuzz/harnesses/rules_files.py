@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import captures
 
 from fuzz.harnesses.packets import code
-from upf._engine import Engine
 from upf.capture import parse_header
+from upf.engine import Engine
 from upf.reference import Reference
-from upf.rules import RulesError, parse_rules
+from upf.rules import RulesError
+from upf.rules_file import parse_rules
 
 FULL = """
 [[rule]]
