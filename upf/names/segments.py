@@ -1,4 +1,4 @@
-"""One direction of a TCP connection as a stream (RFC 9293): segments in any order, some twice, the first maybe unseen."""
+"""One direction of a TCP connection as a stream (RFC 9293): segments in any order, some twice, the first maybe lost."""
 
 from __future__ import annotations
 
