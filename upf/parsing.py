@@ -5,7 +5,7 @@ What a packet is measured by is its IP total length; what was captured of it may
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -58,11 +58,15 @@ class Fragment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """An IP packet. ``ip_length`` is its IP total length in bytes, whatever was captured of it."""
+    """An IP packet. ``ip_length`` is its IP total length in bytes, whatever was captured of it.
+
+    ``tos`` is the traffic class of IPv6.
+    """
 
     flow: FlowKey
     ip_length: int
     fragment: Fragment | None = None
+    tos: int = 0
 
 
 def parse_packet(link_type: int, data: bytes, wire_length: int) -> Packet | Malformation | None:
@@ -76,11 +80,13 @@ def parse_packet(link_type: int, data: bytes, wire_length: int) -> Packet | Malf
         if not ip_data:
             return Malformation.IP_HEADER
         family = ip_data[0] >> 4
-    if family == 4:
-        return _parse_ipv4(ip_data, wire_length - start)
-    if family == 6:
-        return _parse_ipv6(ip_data, wire_length - start)
-    return Malformation.IP_VERSION
+    if family not in (4, 6):
+        return Malformation.IP_VERSION
+    packet = (_parse_ipv4 if family == 4 else _parse_ipv6)(ip_data, wire_length - start)
+    if isinstance(packet, Malformation):
+        return packet
+    # The traffic class of IPv6 stands half a byte further on than the type of service of IPv4.
+    return replace(packet, tos=ip_data[1] if family == 4 else _u16(ip_data, 0) >> 4 & 0xFF)
 
 
 def _skip_link_header(link_type: int, data: bytes) -> tuple[int | None, int] | Malformation | None:

@@ -2,7 +2,7 @@
 
 It is the oracle of the property tests and shares no code with the engine but the rules. Slow, short, and meant to be
 read: a packet is parsed (`upf.parsing`), a fragment is given the ports of its first, the first rule that wants the
-flow is found, its bucket (`upf.policing`) is asked, and everything is counted.
+flow is found, its buckets (`upf.enforcement`) are asked, and everything is counted.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
+from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.enforcement import Enforcement, counted
 from upf.parsing import FlowKey, Malformation, Packet, parse_packet
-from upf.policing import TokenBucket
-from upf.rules import Mode, Rule, in_order, refuse_beyond_token_buckets
+from upf.rules import Colour, Rule, in_order
 
 FRAGMENT_LIFETIME_NS: Final = 60 * 1_000_000_000
 MAX_FRAGMENTS: Final = 8192
@@ -35,13 +35,17 @@ class What(StrEnum):
 class Verdict:
     """What became of one packet.
 
-    ``rule`` is empty unless ``what`` is MATCHED; ``conforms`` is true where nothing is policed; ``passed`` packets go
-    into the output capture.
+    ``rule`` is empty unless ``what`` is MATCHED; ``conforms`` is true of green and yellow packets and where nothing is
+    policed; ``passed`` packets go into the output capture, at ``departure_ns`` where a queue held them and with
+    ``dscp`` where they were marked.
     """
 
     what: What
     passed: bool
     conforms: bool = True
+    colour: Colour = Colour.GREEN
+    departure_ns: int | None = None
+    dscp: int | None = None
     rule: str = ""
     malformation: Malformation | None = None
     flow: FlowKey | None = None
@@ -55,15 +59,17 @@ class Reference:
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        refuse_beyond_token_buckets(rules)
         self._rules = in_order(rules)
-        self._buckets: dict[tuple[object, ...], TokenBucket] = {}
+        self._enforcement = Enforcement(self._rules)
         self._firsts: dict[tuple[int, ...], tuple[int, FlowKey]] = {}
         self._rule_counters = {rule.name: RuleCounters() for rule in rules}
         self._flows: dict[FlowKey, FlowCounters] = {}
         self._malformed: dict[str, int] = {}
         self._unmatched_packets = 0
         self._unmatched_bytes = 0
+        # Of rules that are no longer installed.
+        self._gone_packets = 0
+        self._gone_bytes = 0
         self._fragments_without_first = 0
 
     def process(self, ts_ns: int, data: bytes, wire_length: int, link_type: int) -> Verdict:
@@ -77,36 +83,56 @@ class Reference:
             return Verdict(What.NON_IP, passed=True)
         flow = self._follow_first(ts_ns, packet)
         rule = self._classify(flow)
+        self._enforcement.leave(flow, rule)
         if rule is None:
             self._unmatched_packets += 1
             self._unmatched_bytes += packet.ip_length
             self._count_flow(ts_ns, flow, "", packet.ip_length, conforms=True)
             return Verdict(What.UNMATCHED, passed=True, flow=flow, ip_length=packet.ip_length)
-        conforms = self._police(ts_ns, rule, flow, packet.ip_length)
-        self._count_rule(ts_ns, rule, packet.ip_length, conforms=conforms)
+        judgement = self._enforcement.judge(ts_ns, rule, flow, packet.ip_length, packet.tos >> 2)
+        was = self._rule_counters[rule.name]
+        self._rule_counters[rule.name] = counted(was, ts_ns, packet.ip_length, judgement)
+        conforms = judgement.colour is not Colour.RED
         self._count_flow(ts_ns, flow, rule.name, packet.ip_length, conforms=conforms)
         return Verdict(
             What.MATCHED,
-            passed=conforms or rule.mode is Mode.MONITOR,
+            passed=judgement.passed,
             conforms=conforms,
+            colour=judgement.colour,
+            departure_ns=judgement.departure_ns,
+            dscp=judgement.dscp,
             rule=rule.name,
             flow=flow,
             ip_length=packet.ip_length,
         )
 
+    def install(self, rules: Sequence[Rule]) -> None:
+        """Replaces the rules. Those that keep their names keep their counters, buckets their tokens.
+
+        Raises RulesError where the rules contradict each other.
+        """
+        self._rules = in_order(rules)
+        self._enforcement.install(self._rules)
+        before, self._rule_counters = self._rule_counters, {}
+        for rule in rules:
+            self._rule_counters[rule.name] = before.pop(rule.name, RuleCounters())
+        self._gone_packets += sum(gone.packets for gone in before.values())
+        self._gone_bytes += sum(gone.bytes for gone in before.values())
+
     def totals(self) -> Totals:
         """Everything that came in so far."""
         rules = self._rule_counters.values()
+        unmatched_packets = sum(self._malformed.values()) + self._unmatched_packets
         return Totals(
-            packets=sum(self._malformed.values()) + self._unmatched_packets + sum(rule.packets for rule in rules),
-            bytes=self._unmatched_bytes + sum(rule.bytes for rule in rules),
+            packets=unmatched_packets + self._gone_packets + sum(rule.packets for rule in rules),
+            bytes=self._unmatched_bytes + self._gone_bytes + sum(rule.bytes for rule in rules),
             malformed=dict(self._malformed),
             unmatched_packets=self._unmatched_packets,
             unmatched_bytes=self._unmatched_bytes,
             flows=len(self._flows),
             aged_flows=0,
             evicted_flows=0,
-            time_steps_back=sum(bucket.time_steps_back for bucket in self._buckets.values()),
+            time_steps_back=self._enforcement.time_steps_back,
             fragments_without_first=self._fragments_without_first,
         )
 
@@ -143,42 +169,6 @@ class Reference:
                     return rule
         return None
 
-    def _police(self, ts_ns: int, rule: Rule, flow: FlowKey, ip_length: int) -> bool:
-        if rule.policer is None:
-            return True
-        key: tuple[object, ...] = ("shared", rule.bucket_id) if rule.bucket_id else ("own", rule.name)
-        if rule.per_flow:
-            key = (*key, flow)
-        if key not in self._buckets:
-            self._buckets[key] = TokenBucket(rule.policer.rate_bps, rule.policer.burst_bytes)
-        return self._buckets[key].take(ts_ns, ip_length)
-
-    def _count_rule(self, ts_ns: int, rule: Rule, ip_length: int, *, conforms: bool) -> None:
-        was = self._rule_counters[rule.name]
-        now = replace(was, first_ns=was.first_ns if was.packets else ts_ns, last_ns=max(was.last_ns, ts_ns))
-        if conforms:
-            now = replace(
-                now,
-                conforming_packets=was.conforming_packets + 1,
-                conforming_bytes=was.conforming_bytes + ip_length,
-            )
-        else:
-            first = not was.last_excess_ns or ts_ns - was.last_excess_ns >= AVERAGING_WINDOW_NS
-            now = replace(
-                now,
-                excess_since_ns=ts_ns if first else was.excess_since_ns,
-                last_excess_ns=max(was.last_excess_ns, ts_ns),
-            )
-            if rule.mode is Mode.MONITOR:
-                now = replace(
-                    now,
-                    exceeding_packets=was.exceeding_packets + 1,
-                    exceeding_bytes=was.exceeding_bytes + ip_length,
-                )
-            else:
-                now = replace(now, dropped_packets=was.dropped_packets + 1, dropped_bytes=was.dropped_bytes + ip_length)
-        self._rule_counters[rule.name] = now
-
     def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, ip_length: int, *, conforms: bool) -> None:
         was = self._flows.get(flow)
         if was is None:
@@ -200,6 +190,7 @@ class Reference:
             )
         self._flows[flow] = replace(
             was,
+            rule=rule,
             conforming_packets=was.conforming_packets + conforms,
             conforming_bytes=was.conforming_bytes + ip_length * conforms,
             excess_packets=was.excess_packets + (not conforms),

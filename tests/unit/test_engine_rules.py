@@ -450,12 +450,11 @@ def test_a_frame_of_tags_alone_is_malformed_however_many_there_are() -> None:
     assert engine.totals().malformed == {"link_header": 399}
 
 
-@pytest.mark.parametrize("build", [Reference, lambda rules: Engine().install(rules)], ids=["reference", "engine"])
-def test_what_cannot_be_enforced_yet_is_refused_by_name(build: Callable) -> None:
+def test_what_cannot_be_enforced_yet_is_refused_by_name() -> None:
     marked = Rule("a", 1, (), Policer(1, 64, Marker.SRTCM, 0, 64, colour_aware=True), Mode.MARK, gate_open=False)
     above = Rule("b", 1, (), None, Mode.POLICE, aggregates=(Aggregate("session", Policer(1, 64)),))
     with pytest.raises(RulesError) as refused:
-        build([marked, above])
+        Engine().install([marked, above])
     assert refused.value.problems == (
         "rule 'a': mode mark cannot be enforced yet",
         "rule 'a': a closed gate cannot be enforced yet",

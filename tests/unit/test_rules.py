@@ -416,7 +416,18 @@ def test_rules_that_contradict_each_other_are_refused() -> None:
 
 
 def test_the_rules_and_the_oracle_start_without_grpc_a_database_or_http() -> None:
-    modules = ["errors", "units", "sdf", "rules", "rules_file", "capture", "policing", "parsing", "reference"]
+    modules = [
+        "errors",
+        "units",
+        "sdf",
+        "rules",
+        "rules_file",
+        "capture",
+        "policing",
+        "parsing",
+        "enforcement",
+        "reference",
+    ]
     program = f"import sys, {', '.join(f'upf.{name}' for name in modules)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     roots = {name.partition(".")[0] for name in loaded}
