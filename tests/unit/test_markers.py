@@ -191,7 +191,7 @@ def test_a_change_of_rate_keeps_the_tokens_of_both_buckets_up_to_their_new_depth
     assert [marker.take(0, 101), marker.take(0, 100), marker.take(0, 800), marker.take(0, 799)] == [
         YELLOW, GREEN, RED, YELLOW,
     ]  # fmt: skip
-    assert [marker.take(BYTE_NS, 11), marker.take(BYTE_NS, 10)] == [YELLOW, GREEN]
+    assert [marker.take(BYTE_NS, 11), marker.take(BYTE_NS, 9)] == [YELLOW, GREEN]
 
 
 def test_a_shaper_lets_a_packet_go_when_its_last_bit_is_earned() -> None:
