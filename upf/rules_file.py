@@ -4,7 +4,8 @@ A rules file::
 
 [[rule]]
 name = "video"                                                  # required, unique
-flows = ["permit out 17 from 198.51.100.0/24 443 to assigned"]  # required, one or more filters
+flows = ["permit out 17 from 198.51.100.0/24 443 to assigned"]  # one or more filters; required without domains
+domains = ["*.video.example.com"]                               # names, one of which a flow of these filters must have
 precedence = 10                                                 # lower first; default 100; equal: as they stand
 rate = "5 Mbps"                                                 # absent: counted, not policed
 burst = "50 ms"                                                 # default: 100 ms at the rate, 15,000 B or more
@@ -16,17 +17,23 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeVar
 
+from upf.errors import UpfError
 from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, MTU_BYTES, Mode, Policer, Rule, RulesError, RuleSet
 from upf.sdf import Address, FilterError, SdfFilter, parse_filter
+from upf.sdf_attributes import parse_domain
 from upf.units import UnitError, default_burst_bytes, parse_bit_rate, parse_burst
 
 T = TypeVar("T")
 
-_KEYS: Final = ("name", "precedence", "flows", "rate", "burst", "mode", "per_flow")
+# What a rule of names alone detects: whatever flow has one of them, in both directions.
+_ANY_FLOW: Final = parse_filter("permit out ip from any to any")
+
+_KEYS: Final = ("name", "precedence", "flows", "domains", "rate", "burst", "mode", "per_flow")
 
 
 def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
@@ -81,6 +88,7 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet
 def rule_from_options(
     *,
     flows: Sequence[str],
+    domains: Sequence[str] = (),
     rate: str | None = None,
     burst: str | None = None,
     mode: str | None = None,
@@ -88,11 +96,11 @@ def rule_from_options(
     ue: str | None = None,
     name: str = "rule",
 ) -> RuleSet:
-    """The one rule of ``--flow``, ``--rate``, ``--burst``, ``--mode``, ``--per-flow`` and ``--ue``.
+    """The one rule of ``--flow``, ``--domain``, ``--rate``, ``--burst``, ``--mode``, ``--per-flow`` and ``--ue``.
 
     Raises RulesError that names the option, the value and what was expected.
     """
-    if not flows:
+    if not flows and not domains:
         raise RulesError(["option '--flow': missing, expected a filter such as 'permit out ip from any to assigned'"])
     problems: list[str] = []
     assigned = None
@@ -101,7 +109,8 @@ def rule_from_options(
             assigned = parse_ue(ue)
         except UnitError as error:
             problems.append(f"option '--ue': {error.detail}")
-    options = {"name": name, "flows": list(flows), "rate": rate, "burst": burst, "mode": mode, "per_flow": per_flow}
+    given_flows = {"flows": list(flows) or None, "domains": list(domains) or None}
+    options = {"name": name, **given_flows, "rate": rate, "burst": burst, "mode": mode, "per_flow": per_flow}
     given = {key: value for key, value in options.items() if value is not None}
     reader = _OptionReader("", 1, given, assigned)
     rule = reader.read()
@@ -166,6 +175,39 @@ class _Reader:
         )
 
     def _filters(self) -> tuple[SdfFilter, ...]:
+        domains = self._domains()
+        if "domains" in self._table and "flows" not in self._table:
+            return tuple(replace(_ANY_FLOW, domain=domain) for domain in domains)
+        filters = self._flows()
+        for number, sdf_filter in enumerate(filters, start=1):
+            if domains and sdf_filter.domain:
+                key = "flows" if len(filters) == 1 else f"flows[{number}]"
+                self._wrong(key, sdf_filter.domain, f"no domain in a filter beside {self._key('domains')}")
+        if not domains:
+            return filters
+        return tuple(replace(sdf_filter, domain=domain) for sdf_filter in filters for domain in domains)
+
+    def _domains(self) -> tuple[str, ...]:
+        """The names that the rule's flows must have; none: any."""
+        expected = "a list of one name or more"
+        domains = self._typed("domains", list, expected)
+        if domains is None:
+            return ()
+        if not domains:
+            self._wrong("domains", domains, expected)
+        names = []
+        for number, domain in enumerate(domains, start=1):
+            key = "domains" if len(domains) == 1 else f"domains[{number}]"
+            if not isinstance(domain, str):
+                self._wrong(key, domain, "a domain name, such as 'example.com' or '*.example.com'")
+                continue
+            try:
+                names.append(parse_domain(domain))
+            except UpfError as error:
+                self.problems.append(f"{self._at(key)}: found {error}")
+        return tuple(dict.fromkeys(names))
+
+    def _flows(self) -> tuple[SdfFilter, ...]:
         flows = self._typed("flows", list, "a list of one filter or more", required=True)
         if flows is None:
             return ()
@@ -237,7 +279,7 @@ class _Reader:
 class _OptionReader(_Reader):
     """Reads the rule of the command line, where a key is an option."""
 
-    _OPTIONS: Final = {"flows": "--flow", "per_flow": "--per-flow"}
+    _OPTIONS: Final = {"flows": "--flow", "domains": "--domain", "per_flow": "--per-flow"}
 
     def _key(self, key: str) -> str:
         base, _, index = key.rstrip("]").partition("[")

@@ -36,6 +36,15 @@ def replay(
             "the flows share the rule's bucket.",
         ),
     ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--domain",
+            metavar="NAME",
+            help="Domain name that a flow must have (from TLS, QUIC, HTTP or DNS); '*.' before it: any name below it. "
+            "May be repeated; needs no --flow.",
+        ),
+    ] = None,
     rate: Annotated[
         str | None, typer.Option(metavar="RATE", help="Bit rate, e.g. '5 Mbps'. Without it the flows are only counted.")
     ] = None,
@@ -81,7 +90,7 @@ def replay(
     from upf.capture import open_capture
     from upf.replay import replay as run
 
-    rule_set = _rule_set(flow, rate, burst, mode, per_flow, rules, ue)
+    rule_set = _rule_set(flow, domain, rate, burst, mode, per_flow, rules, ue)
     for warning in rule_set.warnings:
         print(f"castcore: warning: {warning}", file=sys.stderr)
     with ExitStack() as stack:
@@ -101,6 +110,7 @@ def replay(
 
 def _rule_set(
     flow: Sequence[str] | None,
+    domain: Sequence[str] | None,
     rate: str | None,
     burst: str | None,
     mode: str | None,
@@ -113,14 +123,23 @@ def _rule_set(
     from upf.rules_file import load_rules, parse_ue, rule_from_options
 
     if rules is not None:
-        given = {"--flow": flow, "--rate": rate, "--burst": burst, "--mode": mode, "--per-flow": per_flow}
+        given = {
+            "--flow": flow,
+            "--domain": domain,
+            "--rate": rate,
+            "--burst": burst,
+            "--mode": mode,
+            "--per-flow": per_flow,
+        }
         clash = [option for option, value in given.items() if value]
         if clash:
             raise UpfError(f"option '--rules': goes without {', '.join(clash)}: the file says it")
         return load_rules(rules, ue=parse_ue(ue) if ue is not None else None)
-    if not flow and rate is None and burst is None and mode is None and not per_flow:
+    if not flow and not domain and rate is None and burst is None and mode is None and not per_flow:
         return RuleSet(())
-    return rule_from_options(flows=flow or [], rate=rate, burst=burst, mode=mode, per_flow=per_flow, ue=ue)
+    return rule_from_options(
+        flows=flow or [], domains=domain or [], rate=rate, burst=burst, mode=mode, per_flow=per_flow, ue=ue
+    )
 
 
 @contextmanager

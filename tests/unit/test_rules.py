@@ -91,7 +91,10 @@ def test_a_burst_below_one_mtu_is_taken_with_a_warning() -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ('speed = "5"', "key 'speed': unknown, expected one of name, precedence, flows, rate, burst, mode, per_flow"),
+        (
+            'speed = "5"',
+            "key 'speed': unknown, expected one of name, precedence, flows, domains, rate, burst, mode, per_flow",
+        ),
         ('precedence = "1"', "key 'precedence': found '1', expected an integer 0 to 4294967295"),
         ("precedence = true", "key 'precedence': found true, expected an integer 0 to 4294967295"),
         ("precedence = -1", "key 'precedence': found -1, expected an integer 0 to 4294967295"),
@@ -136,6 +139,46 @@ def test_a_wrong_key_is_named_with_its_rule_its_value_and_what_was_expected(body
 )
 def test_a_wrong_filter_is_named_with_its_column(flows: str, problem: str) -> None:
     assert problems_of(f'[[rule]]\nname = "video"\n{flows}') == (f"rules.toml: rule 'video': {problem}",)
+
+
+def test_domains_stand_for_any_flow_that_has_one_of_them() -> None:
+    (rule,) = rules_of(
+        '[[rule]]\nname = "a"\ndomains = ["Video.Example.com.", "*.b.example.com", "video.example.com"]\n'
+    )
+    assert [str(each) for each in rule.filters] == [
+        "permit out ip from any to any domain video.example.com",
+        "permit out ip from any to any domain *.b.example.com",
+    ]
+
+
+def test_domains_beside_flows_say_what_these_must_have() -> None:
+    (rule,) = rules_of(
+        '[[rule]]\nname = "a"\ndomains = ["a.example.com", "b.example.com"]\n'
+        'flows = ["permit out 6 from any 443 to any", "permit out 17 from any 443 to any"]\n'
+    )
+    assert [str(each) for each in rule.filters] == [
+        f"permit out {protocol} from any 443 to any domain {name}.example.com" for protocol in (6, 17) for name in "ab"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('domains = "a.example"', "key 'domains': found 'a.example', expected a list of one name or more"),
+        ("domains = []", "key 'domains': found [], expected a list of one name or more"),
+        (
+            'domains = ["a.example", 7]',
+            "key 'domains[2]': found 7, expected a domain name, such as 'example.com' or '*.example.com'",
+        ),
+        ('domains = ["a.*.b"]', "key 'domains': found 'a.*.b': '*' stands only for the first label, before a name"),
+        (
+            'domains = ["a.example"]\nflows = ["permit out ip from any to any domain b.example"]',
+            "key 'flows': found 'b.example', expected no domain in a filter beside key 'domains'",
+        ),
+    ],
+)
+def test_wrong_domains_are_named(body: str, problem: str) -> None:
+    assert problems_of(f'[[rule]]\nname = "a"\n{body}\n') == (f"rules.toml: rule 'a': {problem}",)
 
 
 def test_a_rule_without_a_name_is_named_by_its_position() -> None:
@@ -219,6 +262,13 @@ def test_options_make_one_rule() -> None:
             ),
         )
     )
+
+
+def test_a_domain_is_an_option_like_a_flow() -> None:
+    (rule,) = rule_from_options(flows=[], domains=["*.example.com"], rate="5 Mbps").rules
+    assert [str(each) for each in rule.filters] == ["permit out ip from any to any domain *.example.com"]
+    with pytest.raises(RulesError, match=r"option '--domain': found '-': '-' is no label"):
+        rule_from_options(flows=[], domains=["-"])
 
 
 def test_options_police_unless_told_to_monitor() -> None:
