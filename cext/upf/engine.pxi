@@ -24,7 +24,7 @@ from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
 from output cimport keep_packet, output_t
 from packet cimport (
     FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NOT_IP,
-    fragment_t, packet_t, parse_link, parser_t,
+    choose_way, fragment_t, packet_t, parse_link, parser_t,
 )
 from records cimport next_record, record_t, walk_t
 from rules cimport (
@@ -141,6 +141,7 @@ cdef class Engine:
             # A flow that has its own bucket is not forgotten before that bucket would be full anyway.
             self.tables[0].idle_timeout_ns = max(self.idle_timeout_ns, self.book.longest_filling_ns)
             self.tables[1].idle_timeout_ns = self.tables[0].idle_timeout_ns
+            choose_way(&self.parser)
             self.next_generation()
         finally:
             cc_leave(&self.busy)

@@ -61,8 +61,9 @@ ctypedef struct packet_t:
     uint32_t captured
     uint32_t wire_length
     outcome_t outcome
-    # Of a wide key only.
+    # Set where the packet went the long way; see parse_link().
     uint32_t network_offset     # where the IP header that was classified begins in the data
+    # Of a wide key only.
     const uint8_t *addresses6   # IPv6: source and destination within the captured bytes; IPv4: zeros
     uint64_t attributes[2]      # what else the key holds; see attribute_t
 
@@ -101,6 +102,13 @@ ctypedef struct parser_t:
     bint wide                   # every key is wide
     bint flow_label
     uint8_t tos_mask
+    bint located                # network_offset is needed of narrow keys too
+    bint long_way               # one of these: parse_any() alone tells it; see choose_way()
+
+
+cdef inline void choose_way(parser_t *parser) noexcept nogil:
+    """After every change of what the rules look at."""
+    parser.long_way = parser.wide or parser.tos_mask != 0 or parser.located
 
 
 cdef extern from *:
@@ -437,7 +445,7 @@ cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_ty
     cdef uint32_t ip_length, protocol
     if cc_likely(
         link_type == LINK_ETHERNET and packet.captured >= 38 and cc_network32(data + 12) >> 8 == 0x080045
-        and not parser.wide and parser.tos_mask == 0
+        and not parser.long_way
     ):
         ip_length = cc_network16(data + 16)
         protocol = data[23]
