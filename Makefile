@@ -42,8 +42,9 @@ protos: install  ## compile protos/ into the committed v1 packages
 docs: install    ## the generated parts of docs/: life cycles, configuration, calls, errors, options
 	$(BIN)/python docs/generate.py
 
-bench: install   ## the benchmarks; each checks its result against the oracle first
-	$(BIN)/python -m pytest benchmarks --benchmark-only -p no:cacheprovider
+bench: install   ## the benchmarks with their peers; each checks its result against the oracle first
+	$(BIN)/python -m pytest benchmarks -p no:cacheprovider
+	$(BIN)/python docs/generate.py
 
 .venv/.fuzz: .venv/.deps
 	$(BIN)/python -m pip install --quiet --group fuzz

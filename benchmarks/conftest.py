@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +15,11 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import pytest
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from upf.engine import INSTRUCTIONS
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -70,11 +77,58 @@ def interquartile_range(times: list[float]) -> float:
     return third - first
 
 
+@dataclass
+class Results:
+    """The rows of a question that is not one of speeds against baselines alone. Each part of it adds its rows once."""
+
+    question: str
+    about: str
+    parts: tuple[object, ...]
+    notes: list[str] = field(default_factory=list)
+    rows_of: dict[object, list[dict[str, object]]] = field(default_factory=dict)
+
+    def add(self, part: object, rows: list[dict[str, object]]) -> None:
+        assert part in self.parts
+        self.rows_of[part] = rows
+
+    def rows(self) -> list[dict[str, object]]:
+        return [row for part in self.parts for row in self.rows_of.get(part, [])]
+
+    def table(self) -> Iterator[str]:
+        columns = list(dict.fromkeys(key for row in self.rows() for key in row))
+        table = Table(box=SIMPLE_HEAD, title=self.about, title_justify="left", pad_edge=False)
+        for column in columns:
+            name = column in ("subject", "what")
+            table.add_column(column.replace("_", " "), justify="left" if name else "right", no_wrap=name)
+        for part in self.parts:
+            for row in self.rows_of.get(part, []):
+                table.add_row(*(shown(row.get(column)) for column in columns))
+            table.add_section()
+        console = Console(width=160, color_system=None)
+        with console.capture() as capture:
+            console.print(table)
+        yield from (line.rstrip() for line in capture.get().splitlines())
+        yield from self.notes
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 _FIGURES = pytest.StashKey[dict[str, Figures]]()
+_RESULTS = pytest.StashKey[dict[str, Results]]()
+_LOAD_AVERAGE = pytest.StashKey[float]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FIGURES] = {}
+    config.stash[_RESULTS] = {}
+    # Before the benchmarks themselves are what the machine is busy with.
+    config.stash[_LOAD_AVERAGE] = round(os.getloadavg()[0], 2)
 
 
 @pytest.fixture(scope="session")
@@ -87,19 +141,65 @@ def figures_of(pytestconfig: pytest.Config) -> Callable[..., Figures]:
     return opened
 
 
+@pytest.fixture(scope="session")
+def results_of(pytestconfig: pytest.Config) -> Callable[..., Results]:
+    """Opens the results of a question: ``results_of("policing", about="…", parts=(100, 10_000))``."""
+
+    def opened(question: str, *, about: str, parts: tuple[object, ...]) -> Results:
+        return pytestconfig.stash[_RESULTS].setdefault(question, Results(question, about, parts))
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for large captures: in memory where there is room, so that no disk is at work meanwhile."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 3 << 30:
+        with tempfile.TemporaryDirectory(prefix="castcore-bench-", dir=memory) as directory:
+            yield Path(directory)
+    else:
+        yield tmp_path_factory.mktemp("scratch")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    whole = exitstatus == 0 and not config.option.keyword
     for question, figures in config.stash[_FIGURES].items():
-        if not figures.seconds_per_packet:
-            continue
-        terminalreporter.section(f"{question}: speed, per packet")
-        for line in figures.table():
-            terminalreporter.write_line(line)
-        # A part of the benchmarks, or one that failed its check, leaves the committed figures alone.
-        if exitstatus == 0 and not config.option.keyword and all(b in figures.packets for b in figures.baselines):
-            path = RESULTS / f"{question}.json"
-            RESULTS.mkdir(exist_ok=True)
-            path.write_text(json.dumps({"machine": machine(), "results": figures.rows()}, indent=2) + "\n")
-            terminalreporter.write_line(f"written to {path.relative_to(config.rootpath)}")
+        if figures.seconds_per_packet:
+            terminalreporter.section(f"{question}: speed, per packet")
+            for line in figures.table():
+                terminalreporter.write_line(line)
+            complete = all(baseline in figures.packets for baseline in figures.baselines)
+            leave(terminalreporter, config, question, figures.rows(), keep=whole and complete)
+    for question, results in config.stash[_RESULTS].items():
+        if results.rows_of:
+            terminalreporter.section(question)
+            for line in results.table():
+                terminalreporter.write_line(line)
+            leave(
+                terminalreporter,
+                config,
+                question,
+                results.rows(),
+                keep=whole and len(results.rows_of) == len(results.parts),
+            )
+
+
+def leave(
+    terminalreporter: pytest.TerminalReporter,
+    config: pytest.Config,
+    question: str,
+    rows: list[dict[str, object]],
+    *,
+    keep: bool,
+) -> None:
+    """A part of a benchmark, or one that failed its check, leaves the committed figures alone."""
+    if keep:
+        path = RESULTS / f"{question}.json"
+        RESULTS.mkdir(exist_ok=True)
+        described = machine() | {"load_average": config.stash[_LOAD_AVERAGE]}
+        path.write_text(json.dumps({"machine": described, "results": rows}, indent=2) + "\n")
+        terminalreporter.write_line(f"written to {path.relative_to(config.rootpath)}")
 
 
 def machine() -> dict[str, object]:
@@ -116,7 +216,7 @@ def machine() -> dict[str, object]:
         "cpu": models[0] if models else platform.processor(),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "instructions": INSTRUCTIONS,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
