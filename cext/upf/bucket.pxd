@@ -10,8 +10,8 @@ from intrinsics cimport cc_unlikely
 
 
 cdef enum bucket_bound_t:
-    # A packet this long conforms to no bucket, and its cost would not fit.
-    LONGEST_BYTES = 1 << 29
+    # A packet this long conforms to no bucket; what a longer one costs would not fit.
+    LONGEST_BYTES = 1 << 30
 
 
 # What a bucket may do; shared by the flows of a rule or copied by none.
@@ -49,9 +49,7 @@ cdef inline int64_t take_tokens(
     elapsed_ns = elapsed_ns if elapsed_ns < limits.filling_ns else limits.filling_ns
     tokens = bucket.tokens + limits.rate_bps * elapsed_ns
     tokens = tokens if tokens < limits.capacity else limits.capacity
-    cost = <int64_t>length * limits.cost_of_byte
-    if cc_unlikely(length > LONGEST_BYTES):
-        cost = limits.capacity + (limits.cost_of_byte != 0)
+    cost = <int64_t>(length if length < LONGEST_BYTES else LONGEST_BYTES) * limits.cost_of_byte
     conforming = tokens >= cost
     bucket.tokens = tokens - (cost & -conforming)
     return conforming

@@ -1,6 +1,6 @@
 """The engine: batches of captured packets through parse, flow table, classification and token buckets, without the GIL.
 
-Two passes over every batch: the first parses and prefetches each packet's slot of the flow table, the second looks the
+Two passes over every batch: the first parses and prefetches each packet's slot of its flow table, the second looks the
 flows up and polices. Rules keep their counters by name and their buckets by ``bucket_id`` when a new rule set is installed.
 """
 
@@ -12,23 +12,23 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from bucket cimport bucket_t, fill_bucket, limits_t, take_tokens
+from bucket cimport bucket_t, fill_bucket, limits_t
 from filters cimport classify, filter_t, port_range_t
 from flowtable cimport (
-    STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_t, flow_to_evict, insert_flow,
+    STATE_RULE, close_table, find_flow, finish_growing, flow_at, flow_t, flow_to_evict, insert_flow, look_ahead,
     must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
 from output cimport keep_packet, output_t
 from packet cimport (
-    FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NOT_IP,
-    choose_way, fragment_t, packet_t, parse_link, parser_t,
+    FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NARROW,
+    OUTCOME_NOT_IP, choose_way, fragment_t, outcome_t, packet_t, parse_link, parser_t,
 )
 from records cimport next_record, record_t, walk_t
 from rules cimport (
-    FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_rule, rule_t, rule_table_t,
+    FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, judge_simply, rule_t, rule_table_t,
 )
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
@@ -42,7 +42,9 @@ MALFORMED_REASONS = (
 )
 
 cdef enum:
-    BATCH = 32
+    BATCH = 64
+    # From so many slots on, a look-up is likely to wait for memory.
+    FAR_SLOTS = 1 << 17
     FIRST_SLOTS = 4096
     LAST_GENERATION = 0xFFFF
 
@@ -79,7 +81,6 @@ cdef class Engine:
     cdef uint32_t passing       # of the verdicts, a bit each: which packets go on
     cdef int busy               # run() or whatever else must have the engine for itself is under way
     cdef int64_t idle_timeout_ns
-    cdef int64_t averaging_window_ns
 
     def __cinit__(
         self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False,
@@ -105,9 +106,9 @@ cdef class Engine:
                 raise MemoryError
         if self.parser.fragments == NULL or self.parser.chains == NULL:
             raise MemoryError
-        self.averaging_window_ns = AVERAGING_WINDOW_NS
         self.book = RuleBook()
         self.rule_table = &self.book.table
+        self.rule_table.averaging_window_ns = AVERAGING_WINDOW_NS
 
     def __dealloc__(self):
         cdef int i
@@ -217,44 +218,90 @@ cdef class Engine:
         uint64_t *processed,
     ) noexcept nogil:
         cdef packet_t batch[BATCH]
-        cdef record_t record
+        cdef uint8_t judged[BATCH]
         cdef bint over = False
         cdef uint64_t done = 0
-        cdef int count, i
-        cdef uint8_t verdict
+        cdef int wanted, count, i
         while not over and done < max_packets:
-            count = 0
-            while count < BATCH and done + count < max_packets:
-                if cc_unlikely(not next_record(walk, &record)):
-                    over = True
-                    break
-                batch[count].data = record.data
-                batch[count].captured = record.captured
-                batch[count].wire_length = record.wire_length
-                batch[count].ts_ns = record.ts_ns + time_offset_ns
-                batch[count].outcome = parse_link(&self.parser, &batch[count], link_type)
-                if cc_likely(batch[count].outcome < OUTCOME_NOT_IP):
-                    prefetch_flow(&self.tables[<int>batch[count].outcome], batch[count].hash)
-                count += 1
-            for i in range(count):
-                verdict = self.judge(&batch[i])
-                if verdicts != NULL:
-                    verdicts[done + i] = verdict
-                if emit and self.passing >> verdict & 1:
-                    keep_packet(&self.output, &batch[i])
+            wanted = BATCH if max_packets - done >= BATCH else <int>(max_packets - done)
+            count = self.read_batch(walk, link_type, time_offset_ns, batch, wanted)
+            over = count < wanted
+            self.judge_batch(batch, count, judged)
+            if verdicts != NULL:
+                memcpy(verdicts + done, judged, count)
+            if emit:
+                for i in range(count):
+                    if self.passing >> judged[i] & 1:
+                        keep_packet(&self.output, &batch[i])
             done += count
             self.packets += count
         processed[0] = done
         return over
 
-    cdef inline uint8_t judge(self, packet_t *packet) noexcept nogil:
-        """The verdict, a verdict_t. What is written out here is the short way of a known flow under a simple rule."""
+    cdef int read_batch(
+        self, walk_t *walk, int link_type, int64_t time_offset_ns, packet_t *batch, int wanted
+    ) noexcept nogil:
+        """Parses the next records and has their flows fetched; fewer than wanted where the walk is over."""
+        cdef walk_t at = walk[0]
+        cdef record_t record
+        cdef packet_t *packet
+        cdef outcome_t outcome
+        cdef int count = 0
+        while count < wanted and cc_likely(next_record(&at, &record)):
+            packet = &batch[count]
+            packet.data = record.data
+            packet.captured = record.captured
+            packet.wire_length = record.wire_length
+            packet.ts_ns = record.ts_ns + time_offset_ns
+            outcome = parse_link(&self.parser, packet, link_type)
+            packet.outcome = outcome
+            if cc_likely(outcome < OUTCOME_NOT_IP):
+                prefetch_flow(&self.tables[<int>outcome], packet.hash)
+            count += 1
+        walk[0] = at
+        return count
+
+    cdef void judge_batch(self, packet_t *batch, int count, uint8_t *verdicts) noexcept nogil:
+        """The verdicts, of verdict_t. What is written out here is the short way of known flows under simple rules."""
+        cdef rule_table_t table = self.rule_table[0]
+        cdef uint8_t *flows = self.tables[<int>OUTCOME_NARROW].flows
+        cdef uint64_t mask = self.tables[<int>OUTCOME_NARROW].mask
+        cdef packet_t *packet
+        cdef flow_t *flow
+        cdef rule_t *rule
+        cdef uint64_t slot, endpoints
+        cdef int i
+        if mask >= FAR_SLOTS:
+            look_ahead(batch, count, flows, mask)
+        for i in range(count):
+            packet = &batch[i]
+            if cc_likely(packet.outcome == OUTCOME_NARROW):
+                endpoints = packet.endpoints | table.generation
+                slot = packet.probable_slot & mask
+                flow = <flow_t *>(flows + slot * sizeof(flow_t))
+                while ((flow.addresses ^ packet.addresses) | (flow.endpoints ^ endpoints)) != 0:
+                    if flow.endpoints == 0:
+                        break
+                    slot = (slot + 1) & mask
+                    flow = <flow_t *>(flows + slot * sizeof(flow_t))
+                else:
+                    rule = &table.rules[flow.state & STATE_RULE]
+                    if cc_likely(rule.quick):
+                        verdicts[i] = judge_simply(
+                            rule, table.buckets, flow, packet.ts_ns, packet.ip_length, table.averaging_window_ns,
+                            &self.time_steps_back,
+                        )
+                        continue
+            verdicts[i] = self.judge(packet)
+            # The table may have grown.
+            flows = self.tables[<int>OUTCOME_NARROW].flows
+            mask = self.tables[<int>OUTCOME_NARROW].mask
+
+    cdef uint8_t judge(self, packet_t *packet) noexcept nogil:
+        """The verdict on any packet."""
         cdef table_t *table
         cdef flow_t *flow
         cdef rule_t *rule
-        cdef bucket_t *bucket
-        cdef int64_t conforming
-        cdef uint64_t fate
         if cc_unlikely(packet.outcome >= OUTCOME_NOT_IP):
             return self.judge_keyless(packet)
         table = &self.tables[<int>packet.outcome]
@@ -262,19 +309,15 @@ cdef class Engine:
         if cc_unlikely(flow == NULL or <uint16_t>flow.endpoints != self.rule_table.generation):
             flow = self.assign_rule(table, flow, packet)
         rule = &self.rule_table.rules[flow.state & STATE_RULE]
-        if cc_unlikely(not rule.simple):
-            return self.judge_fully(table, flow, rule, packet)
-        bucket = &flow.bucket
-        if not rule.own_bucket:
-            bucket = &self.rule_table.buckets[rule.bucket]
-            flow.bucket.latest_ns = packet.ts_ns if packet.ts_ns > flow.bucket.latest_ns else flow.bucket.latest_ns
-        conforming = take_tokens(bucket, &rule.limits, packet.ts_ns, packet.ip_length, &self.time_steps_back)
-        fate = rule.above & <uint64_t>(conforming - 1)
-        count_flow(flow, packet.ip_length, conforming)
-        count_rule(rule, packet.ts_ns, packet.ip_length, fate, self.averaging_window_ns)
-        if cc_unlikely(not rule.touched):
+        if not rule.touched:
             rule.touched = True
-        return rule.verdicts[fate]
+            rule.quick = rule.simple
+        if cc_likely(rule.simple):
+            return judge_simply(
+                rule, self.rule_table.buckets, flow, packet.ts_ns, packet.ip_length,
+                self.rule_table.averaging_window_ns, &self.time_steps_back,
+            )
+        return self.judge_fully(table, flow, rule, packet)
 
     cdef uint8_t judge_keyless(self, const packet_t *packet) noexcept nogil:
         """A packet that has no flow: not IP, or malformed."""

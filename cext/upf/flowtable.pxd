@@ -12,14 +12,18 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from bucket cimport bucket_t
-from intrinsics cimport cc_fold, cc_prefetch_write, cc_table_map, cc_table_unmap, cc_touch
-from packet cimport packet_t
+from intrinsics cimport cc_fold, cc_likely, cc_prefetch_write, cc_table_map, cc_table_unmap, cc_touch
+from packet cimport OUTCOME_NARROW, packet_t
 
 cdef enum:
     # Flows looked at, at the most, to make room in a full table; also the bound on the work that one packet can cause.
     EVICTION_SAMPLE = 16
+    # Slots of the next table between two that are touched, one with each new flow.
+    TOUCHED_SLOTS = 32
     # Slots of the old table that move over with each new flow; at least 4, or the new one is full before the old is empty.
     MOVED_SLOTS = 16
+    # Smaller tables are filled to a quarter only.
+    SPARSE_SLOTS = 1 << 19
     # What is unmapped of an old table at a time.
     RETURNED_BYTES = 2 << 20
 
@@ -206,13 +210,13 @@ cdef inline void finish_growing(table_t *table) noexcept nogil:
 cdef inline void touch_next(table_t *table) noexcept nogil:
     """Touches the next table a little further: all of its pages have been by the time that it is needed.
 
-    An eighth of the slots is filled from the moment that it is mapped to then.
+    It is mapped when three quarters of this one's room are taken; the last, of a sixteenth of its slots, is the shortest.
     """
     if table.touched <= table.next.mask:
         cc_touch(flow_in(table, &table.next, table.touched))
         if table.keep_first:
             cc_touch(&table.next.first_ns[table.touched])
-        table.touched += 16
+        table.touched += TOUCHED_SLOTS
 
 
 cdef inline bint grow(table_t *table) noexcept nogil:
@@ -230,13 +234,18 @@ cdef inline bint grow(table_t *table) noexcept nogil:
     return True
 
 
+cdef inline uint64_t room(const table_t *table) noexcept nogil:
+    """Flows that the table holds before it grows: half its slots, and of a small table, whose slots cost nothing, a quarter."""
+    return (table.mask + 1) // (4 if table.mask < SPARSE_SLOTS else 2)
+
+
 cdef inline void prepare(table_t *table) noexcept nogil:
     """With each new flow: what keeps the growth of the table from being felt."""
     if table.old.flows != NULL:
         move_slots(table, MOVED_SLOTS)
     elif table.next.flows != NULL:
         touch_next(table)
-    elif table.count >= (table.mask + 1) // 8 * 3 and table.bound > (table.mask + 1) // 2:
+    elif table.count >= room(table) // 4 * 3 and table.bound > room(table):
         map_slots(table, &table.next, (table.mask + 1) * 2)
 
 
@@ -261,6 +270,24 @@ cdef inline flow_t *find_old_flow(table_t *table, const packet_t *packet) noexce
             slot += 1
         slot = table.moved
     return NULL
+
+
+cdef inline void look_ahead(packet_t *batch, int count, const uint8_t *flows, uint64_t mask) noexcept nogil:
+    """Has the next slot fetched where a narrow packet's home is another's: so many flows of a filled table stand there.
+
+    There is no branch on it, which would be foreseen as seldom as the verdict.
+    """
+    cdef packet_t *packet
+    cdef const flow_t *flow
+    cdef int i
+    for i in range(count):
+        packet = &batch[i]
+        if cc_likely(packet.outcome == OUTCOME_NARROW):
+            flow = <const flow_t *>(flows + (packet.hash & mask) * sizeof(flow_t))
+            packet.probable_slot += (
+                (flow.addresses ^ packet.addresses) | ((flow.endpoints ^ packet.endpoints) >> 16)
+            ) != 0
+            cc_prefetch_write(flows + (packet.probable_slot & mask) * sizeof(flow_t))
 
 
 cdef inline flow_t *find_flow(table_t *table, const packet_t *packet) noexcept nogil:
@@ -321,7 +348,7 @@ cdef inline uint64_t flow_to_evict(table_t *table, int64_t now_ns) noexcept nogi
 cdef inline bint must_make_room(table_t *table) noexcept nogil:
     """Whether a flow has to go before one may come: the table is full, or cannot grow."""
     prepare(table)
-    return table.count >= table.bound or (table.count * 2 > table.mask and not grow(table))
+    return table.count >= table.bound or (table.count >= room(table) and not grow(table))
 
 
 cdef inline flow_t *insert_flow(table_t *table, const packet_t *packet) noexcept nogil:

@@ -55,6 +55,7 @@ ctypedef struct packet_t:
     uint64_t addresses          # IPv4: source, destination; IPv6: hash of both
     uint64_t endpoints          # source port, destination port, protocol, flags; the low 16 bits are 0
     uint64_t hash
+    uint64_t probable_slot      # narrow: the hash, or one more where another flow stands at home; see look_ahead()
     uint64_t ip_length          # by which the packet is measured
     int64_t ts_ns
     const uint8_t *data
@@ -219,6 +220,7 @@ cdef inline outcome_t finish_key(
     if packet.addresses6 == NULL:
         if cc_likely(not parser.wide and packet.attributes[0] == 0):
             packet.hash = hash
+            packet.probable_slot = hash
             return OUTCOME_NARROW
         packet.addresses6 = NO_ADDRESSES
     packet.hash = hash ^ cc_fold(
@@ -456,6 +458,8 @@ cdef inline outcome_t parse_link(parser_t *parser, packet_t *packet, int link_ty
             packet.ip_length = ip_length
             packet.addresses = cc_network64(data + 26)
             packet.endpoints = ports | (<uint64_t>protocol << 24) | (<uint64_t>FLAG_VALID << 16)
-            packet.hash = cc_fold(packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL)
+            packet.probable_slot = packet.hash = cc_fold(
+                packet.addresses ^ parser.seed, packet.endpoints ^ 0xA0761D6478BD642FULL
+            )
             return OUTCOME_NARROW
     return parse_any(parser, packet, link_type)

@@ -115,6 +115,7 @@ cdef class RuleBook:
             self.rule_names.append(name)
         self.rule_places[name] = place
         memset(&self.table.rules[place], 0, sizeof(rule_t))
+        self.table.rules[place].last_excess_ns = 1 - AVERAGING_WINDOW_NS
         self.table.rules[place].born = <uint32_t>self.table.generation + 1
         return place
 
@@ -149,6 +150,7 @@ cdef class RuleBook:
             r.own_bucket = True
             r.above = FATE_DROPPED if rule.mode is Mode.POLICE else FATE_EXCEEDING
             r.simple = True
+            r.quick = r.touched and r.simple
             set_verdicts(r, VERDICT_CONFORMING)
             if rule.policer is None:
                 memset(&r.limits, 0, sizeof(limits_t))
@@ -182,7 +184,7 @@ cdef class RuleBook:
                 exceeding_packets=r.packets[FATE_EXCEEDING], exceeding_bytes=r.bytes[FATE_EXCEEDING],
                 dropped_packets=r.packets[FATE_DROPPED], dropped_bytes=r.bytes[FATE_DROPPED],
                 first_ns=r.first_ns, last_ns=r.last_ns,
-                excess_since_ns=r.excess_since_ns, last_excess_ns=r.last_excess_ns,
+                excess_since_ns=r.excess_since_ns, last_excess_ns=max(r.last_excess_ns, 0),
             )
         return counters
 
