@@ -14,6 +14,7 @@ SECOND_NS = 1_000_000_000
 START_NS = 1_600_000_000 * SECOND_NS
 
 TCP, UDP, DCCP, SCTP, UDPLITE, ICMP, ICMPV6, GRE, ESP = 6, 17, 33, 132, 136, 1, 58, 47, 50
+GTPU_PORT, G_PDU, PDU_SESSION_CONTAINER = 2152, 255, 0x85
 HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, NO_NEXT_HEADER, DESTINATION_OPTIONS = 0, 43, 44, 51, 59, 60
 
 # Where random traffic comes from and goes to; the rules of a test choose among these.
@@ -122,6 +123,38 @@ def chain(kinds: Sequence[int], protocol: int, *, length: int = 8) -> tuple[int,
 def fragment_header(next_header: int, identification: int, offset: int, *, more: bool) -> bytes:
     """The IPv6 fragment header; ``offset`` in bytes."""
     return struct.pack("!BBHI", next_header, 0, offset | more, identification)
+
+
+def udp(source: int, destination: int, content: bytes) -> bytes:
+    """A UDP header and what it carries."""
+    return struct.pack("!HHHH", source, destination, (8 + len(content)) & 0xFFFF, 0) + content
+
+
+def gtpu(
+    content: bytes,
+    *,
+    kind: int = G_PDU,
+    teid: int = 1,
+    sequence: int | None = None,
+    n_pdu: int | None = None,
+    extensions: Sequence[tuple[int, bytes]] = (),
+    length: int | None = None,
+) -> bytes:
+    """A GTP-U message (TS 29.281 §5); ``extensions`` are types and contents, ``length`` if it is to lie."""
+    flags = (bool(extensions) << 2) | ((sequence is not None) << 1) | (n_pdu is not None)
+    optional = b""
+    if flags:
+        optional = struct.pack("!HBB", sequence or 0, n_pdu or 0, extensions[0][0] if extensions else 0)
+    for number, (_, each) in enumerate(extensions):
+        following = extensions[number + 1][0] if number + 1 < len(extensions) else 0
+        optional += bytes(((len(each) + 2) // 4,)) + each + bytes((following,))
+    body = optional + content
+    return struct.pack("!BBHI", 0x30 | flags, kind, len(body) if length is None else length, teid) + body
+
+
+def pdu_session(qfi: int, *, pdu_type: int = 0) -> tuple[int, bytes]:
+    """The PDU Session Container (TS 38.415 §5.5.2) as an extension header."""
+    return PDU_SESSION_CONTAINER, bytes((pdu_type << 4, qfi))
 
 
 def framed(packet: bytes, link_type: int, *, vlans: Sequence[int] = (), family: int = 0) -> bytes:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import captures
 from captures import (
-    AUTHENTICATION,
     DESTINATION_OPTIONS,
     ETHERNET,
     FRAGMENT,
@@ -29,7 +28,9 @@ FEATURES = ("steps back", "tags", "options", "extensions", "fragments", "snaplen
 SERVERS4, UES4 = 0xC6336400, 0x0A2D0000
 SERVERS6, UES6 = 0x20010DB8_000A0000_00000000_00000000, 0x20010DB8_00450000_00000000_00000000
 FIRST_REMEMBERED_NS = 60 * SECOND_NS
-WITHOUT_PORTS = (1, 47, 50)
+# How long a later fragment waits for its first, and how many do.
+HELD_NS, MOST_HELD = SECOND_NS, 1024
+WITHOUT_PORTS = (1, 47, 89)
 HIDDEN = 255
 
 
@@ -68,11 +69,13 @@ class Known:
 
 
 class Seen(NamedTuple):
-    """What a user plane can know of a packet."""
+    """What a user plane can know of a packet, and when it judges it; ``number`` is its place in the capture."""
 
     flow: Flow | None
     ip_length: int
     malformed: bool
+    number: int
+    at_ns: int
 
 
 def known_traffic(feature: str, *, packets: int = 20_000, flows: int = 24, seed: int = 0) -> list[Known]:
@@ -104,22 +107,37 @@ def at_rate(known: Sequence[Known], offered_bps: int, *, nanoseconds: bool) -> l
 
 
 def seen(known: Sequence[Known], times_ns: Sequence[int], snaplen: int) -> Iterator[Seen]:
-    """What can be known of each packet where ``snaplen`` bytes of it were captured."""
+    """What can be known of packets where ``snaplen`` bytes were captured, in the order in which they are judged."""
     firsts: dict[int, tuple[int, Flow]] = {}
-    for packet, now_ns in zip(known, times_ns, strict=True):
+    held: list[tuple[int, int, Seen]] = []
+    now_ns = 0
+    for number, (packet, now_ns) in enumerate(zip(known, times_ns, strict=True)):
+        while held and abs(now_ns - held[0][0]) > HELD_NS:
+            yield held.pop(0)[2]._replace(at_ns=now_ns)
         flow = packet.flow
+        followers: list[Seen] = []
         if flow is not None:
             if packet.protocol_at > snaplen:
                 flow = Flow(*flow[:3], HIDDEN, ports_known=False)
             elif packet.datagram and not packet.first:
                 first_ns, first = firsts.get(packet.datagram, (0, flow))
-                followed = abs(now_ns - first_ns) <= FIRST_REMEMBERED_NS
-                flow = first if followed else Flow(*flow[:3], packet.next_header, ports_known=False)
+                if abs(now_ns - first_ns) > FIRST_REMEMBERED_NS:
+                    if len(held) == MOST_HELD:
+                        yield held.pop(0)[2]._replace(at_ns=now_ns)
+                    flow = Flow(*flow[:3], packet.next_header, ports_known=False)
+                    held.append((now_ns, packet.datagram, Seen(flow, packet.ip_length, False, number, 0)))
+                    continue
+                flow = first
             elif packet.ports_at > snaplen:
                 flow = Flow(*flow[:4], ports_known=False)
             elif packet.first:
                 firsts[packet.datagram] = (now_ns, flow)
-        yield Seen(flow, packet.ip_length, packet.malformed)
+                followers = [each[2]._replace(flow=flow, at_ns=now_ns) for each in held if each[1] == packet.datagram]
+                held = [each for each in held if each[1] != packet.datagram]
+        yield Seen(flow, packet.ip_length, packet.malformed, number, now_ns)
+        yield from followers
+    for each in held:
+        yield each[2]._replace(at_ns=now_ns)
 
 
 def _flow(draw: random.Random) -> Flow:
@@ -233,7 +251,7 @@ def _ipv6(
 ) -> Iterator[tuple[bytes, _Truth]]:
     kinds: list[int] = []
     if feature == "extensions" or (feature == "snaplen 96" and draw.random() < 0.5):
-        kinds = draw.choices((ROUTING, DESTINATION_OPTIONS, AUTHENTICATION, 135, 139, 140), k=draw.randint(0, 3))
+        kinds = draw.choices((ROUTING, DESTINATION_OPTIONS, 135, 139, 140), k=draw.randint(0, 3))
         kinds = [HOP_BY_HOP, *kinds] if draw.random() < 0.3 else kinds
     size = draw.choice((8, 16, 24))
     with_ports = 0 if flow.protocol in WITHOUT_PORTS else 4

@@ -2,16 +2,18 @@ from collections.abc import Iterable
 from typing import Final
 
 from upf.capture import CaptureFormat
-from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.counters import FlowCounters, Measure, RuleCounters, Totals
 from upf.rules import Rule
 
 MALFORMED_REASONS: Final[tuple[str, ...]]
+GTPU_MESSAGES: Final[tuple[str, ...]]
 MALFORMED: Final[int]
 UNMATCHED: Final[int]
 CONFORMING: Final[int]
 EXCEEDING: Final[int]
 DROPPED: Final[int]
 YELLOW: Final[int]
+HELD: Final[int]
 
 class Engine:
     output_nanoseconds: bool
@@ -24,6 +26,8 @@ class Engine:
         flow_idle_timeout_ns: int = ...,
         flow_times: bool = ...,
         pass_unmatched: bool = ...,
+        measure: Measure = ...,
+        gtpu: bool = ...,
     ) -> None: ...
     def install(self, rules: Iterable[Rule]) -> None: ...
     def run(
@@ -37,6 +41,7 @@ class Engine:
         emit: bool = ...,
         verdicts: bytearray | None = ...,
     ) -> tuple[int, int, bool]: ...
+    def finish(self, *, emit: bool = ...) -> None: ...
     def take_output(self) -> bytes: ...
     def reset_flow_counters(self) -> None: ...
     def totals(self) -> Totals: ...
@@ -46,3 +51,6 @@ class Engine:
 def time_span_ns(
     capture: bytes | bytearray | memoryview, capture_format: CaptureFormat, *, offset: int
 ) -> tuple[int, int]: ...
+def dissect(
+    link_type: int, data: bytes | bytearray | memoryview, wire_length: int, *, gtpu: bool = ...
+) -> tuple[int, int, int, int, int, int, int] | None: ...

@@ -1,15 +1,31 @@
-"""What the user plane has counted, as the engine and its oracle report it. Bytes are IP total lengths."""
+"""What the user plane has counted, as the engine and its oracle report it.
+
+Bytes are IP total lengths where nothing else was asked for (`Measure`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 # Time over which a bit rate is judged (AverWindow of TS 29.571 §5.5.2, whose default this is): traffic that exceeds
 # its rate is said to keep to it again when nothing has exceeded for as long.
 AVERAGING_WINDOW_NS: Final = 2_000_000_000
+
+
+class Measure(StrEnum):
+    """What is a packet's length: its frame on the wire, its IP total length, or its IP payload.
+
+    The payload is what follows the IP header and the IPv6 extension headers, the transport header included. In GTP-U
+    the frame is the outer one, the rest is of the packet within.
+    """
+
+    L2 = "l2"
+    L3 = "l3"
+    L4 = "l4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,7 @@ class FlowCounters:
     """One 5-tuple. ``conforming`` is green or yellow, ``excess`` exceeding or dropped, as the mode of its rule says.
 
     ``rule`` is empty where no rule wants the flow; ``ports_known`` is false for fragments whose first was not seen.
+    ``spi`` is that of ESP and AH, ``teid`` and ``qfi`` those of the GTP-U tunnel in which the flow was; None: none.
     """
 
     source: IPv4Address | IPv6Address
@@ -82,13 +99,18 @@ class FlowCounters:
     excess_bytes: int
     first_ns: int
     last_ns: int
+    spi: int | None = None
+    teid: int | None = None
+    qfi: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Everything that came in: ``packets`` = malformed + unmatched + those of the rules.
 
-    ``bytes`` likewise, malformed packets having none.
+    ``bytes`` likewise, malformed packets having none. ``fragments_without_first`` had to be judged without ports; those
+    that are held for their first are counted nowhere yet. ``gtpu`` are messages of GTP-U by their type, those that
+    carry a packet (``g_pdu``) only if that could be read.
     """
 
     packets: int
@@ -101,6 +123,7 @@ class Totals:
     evicted_flows: int
     time_steps_back: int
     fragments_without_first: int
+    gtpu: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def malformed_packets(self) -> int:

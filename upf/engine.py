@@ -62,10 +62,13 @@ else:
 
 Engine = compiled.Engine
 time_span_ns = compiled.time_span_ns
+dissect = compiled.dissect
 MALFORMED_REASONS = compiled.MALFORMED_REASONS
+GTPU_MESSAGES = compiled.GTPU_MESSAGES
 MALFORMED = compiled.MALFORMED
 UNMATCHED = compiled.UNMATCHED
 CONFORMING = compiled.CONFORMING
 EXCEEDING = compiled.EXCEEDING
 DROPPED = compiled.DROPPED
 YELLOW = compiled.YELLOW
+HELD = compiled.HELD

@@ -1,25 +1,24 @@
 """The reference user plane: what the compiled engine does, packet by packet, in plain Python with exact integers.
 
 It is the oracle of the property tests and shares no code with the engine but the rules. Slow, short, and meant to be
-read: a packet is parsed (`upf.parsing`), a fragment is given the ports of its first, the first rule that wants the
-flow is found, its buckets (`upf.enforcement`) are asked, and everything is counted.
+read: a packet is parsed (`upf.parsing`), a fragment is given the ports of its first or held until that comes
+(`upf.fragments`), the first rule that wants the flow is found, its buckets (`upf.enforcement`) are asked, and
+everything is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
 
-from upf.counters import FlowCounters, RuleCounters, Totals
+from upf.counters import FlowCounters, Measure, RuleCounters, Totals
 from upf.enforcement import Enforcement, counted
-from upf.parsing import FlowKey, Malformation, Packet, parse_packet
+from upf.fragments import MAX_HELD_BYTES, Fragments, Held
+from upf.malformation import Malformation
+from upf.parsing import FlowKey, Packet, parse_packet
 from upf.rules import Colour, Rule, in_order
-
-FRAGMENT_LIFETIME_NS: Final = 60 * 1_000_000_000
-MAX_FRAGMENTS: Final = 8192
 
 
 class What(StrEnum):
@@ -29,6 +28,7 @@ class What(StrEnum):
     NON_IP = "non_ip"
     UNMATCHED = "unmatched"
     MATCHED = "matched"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,9 @@ class Verdict:
 
     ``rule`` is empty unless ``what`` is MATCHED; ``conforms`` is true of green and yellow packets and where nothing is
     policed; ``passed`` packets go into the output capture, at ``departure_ns`` where a queue held them and with
-    ``dscp`` where they were marked.
+    ``dscp`` where they were marked. ``length`` is what the packet was measured by. What was held until now and is
+    judged with this packet, at its time, stands in ``before`` or ``after`` it; a packet that is HELD itself is judged
+    later.
     """
 
     what: What
@@ -49,19 +51,36 @@ class Verdict:
     rule: str = ""
     malformation: Malformation | None = None
     flow: FlowKey | None = None
-    ip_length: int = 0
+    length: int = 0
+    before: tuple[Released, ...] = ()
+    after: tuple[Released, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A fragment that was held, and what became of it."""
+
+    data: bytes
+    wire_length: int
+    verdict: Verdict
 
 
 class Reference:
     """The rules at work on a sequence of packets: buckets, fragments, flows, counters.
 
+    measure: what counts as a packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries
+    it.
+
     Raises RulesError where the rules contradict each other.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], *, measure: Measure = Measure.L3, gtpu: bool = True) -> None:
         self._rules = in_order(rules)
+        self._measure = measure
+        self._gtpu = gtpu
         self._enforcement = Enforcement(self._rules)
-        self._firsts: dict[tuple[int, ...], tuple[int, FlowKey]] = {}
+        self._fragments = Fragments()
+        self._latest_ns = 0
         self._rule_counters = {rule.name: RuleCounters() for rule in rules}
         self._flows: dict[FlowKey, FlowCounters] = {}
         self._malformed: dict[str, int] = {}
@@ -71,29 +90,65 @@ class Reference:
         self._gone_packets = 0
         self._gone_bytes = 0
         self._fragments_without_first = 0
+        self._messages: dict[str, int] = {}
 
     def process(self, ts_ns: int, data: bytes, wire_length: int, link_type: int) -> Verdict:
         """Take the next packet: its time, the bytes captured, its length on the wire, the capture's link type."""
-        packet = parse_packet(link_type, data, wire_length)
+        self._latest_ns = ts_ns
+        before = self._release(self._fragments.expired(ts_ns))
+        packet = parse_packet(link_type, data, wire_length, measure=self._measure, gtpu=self._gtpu)
         if isinstance(packet, Malformation):
             self._malformed[packet] = self._malformed.get(packet, 0) + 1
-            return Verdict(What.MALFORMED, passed=False, malformation=packet)
+            return Verdict(What.MALFORMED, passed=False, malformation=packet, before=before)
         if packet is None:
             self._unmatched_packets += 1
-            return Verdict(What.NON_IP, passed=True)
-        flow = self._follow_first(ts_ns, packet)
+            return Verdict(What.NON_IP, passed=True, before=before)
+        if packet.gtpu:
+            self._messages[packet.gtpu] = self._messages.get(packet.gtpu, 0) + 1
+        flow, fragment, followers = packet.flow, packet.fragment, []
+        if fragment is not None and fragment.first and flow.ports_known:
+            followers = self._fragments.remember(ts_ns, fragment, flow)
+        elif fragment is not None and not fragment.first:
+            known = self._fragments.flow_of(ts_ns, fragment, flow)
+            if known is not None:
+                flow = known
+            elif len(data) <= MAX_HELD_BYTES:
+                before += self._release(self._fragments.hold(Held(ts_ns, packet, data, wire_length)))
+                return Verdict(What.HELD, passed=False, before=before)
+            else:
+                self._fragments_without_first += 1
+        verdict = self._judge(ts_ns, flow, packet)
+        after = tuple(
+            Released(held.data, held.wire_length, self._judge(ts_ns, known, held.packet)) for held, known in followers
+        )
+        return replace(verdict, before=before, after=after)
+
+    def finish(self) -> tuple[Released, ...]:
+        """The input is over: what is still held is judged without its first, at the time of the last packet."""
+        return self._release(self._fragments.drain())
+
+    def _release(self, fragments: Iterable[Held]) -> tuple[Released, ...]:
+        """Judges fragments whose first has not come: without ports, and now."""
+        released = []
+        for held in fragments:
+            self._fragments_without_first += 1
+            verdict = self._judge(self._latest_ns, held.packet.flow, held.packet)
+            released.append(Released(held.data, held.wire_length, verdict))
+        return tuple(released)
+
+    def _judge(self, ts_ns: int, flow: FlowKey, packet: Packet) -> Verdict:
         rule = self._classify(flow)
         self._enforcement.leave(flow, rule)
         if rule is None:
             self._unmatched_packets += 1
-            self._unmatched_bytes += packet.ip_length
-            self._count_flow(ts_ns, flow, "", packet.ip_length, conforms=True)
-            return Verdict(What.UNMATCHED, passed=True, flow=flow, ip_length=packet.ip_length)
-        judgement = self._enforcement.judge(ts_ns, rule, flow, packet.ip_length, packet.tos >> 2)
+            self._unmatched_bytes += packet.length
+            self._count_flow(ts_ns, flow, "", packet.length, conforms=True)
+            return Verdict(What.UNMATCHED, passed=True, flow=flow, length=packet.length)
+        judgement = self._enforcement.judge(ts_ns, rule, flow, packet.length, packet.tos >> 2)
         was = self._rule_counters[rule.name]
-        self._rule_counters[rule.name] = counted(was, ts_ns, packet.ip_length, judgement)
+        self._rule_counters[rule.name] = counted(was, ts_ns, packet.length, judgement)
         conforms = judgement.colour is not Colour.RED
-        self._count_flow(ts_ns, flow, rule.name, packet.ip_length, conforms=conforms)
+        self._count_flow(ts_ns, flow, rule.name, packet.length, conforms=conforms)
         return Verdict(
             What.MATCHED,
             passed=judgement.passed,
@@ -103,7 +158,7 @@ class Reference:
             dscp=judgement.dscp,
             rule=rule.name,
             flow=flow,
-            ip_length=packet.ip_length,
+            length=packet.length,
         )
 
     def install(self, rules: Sequence[Rule]) -> None:
@@ -134,6 +189,7 @@ class Reference:
             evicted_flows=0,
             time_steps_back=self._enforcement.time_steps_back,
             fragments_without_first=self._fragments_without_first,
+            gtpu=dict(self._messages),
         )
 
     def rule_counters(self) -> dict[str, RuleCounters]:
@@ -144,24 +200,6 @@ class Reference:
         """Counters of every flow, in the order of their first packets."""
         return list(self._flows.values())
 
-    def _follow_first(self, ts_ns: int, packet: Packet) -> FlowKey:
-        """The packet's flow; that of its first fragment where it is a later one."""
-        fragment, flow = packet.fragment, packet.flow
-        if fragment is None:
-            return flow
-        if fragment.first:
-            if flow.ports_known:
-                self._firsts.pop(fragment.key, None)
-                self._firsts[fragment.key] = (ts_ns, flow)
-                if len(self._firsts) > MAX_FRAGMENTS:
-                    del self._firsts[next(iter(self._firsts))]
-            return flow
-        stored = self._firsts.get(fragment.key)
-        if stored is None or abs(ts_ns - stored[0]) > FRAGMENT_LIFETIME_NS:
-            self._fragments_without_first += 1
-            return flow
-        return stored[1]
-
     def _classify(self, flow: FlowKey) -> Rule | None:
         for rule in self._rules:
             for sdf_filter in rule.filters:
@@ -169,7 +207,7 @@ class Reference:
                     return rule
         return None
 
-    def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, ip_length: int, *, conforms: bool) -> None:
+    def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, length: int, *, conforms: bool) -> None:
         was = self._flows.get(flow)
         if was is None:
             address = IPv4Address if flow.family == 4 else IPv6Address
@@ -187,13 +225,16 @@ class Reference:
                 excess_bytes=0,
                 first_ns=ts_ns,
                 last_ns=ts_ns,
+                spi=flow.spi,
+                teid=flow.teid,
+                qfi=flow.qfi,
             )
         self._flows[flow] = replace(
             was,
             rule=rule,
             conforming_packets=was.conforming_packets + conforms,
-            conforming_bytes=was.conforming_bytes + ip_length * conforms,
+            conforming_bytes=was.conforming_bytes + length * conforms,
             excess_packets=was.excess_packets + (not conforms),
-            excess_bytes=was.excess_bytes + ip_length * (not conforms),
+            excess_bytes=was.excess_bytes + length * (not conforms),
             last_ns=max(was.last_ns, ts_ns),
         )

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from upf.capture import Capture, CaptureError, CaptureWriter, record_error
-from upf.counters import RuleCounters, Totals
+from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
 from upf.errors import UpfError
 from upf.rules import Rule
@@ -45,17 +45,20 @@ def replay(
     output: Path | None = None,
     repeat: int = 1,
     max_flows: int = 1 << 20,
+    measure: Measure = Measure.L3,
+    gtpu: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Sends the captures, one after the other, through an engine of their own.
 
     output: where what passes is written; the captures must then have one link type. repeat: passes over all captures;
-    each is moved on in time so far that every bucket is full again, and only the first is counted. progress: told the
-    bytes processed since the last call.
+    each is moved on in time so far that every bucket is full again, and only the first is counted. measure: what counts
+    as a packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries it. progress: told
+    the bytes processed since the last call.
 
     Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` cannot be met.
     """
-    engine = Engine(max_flows=max_flows)
+    engine = Engine(max_flows=max_flows, measure=measure, gtpu=gtpu)
     engine.install(rules)
     earliest_ns, latest_ns = _time_span_ns(captures) if repeat > 1 else (0, 0)
     # Later than any packet before it, and by so much that every bucket is full: no pass sees the one before.
@@ -105,6 +108,9 @@ def _run_pass(
                 progress(offset - before)
         if offset < len(capture.view):
             errors.append(record_error(capture.view, capture.format, offset, source=str(capture.path)))
+    engine.finish(emit=writer is not None)
+    if writer is not None:
+        writer.write_records(engine.take_output())
     return time.perf_counter() - started_s, errors
 
 

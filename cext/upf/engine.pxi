@@ -22,23 +22,36 @@ from flowtable cimport (
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
 from output cimport keep_packet, output_t
+from fragments cimport (
+    close_fragments, free_let_go, held_t, let_all_go, let_expired_go, next_let_go, open_fragments,
+)
+from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
+from link cimport parse_link
+from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held, parser_t
 from packet cimport (
-    FLAG_IPV6, FLAG_PORTS_UNKNOWN, FRAGMENT_CHAINS, FRAGMENTS, OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NARROW,
-    OUTCOME_NOT_IP, choose_way, fragment_t, outcome_t, packet_t, parse_link, parser_t,
+    ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD,
+    OUTCOME_LINK_HEADER, OUTCOME_NARROW, OUTCOME_NOT_IP, has_spi, outcome_t, packet_t,
 )
 from records cimport next_record, record_t, walk_t
+from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, judge_simply, rule_t, rule_table_t,
 )
 
-from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, RuleCounters, Totals
+from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
 from upf.errors import UpfError
 from upf.rules import Mode, in_order, refuse_beyond_token_buckets
 
 # In the order of outcome_t in packet.pxd.
 MALFORMED_REASONS = (
     "link_header", "ip_header", "ip_version", "ip_header_length", "ip_total_length", "ip_extension_header",
-    "transport_header",
+    "transport_header", "gtpu_header",
+)
+
+# In the order of message_t in gtpu.pxd.
+GTPU_MESSAGES = (
+    "echo_request", "echo_response", "error_indication", "supported_extension_headers_notification", "tunnel_status",
+    "end_marker", "g_pdu", "other",
 )
 
 cdef enum:
@@ -55,9 +68,10 @@ cdef enum verdict_t:
     VERDICT_EXCEEDING
     VERDICT_DROPPED
     VERDICT_YELLOW
+    VERDICT_HELD                # of a fragment whose first has not come yet: judged later
 
 # What run() says about each packet, in the order of verdict_t.
-MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED, YELLOW = range(6)
+MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED, YELLOW, HELD = range(7)
 
 include "rule_book.pxi"
 
@@ -67,16 +81,18 @@ cdef class Engine:
 
     max_flows: bound on the flow table, for IPv4 and IPv6 each. flow_idle_timeout_ns: packet time after which a full table
     may forget an idle flow. flow_times: keep each flow's first packet time (8 bytes a slot). pass_unmatched: whether packets
-    that no rule wants are passed, or only counted.
+    that no rule wants are passed, or only counted. measure: what counts as a packet's bytes. gtpu: whether the packet in a
+    G-PDU counts in place of that which carries it.
     """
 
     cdef parser_t parser
     cdef table_t tables[2]
     cdef RuleBook book
     cdef rule_table_t *rule_table   # the book's
-    cdef readonly uint64_t packets
+    cdef readonly uint64_t packets  # judged; those that are held are not yet
     cdef uint64_t malformed[OUTCOME_COUNT]
     cdef uint64_t time_steps_back
+    cdef int64_t latest_ns      # of the last packet processed
     cdef output_t output
     cdef uint32_t passing       # of the verdicts, a bit each: which packets go on
     cdef int busy               # run() or whatever else must have the engine for itself is under way
@@ -84,14 +100,19 @@ cdef class Engine:
 
     def __cinit__(
         self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False,
-        bint pass_unmatched=True,
+        bint pass_unmatched=True, measure=Measure.L3, bint gtpu=True,
     ):
         cdef int i
         if max_flows < 1:
             raise UpfError(f"max_flows: expected at least 1, got {max_flows}")
         self.parser.seed = int.from_bytes(os.urandom(8), "little") | 1
-        self.parser.fragments = <fragment_t *>calloc(1 + FRAGMENTS, sizeof(fragment_t))
-        self.parser.chains = <uint16_t *>calloc(FRAGMENT_CHAINS, sizeof(uint16_t))
+        self.parser.gtpu_port = GTPU_PORT if gtpu else NO_PORT
+        self.parser.measure = {
+            Measure.L2: MEASURE_L2, Measure.L3: MEASURE_L3, Measure.L4: MEASURE_L4
+        }[Measure(measure)]
+        choose_way(&self.parser)
+        if not open_fragments(&self.parser.fragments, self.parser.seed):
+            raise MemoryError
         self.idle_timeout_ns = flow_idle_timeout_ns
         self.passing = (1 << VERDICT_CONFORMING) | (1 << VERDICT_YELLOW) | (1 << VERDICT_EXCEEDING)
         if pass_unmatched:
@@ -104,16 +125,13 @@ cdef class Engine:
             self.tables[i].keep_first = flow_times
             if not open_table(&self.tables[i], FIRST_SLOTS):
                 raise MemoryError
-        if self.parser.fragments == NULL or self.parser.chains == NULL:
-            raise MemoryError
         self.book = RuleBook()
         self.rule_table = &self.book.table
         self.rule_table.averaging_window_ns = AVERAGING_WINDOW_NS
 
     def __dealloc__(self):
         cdef int i
-        free(self.parser.fragments)
-        free(self.parser.chains)
+        close_fragments(&self.parser.fragments)
         for i in range(2):
             close_table(&self.tables[i])
         free(self.output.data)
@@ -180,6 +198,8 @@ cdef class Engine:
         capture: contiguous bytes. capture_format: a CaptureFormat. time_offset_ns: added to every timestamp. emit: keep what
         passes for take_output(). verdicts: a writable buffer of at least ``max_packets`` bytes that gets one verdict a packet.
 
+        A fragment that comes before its first is HELD, and judged right after that or when its time is over.
+
         Returns (offset after the last whole record, packets processed, whether the walk is over: nothing is left, or no whole
         record stands at the offset). Raises ValueError where the offset lies outside of the capture or the verdicts have no
         room, RuntimeError while another call has the engine.
@@ -226,13 +246,18 @@ cdef class Engine:
             wanted = BATCH if max_packets - done >= BATCH else <int>(max_packets - done)
             count = self.read_batch(walk, link_type, time_offset_ns, batch, wanted)
             over = count < wanted
-            self.judge_batch(batch, count, judged)
+            if cc_unlikely(self.parser.fragments.let_go != 0):
+                self.judge_one_by_one(batch, count, judged, emit)
+            else:
+                self.judge_batch(batch, count, judged)
+                if emit:
+                    for i in range(count):
+                        if self.passing >> judged[i] & 1:
+                            keep_packet(&self.output, &batch[i])
             if verdicts != NULL:
                 memcpy(verdicts + done, judged, count)
-            if emit:
-                for i in range(count):
-                    if self.passing >> judged[i] & 1:
-                        keep_packet(&self.output, &batch[i])
+            if cc_likely(count != 0):
+                self.latest_ns = batch[count - 1].ts_ns
             done += count
             self.packets += count
         processed[0] = done
@@ -253,6 +278,8 @@ cdef class Engine:
             packet.captured = record.captured
             packet.wire_length = record.wire_length
             packet.ts_ns = record.ts_ns + time_offset_ns
+            if cc_unlikely(self.parser.fragments.held_count != 0):
+                let_expired_go(&self.parser.fragments, packet.ts_ns, packet - 1)
             outcome = parse_link(&self.parser, packet, link_type)
             packet.outcome = outcome
             if cc_likely(outcome < OUTCOME_NOT_IP):
@@ -297,6 +324,42 @@ cdef class Engine:
             flows = self.tables[<int>OUTCOME_NARROW].flows
             mask = self.tables[<int>OUTCOME_NARROW].mask
 
+    def finish(self, *, bint emit=False):
+        """The input is over: fragments still held are judged without their first, at the time of the last packet.
+
+        Raises RuntimeError while another call has the engine.
+        """
+        self.enter("finish()")
+        with nogil:
+            let_all_go(&self.parser.fragments, self.latest_ns)
+            self.judge_let_go(NULL, emit)
+        cc_leave(&self.busy)
+        if self.output.failed:
+            raise MemoryError("no memory for the packets that passed")
+
+    cdef void judge_one_by_one(self, packet_t *batch, int count, uint8_t *verdicts, bint emit) noexcept nogil:
+        """A batch with fragments that are held no longer: each of them stands between two of its packets."""
+        cdef int i
+        for i in range(count):
+            self.judge_let_go(&batch[i], emit)
+            self.judge_batch(&batch[i], 1, &verdicts[i])
+            if emit and self.passing >> verdicts[i] & 1:
+                keep_packet(&self.output, &batch[i])
+        self.judge_let_go(NULL, emit)
+
+    cdef void judge_let_go(self, const packet_t *before, bint emit) noexcept nogil:
+        """Judges the fragments that are held no longer and stand before a packet of the batch (NULL: all of them)."""
+        cdef held_t *held = next_let_go(&self.parser.fragments, before)
+        cdef uint8_t verdict
+        while held != NULL:
+            self.packets += 1
+            finish_held(&self.parser, held)
+            verdict = self.judge(&held.packet)
+            if emit and self.passing >> verdict & 1:
+                keep_packet(&self.output, &held.packet)
+            free_let_go(&self.parser.fragments)
+            held = next_let_go(&self.parser.fragments, before)
+
     cdef uint8_t judge(self, packet_t *packet) noexcept nogil:
         """The verdict on any packet."""
         cdef table_t *table
@@ -320,10 +383,13 @@ cdef class Engine:
         return self.judge_fully(table, flow, rule, packet)
 
     cdef uint8_t judge_keyless(self, const packet_t *packet) noexcept nogil:
-        """A packet that has no flow: not IP, or malformed."""
+        """A packet that has no flow: not IP, or malformed, or a fragment that has none yet."""
         if packet.outcome == OUTCOME_NOT_IP:
             self.rule_table.rules[NO_RULE].packets[FATE_CONFORMING] += 1
             return VERDICT_UNMATCHED
+        if packet.outcome == OUTCOME_HELD:
+            self.packets -= 1
+            return VERDICT_HELD
         self.malformed[<int>packet.outcome] += 1
         return VERDICT_MALFORMED
 
@@ -422,7 +488,10 @@ cdef class Engine:
             aged_flows=self.tables[0].aged + self.tables[1].aged,
             evicted_flows=self.tables[0].evicted + self.tables[1].evicted,
             time_steps_back=self.time_steps_back,
-            fragments_without_first=self.parser.fragments_without_first,
+            fragments_without_first=self.parser.fragments.without_first,
+            gtpu={
+                message: self.parser.messages[i] for i, message in enumerate(GTPU_MESSAGES) if self.parser.messages[i]
+            },
         )
 
     def rule_counters(self):
@@ -463,8 +532,10 @@ cdef class Engine:
                     source=source,
                     destination=destination,
                     protocol=<uint8_t>(flow.endpoints >> 24),
-                    source_port=flow.endpoints >> 48,
-                    destination_port=<uint16_t>(flow.endpoints >> 32),
+                    source_port=0 if has_spi(<uint8_t>(flow.endpoints >> 24)) else flow.endpoints >> 48,
+                    destination_port=(
+                        0 if has_spi(<uint8_t>(flow.endpoints >> 24)) else <uint16_t>(flow.endpoints >> 32)
+                    ),
                     ports_known=not (flow.endpoints >> 16) & FLAG_PORTS_UNKNOWN,
                     rule=self.book.name_of(flow),
                     conforming_packets=flow.packets[1] + (<uint64_t>flow.packets_high[1] << 32),
@@ -473,8 +544,25 @@ cdef class Engine:
                     excess_bytes=flow.bytes[0],
                     first_ns=table.now.first_ns[slot] if table.keep_first else 0,
                     last_ns=flow.bucket.latest_ns,
+                    spi=spi_of(flow),
+                    teid=(<wide_flow_t *>flow).attributes[0] >> ATTRIBUTE_TEID_SHIFT if is_tunnelled(table, flow) else None,
+                    qfi=qfi_of(<wide_flow_t *>flow) if is_tunnelled(table, flow) else None,
                 ))
         return flows
+
+
+cdef object spi_of(flow_t *flow):
+    if not has_spi(<uint8_t>(flow.endpoints >> 24)) or (flow.endpoints >> 16) & FLAG_PORTS_UNKNOWN:
+        return None
+    return flow.endpoints >> 32
+
+
+cdef bint is_tunnelled(const table_t *table, const flow_t *flow) noexcept:
+    return table.shift == 7 and (<const wide_flow_t *>flow).attributes[0] >> 31 & 1
+
+
+cdef object qfi_of(wide_flow_t *flow):
+    return flow.attributes[0] >> ATTRIBUTE_QFI_SHIFT & 0x3F if flow.attributes[0] >> 30 & 1 else None
 
 
 cdef int begin_walk(walk_t *walk, const uint8_t *data, uint64_t size, capture_format, uint64_t offset) except -1:
@@ -500,3 +588,20 @@ def time_span_ns(capture, capture_format, *, uint64_t offset):
             latest_ns = record.ts_ns if first or record.ts_ns > latest_ns else latest_ns
             first = False
     return earliest_ns, latest_ns
+
+
+def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
+    """Where things stand in the captured bytes of an IP packet, or None where it is not one; 0 is nowhere.
+
+    Returns (IP header, transport header, payload, end of the packet, TCP flags, ToS, flow label).
+    """
+    cdef packet_t packet
+    cdef transport_t transport
+    packet.data = &data[0] if data.shape[0] else NULL
+    packet.captured, packet.wire_length = data.shape[0], wire_length
+    if not transport_of(&packet, link_type, GTPU_PORT if gtpu else NO_PORT, &transport):
+        return None
+    return (
+        transport.network, transport.offset, transport.payload, transport.end, transport.tcp_flags, transport.tos,
+        transport.flow_label,
+    )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from upf.counters import Measure
+
 if TYPE_CHECKING:
     from upf.counters import RuleCounters
     from upf.replay import Report
@@ -73,6 +75,15 @@ def replay(
         int,
         typer.Option(min=1, metavar="N", help="Pass over the captures N times; the time is the later passes' median."),
     ] = 1,
+    measure: Annotated[
+        Measure,
+        typer.Option(
+            "--bytes", metavar="l2|l3|l4", help="Bytes counted: frame on the wire, IP total length, or IP payload."
+        ),
+    ] = Measure.L3,
+    no_gtpu: Annotated[
+        bool, typer.Option("--no-gtpu", help="Leave packets in their GTP-U tunnels (UDP port 2152).")
+    ] = False,
     max_flows: Annotated[
         int, typer.Option(min=1, max=MAX_FLOWS, metavar="N", help="Bound on the flow table.")
     ] = DEFAULT_MAX_FLOWS,
@@ -97,7 +108,16 @@ def replay(
         opened = [stack.enter_context(open_capture(path)) for path in captures]
         total_bytes = repeat * sum(len(capture.view) - capture.format.header_bytes for capture in opened)
         progress = stack.enter_context(_progress(total_bytes))
-        report = run(opened, rule_set.rules, output=output, repeat=repeat, max_flows=max_flows, progress=progress)
+        report = run(
+            opened,
+            rule_set.rules,
+            output=output,
+            repeat=repeat,
+            max_flows=max_flows,
+            measure=measure,
+            gtpu=not no_gtpu,
+            progress=progress,
+        )
     if as_json:
         print(json.dumps(to_json(report)))
     else:
@@ -173,6 +193,7 @@ def to_json(report: Report) -> dict[str, object]:
         "evicted_flows": totals.evicted_flows,
         "time_steps_back": totals.time_steps_back,
         "fragments_without_first": totals.fragments_without_first,
+        "gtpu": dict(totals.gtpu),
     }
 
 
@@ -229,6 +250,8 @@ def print_table(report: Report) -> None:
     console.print(table)
     for reason, packets in totals.malformed.items():
         console.print(f"malformed: {packets:,} × {reason}")
+    for message, packets in totals.gtpu.items():
+        console.print(f"GTP-U: {packets:,} × {message}")
     if totals.evicted_flows:
         console.print(f"flow table full: {totals.evicted_flows:,} flows evicted (--max-flows)")
     if totals.time_steps_back:

@@ -13,7 +13,7 @@ import captures
 import pytest
 
 from upf.capture import LINK_TYPES, CaptureError, parse_header, read_records
-from upf.engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
+from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, Engine
 from upf.reference import Reference, What
 from upf.rules import Mode, Policer, Rule, RulesError
 from upf.rules_file import parse_rules
@@ -91,7 +91,7 @@ def damaged(random: Random, data: bytes, *, most: int = 4) -> bytes:
 
 
 def test_the_engine_judges_damaged_packets_as_the_reference_does(seeds: Seeds) -> None:
-    codes = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED}
+    codes = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED, What.HELD: HELD}
     for seed in seeds():
         random = Random(seed)
         link_type = random.choice(sorted(LINK_TYPES))

@@ -57,6 +57,8 @@ def test_the_engine_agrees_with_the_reference(path: Path) -> None:
         engine.run(capture.view, capture.format, offset=capture.format.header_bytes, max_packets=1 << 32)
         for record in capture.records():
             reference.process(record.ts_ns, record.data, record.wire_length, capture.format.link_type)
+        engine.finish()
+        reference.finish()
     assert engine.totals() == reference.totals()
     assert engine.rule_counters() == reference.rule_counters()
     assert told(engine.flows()) == told(reference.flows())

@@ -7,19 +7,22 @@ import struct
 from collections import Counter
 from random import Random
 
+import captures
 import pytest
 
 from upf import engine as _engine
 from upf.capture import LINK_TYPES, CaptureFormat, write_header
+from upf.counters import Measure
 from upf.engine import Engine
-from upf.reference import Reference, Verdict, What
+from upf.parsing import Packet, parse_packet, transport_of
+from upf.reference import Reference, Released, Verdict, What
 from upf.rules import Mode, Policer, Rule
 from upf.sdf import parse_filter
 
 ADDRESSES4 = [bytes([198, 51, 100, 7]), bytes([198, 51, 100, 8]), bytes([10, 45, 0, 2])]
 ADDRESSES6 = [bytes.fromhex("20010db8" + "00" * 11 + end) for end in ("07", "08", "ff")]
 PROTOCOLS = [6, 17, 1, 58, 132, 136, 33, 50, 51, 59, 47]
-PORTS = [443, 444, 8000]
+PORTS = [443, 444, 8000, 443, 444, 2152]
 
 
 def rule(name: str, flow: str, rate_bps: int = 0, burst_bytes: int = 1500, **options: object) -> Rule:
@@ -45,29 +48,58 @@ RULE_SETS = [
 ]
 
 
+def tunnel(random: Random) -> bytes:
+    """A GTP-U message with a packet within, mostly whole."""
+    inner = random.choice([ipv4, ipv6])(random) if random.random() < 0.95 else random.randbytes(random.randint(0, 30))
+    message = bytearray(
+        captures.gtpu(
+            inner,
+            kind=random.choice([255] * 8 + [1, 2, 26, 31, 253, 254, 7]),
+            teid=random.randint(0, 2),
+            sequence=random.choice([None, None, 5]),
+            n_pdu=random.choice([None, None, 5]),
+            extensions=random.choice(
+                [
+                    [],
+                    [captures.pdu_session(random.choice([0, 9]), pdu_type=random.choice([0, 1, 2]))],
+                    [(0x40, random.randbytes(2)), captures.pdu_session(7), captures.pdu_session(8)],
+                    [(0x20, random.randbytes(10)), (0x85, b"\0\x45" + bytes(8))],
+                ]
+            ),
+        )
+    )
+    if random.random() < 0.1:
+        message[random.randrange(min(20, len(message)))] = random.choice([0, 1, 4, 0x30, 0x34, 0x85, 0xFF])
+    return captures.udp(random.choice(PORTS), captures.GTPU_PORT, bytes(message[: random.choice([9999] * 19 + [12])]))
+
+
 def transport(random: Random) -> bytes:
     if random.random() < 0.1:
-        return bytes(random.randint(0, 5))
-    return struct.pack(">HHI", random.choice(PORTS), random.choice(PORTS), 0) + bytes(random.randint(0, 60))
+        return bytes(random.randint(0, 9))
+    if random.random() < 0.15:
+        return tunnel(random)
+    return struct.pack(">HHI", random.choice(PORTS), random.choice(PORTS), 0) + random.randbytes(random.randint(0, 60))
 
 
 def ipv4(random: Random) -> bytes:
     options = bytes(4 * random.choice([0, 0, 0, 1, 10]))
     payload = transport(random)
+    protocol = 17 if payload[2:4] == b"\x08\x68" and random.random() < 0.9 else random.choice(PROTOCOLS)
     total = 20 + len(options) + len(payload)
     if random.random() < 0.05:
         total = random.choice([0, 19, 21, 1500, 65535])
     header_words = 5 + len(options) // 4 if random.random() < 0.95 else random.randint(0, 15)
     fragment = random.choice([0, 0, 0, 0x4000, 0x2000, 0x2001, 0x0005])
     head = struct.pack(
-        ">BBHHHBBH", random.choice([4] * 19 + [6]) << 4 | header_words, 0, total, random.randint(1, 3), fragment, 64,
-        random.choice(PROTOCOLS), 0,
+        ">BBHHHBBH", random.choice([4] * 19 + [6]) << 4 | header_words, random.choice([0, 0x28]), total,
+        random.randint(1, 3), fragment, 64, protocol, 0,
     )  # fmt: skip
     return head + random.choice(ADDRESSES4) + random.choice(ADDRESSES4) + options + payload
 
 
 def ipv6(random: Random) -> bytes:
-    protocol, payload = random.choice(PROTOCOLS), transport(random)
+    payload = transport(random)
+    protocol = 17 if payload[2:4] == b"\x08\x68" and random.random() < 0.9 else random.choice(PROTOCOLS)
     for _ in range(random.choice([0, 0, 1, 2, 4])):
         kind = random.choice([0, 43, 44, 44, 51, 60, 135, 139, 140])
         if kind == 44:
@@ -83,7 +115,9 @@ def ipv6(random: Random) -> bytes:
         # A jumbo payload option, and a payload length that leaves the word to it.
         payload = bytes([protocol, 0, 0xC2, 4]) + struct.pack(">I", random.randint(0, 70_000)) + payload
         protocol, length = 0, 0
-    head = struct.pack(">IHBB", random.choice([6] * 19 + [4]) << 28, length, protocol, 64)
+    head = struct.pack(
+        ">IHBB", random.choice([6] * 19 + [4]) << 28 | random.choice([0, 0x02812345]), length, protocol, 64
+    )
     return head + random.choice(ADDRESSES6) + random.choice(ADDRESSES6) + payload
 
 
@@ -129,6 +163,8 @@ def capture_of(link_type: int, packets: list[tuple[int, bytes, int]]) -> tuple[b
 def verdict_code(verdict: Verdict) -> int:
     if verdict.what is What.MALFORMED:
         return _engine.MALFORMED
+    if verdict.what is What.HELD:
+        return _engine.HELD
     if verdict.what in (What.NON_IP, What.UNMATCHED):
         return _engine.UNMATCHED
     if verdict.conforms:
@@ -144,8 +180,8 @@ def compare(engine: Engine, reference: Reference) -> None:
         return Counter(
             (
                 flow.source, flow.destination, flow.protocol, flow.source_port, flow.destination_port,
-                flow.ports_known, flow.rule, flow.conforming_packets, flow.conforming_bytes, flow.excess_packets,
-                flow.excess_bytes,
+                flow.ports_known, flow.spi, flow.teid, flow.qfi, flow.rule, flow.conforming_packets,
+                flow.conforming_bytes, flow.excess_packets, flow.excess_bytes,
             )
             for flow in flows
         )  # fmt: skip
@@ -153,17 +189,54 @@ def compare(engine: Engine, reference: Reference) -> None:
     assert counted(engine.flows()) == counted(reference.flows())
 
 
-@pytest.mark.parametrize("rules", RULE_SETS, ids=lambda rules: "+".join(rule.name for rule in rules) or "none")
+@pytest.mark.parametrize(
+    ("rules", "measure", "gtpu"),
+    [
+        pytest.param(rules, measure, gtpu, id="+".join(rule.name for rule in rules) or "none")
+        for rules, measure, gtpu in zip(
+            RULE_SETS, [Measure.L3, Measure.L3, Measure.L4, Measure.L2, Measure.L3], [True] * 4 + [False], strict=True
+        )
+    ],
+)
 @pytest.mark.parametrize("link_type", sorted(LINK_TYPES))
-def test_every_verdict_and_counter_is_that_of_the_reference(link_type: int, rules: list[Rule]) -> None:
+def test_every_verdict_and_counter_is_that_of_the_reference(
+    link_type: int, rules: list[Rule], measure: Measure, gtpu: bool
+) -> None:
     packets = traffic(Random(link_type), link_type, 2_000)
-    reference, engine = Reference(rules), Engine()
+    reference, engine = Reference(rules, measure=measure, gtpu=gtpu), Engine(measure=measure, gtpu=gtpu)
     engine.install(rules)
+    engine.output_nanoseconds = True
     capture, capture_format = capture_of(link_type, packets)
     verdicts = bytearray(len(packets))
-    offset, processed, _ = engine.run(capture, capture_format, offset=24, max_packets=len(packets), verdicts=verdicts)
+    offset, processed, _ = engine.run(
+        capture, capture_format, offset=24, max_packets=len(packets), verdicts=verdicts, emit=True
+    )
     assert (offset, processed) == (len(capture), len(packets))
+    passed: list[tuple[int, bytes, int]] = []
     for number, ((ts_ns, data, wire_length), code) in enumerate(zip(packets, verdicts, strict=True)):
         verdict = reference.process(ts_ns, data, wire_length, link_type)
         assert code == verdict_code(verdict), f"packet {number}, {data.hex()}: the reference says {verdict}"
+        taken = [*verdict.before, Released(data, wire_length, verdict), *verdict.after]
+        passed += [(ts_ns, each.data, each.wire_length) for each in taken if each.verdict.passed]
     compare(engine, reference)
+    engine.finish(emit=True)
+    passed += [(packets[-1][0], each.data, each.wire_length) for each in reference.finish() if each.verdict.passed]
+    compare(engine, reference)
+    assert engine.take_output() == capture_of(link_type, passed)[0][24:]
+    assert engine.totals().packets == len(packets)
+
+
+@pytest.mark.parametrize("gtpu", [True, False])
+@pytest.mark.parametrize("link_type", sorted(LINK_TYPES))
+def test_everything_stands_where_the_reference_finds_it(link_type: int, gtpu: bool) -> None:
+    found: Counter[str] = Counter()
+    for _, data, wire_length in traffic(Random(link_type + gtpu), link_type, 3_000):
+        packet = parse_packet(link_type, data, wire_length, gtpu=gtpu)
+        if not isinstance(packet, Packet):
+            continue
+        expected = transport_of(packet, data)
+        assert _engine.dissect(link_type, data, wire_length, gtpu=gtpu) == (
+            *expected, packet.tos, packet.flow_label or 0,
+        ), data.hex()  # fmt: skip
+        found.update(name for name, value in zip(expected._fields, expected, strict=True) if value)
+    assert min(found[name] for name in ("offset", "payload", "end", "tcp_flags")) > 20

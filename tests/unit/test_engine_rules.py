@@ -14,8 +14,9 @@ from captures import ETHERNET, LOOP, NULL, RAW, SECOND_NS, START_NS, TCP, UDP, C
 from upf import engine as _engine
 from upf.capture import CaptureFormat
 from upf.engine import Engine
+from upf.fragments import MAX_FRAGMENTS
 from upf.policing import TokenBucket
-from upf.reference import MAX_FRAGMENTS, Reference
+from upf.reference import Reference
 from upf.rules import Aggregate, Marker, Mode, Policer, Rule, RulesError
 from upf.sdf import Direction, SdfFilter, parse_filter
 
@@ -391,6 +392,9 @@ def agree(packets: Sequence[Captured], link_type: int, rules: Sequence[Rule]) ->
     run(engine, *packets, link_type=link_type)
     for packet in packets:
         reference.process(*packet, link_type)
+    assert engine.totals() == reference.totals()
+    engine.finish()
+    reference.finish()
     assert engine.totals() == reference.totals()
     assert engine.rule_counters() == reference.rule_counters()
     return engine

@@ -25,7 +25,8 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet as Layer
 from scapy.packet import Raw
 
-from upf.parsing import FlowKey, Fragment, Malformation, Packet, parse_packet
+from upf.malformation import Malformation
+from upf.parsing import FlowKey, Fragment, Packet, parse_packet
 
 SERVER4, UE4 = "198.51.100.7", "10.45.0.2"
 SERVER6, UE6 = "2001:db8:a::7", "2001:db8:45::2"
@@ -39,6 +40,10 @@ def parsed(
 ) -> object:
     content = bytes(data)
     return parse_packet(link_type, content[:captured], len(content) if wire_length is None else wire_length)
+
+
+def spi4(protocol: int, spi: int | None) -> FlowKey:
+    return flow4(protocol, 0, 0, known=spi is not None)._replace(spi=spi)
 
 
 def flow4(protocol: int = 17, source_port: int = 443, destination_port: int = 5000, known: bool = True) -> FlowKey:
@@ -215,7 +220,7 @@ def test_ports_are_the_first_four_bytes_of_the_transports_that_have_them(protoco
     assert parsed(RAW, make.ipv6(SERVER6, UE6, protocol, bytes(3))) is Malformation.TRANSPORT_HEADER
 
 
-@pytest.mark.parametrize("protocol", [1, 2, 4, 41, 47, 50, 58, 89, 103, 255])
+@pytest.mark.parametrize("protocol", [1, 2, 4, 41, 47, 58, 89, 103, 255])
 def test_other_protocols_have_no_ports_and_that_is_known(protocol: int) -> None:
     assert parsed(RAW, make.ipv4(SERVER4, UE4, protocol, b"")) == Packet(flow4(protocol, 0, 0), 20)
     assert parsed(RAW, make.ipv6(SERVER6, UE6, protocol, b"")) == Packet(flow6(protocol, 0, 0), 40)
@@ -233,22 +238,36 @@ def test_ipv6_extension_headers_are_walked_to_the_transport() -> None:
     assert parsed(RAW, packet) == Packet(flow6(), 40 + 8 + 16 + 40 + 8 + 9)
 
 
-@pytest.mark.parametrize("kind", [0, 43, 51, 60, 135, 139, 140])
+@pytest.mark.clause("RFC 4303 §2.1 and RFC 4302 §2.4 SPI")
+@pytest.mark.parametrize(("protocol", "at"), [(50, 0), (51, 4)])
+def test_esp_and_ah_are_told_by_their_spi(protocol: int, at: int) -> None:
+    packet = make.ipv4(SERVER4, UE4, protocol, bytes(at) + b"\xde\xad\xbe\xef")
+    assert parsed(RAW, packet) == Packet(spi4(protocol, 0xDEADBEEF), 24 + at)
+    assert parsed(RAW, packet, captured=23 + at) == Packet(spi4(protocol, None), 24 + at)
+    assert parsed(RAW, make.ipv4(SERVER4, UE4, protocol, bytes(at + 3))) is Malformation.TRANSPORT_HEADER
+    packet = make.ipv6(SERVER6, UE6, protocol, bytes(at) + b"\xde\xad\xbe\xef")
+    assert parsed(RAW, packet) == Packet(flow6(protocol, 0, 0)._replace(spi=0xDEADBEEF), 44 + at)
+    assert parsed(RAW, make.ipv6(SERVER6, UE6, protocol, bytes(at + 3))) is Malformation.TRANSPORT_HEADER
+
+
+@pytest.mark.parametrize("kind", [0, 43, 60, 135, 139, 140])
 @pytest.mark.parametrize("length", [8, 16, 1024])
-def test_every_kind_of_extension_header_has_its_own_measure_of_length(kind: int, length: int) -> None:
+def test_every_kind_of_extension_header_is_walked(kind: int, length: int) -> None:
     first, headers = make.chain([kind, kind], 6, length=length)
     packet = make.ipv6(SERVER6, UE6, first, headers + make.ports(443, 5000))
     assert parsed(RAW, packet) == Packet(flow6(6), 48 + 2 * length)
 
 
-def test_an_authentication_header_is_walked_in_its_own_units() -> None:
-    packet = IPv6(src=SERVER6, dst=UE6, nh=51) / AH(nh=17, payloadlen=4, icv=bytes(12)) / UDP(sport=443, dport=5000)
-    assert parsed(RAW, packet) == Packet(flow6(), 40 + 24 + 8)
+def test_an_authentication_header_ends_the_chain_in_either_family() -> None:
+    header = AH(nh=17, payloadlen=4, spi=7, icv=bytes(12)) / UDP(sport=443, dport=5000)
+    assert parsed(RAW, IPv6(src=SERVER6, dst=UE6, nh=51) / header) == Packet(flow6(51, 0, 0)._replace(spi=7), 72)
+    assert parsed(RAW, IP(src=SERVER4, dst=UE4, proto=51) / header) == Packet(spi4(51, 7), 52)
 
 
 def test_esp_and_no_next_header_end_the_chain() -> None:
     first, headers = make.chain([0, 60], 50)
-    assert parsed(RAW, make.ipv6(SERVER6, UE6, first, headers + bytes(20))) == Packet(flow6(50, 0, 0), 76)
+    packet = make.ipv6(SERVER6, UE6, first, headers + bytes(20))
+    assert parsed(RAW, packet) == Packet(flow6(50, 0, 0)._replace(spi=0), 76)
     first, headers = make.chain([60], 59)
     assert parsed(RAW, make.ipv6(SERVER6, UE6, first, headers)) == Packet(flow6(59, 0, 0), 48)
     assert parsed(RAW, make.ipv6(SERVER6, UE6, 59, b""), wire_length=60) == Packet(flow6(59, 0, 0), 40)
@@ -260,7 +279,7 @@ def test_an_extension_header_that_does_not_fit_the_packet_is_malformed() -> None
     assert parsed(RAW, packet) is Malformation.TRANSPORT_HEADER
     packet = make.ipv6(SERVER6, UE6, 60, header + make.ports(443, 5000), payload_length=15)
     assert parsed(RAW, packet) is Malformation.IP_EXTENSION_HEADER
-    for kind in (0, 43, 44, 51, 60, 135, 139, 140):
+    for kind in (0, 43, 44, 60, 135, 139, 140):
         packet = make.ipv6(SERVER6, UE6, kind, bytes(16), payload_length=7)
         assert parsed(RAW, packet) is Malformation.IP_EXTENSION_HEADER
         assert parsed(RAW, packet, captured=40) is Malformation.IP_EXTENSION_HEADER
@@ -413,6 +432,7 @@ def test_random_packets_are_parsed_as_scapy_dissects_them() -> None:
                 transport.sport if transport else 0,
                 transport.dport if transport else 0,
                 True,
+                spi=frame[ESP].spi if ESP in frame else None,
             ),
             network.len if IP in frame else 40 + network.plen,
         )

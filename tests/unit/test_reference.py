@@ -8,8 +8,10 @@ import captures as make
 import pytest
 from captures import ETHERNET, RAW, SECOND_NS
 
-from upf.parsing import FlowKey, Malformation
-from upf.reference import FRAGMENT_LIFETIME_NS, MAX_FRAGMENTS, Reference, Verdict, What
+from upf.fragments import FRAGMENT_HOLD_NS, FRAGMENT_LIFETIME_NS, MAX_FRAGMENTS, MAX_HELD, MAX_HELD_BYTES
+from upf.malformation import Malformation
+from upf.parsing import FlowKey
+from upf.reference import Reference, Verdict, What
 from upf.rules import Mode, Policer, Rule, RulesError
 from upf.rules_file import parse_rules
 from upf.sdf import parse_filter
@@ -77,7 +79,7 @@ def test_the_first_rule_by_precedence_that_wants_the_flow_gets_it() -> None:
 def test_a_packet_that_no_rule_wants_passes_and_is_counted_apart() -> None:
     reference = Reference([rule("tcp", "permit out 6 from any to any")])
     verdict = take(reference, udp(700))
-    assert (verdict.what, verdict.passed, verdict.rule, verdict.ip_length) == (What.UNMATCHED, True, "", 700)
+    assert (verdict.what, verdict.passed, verdict.rule, verdict.length) == (What.UNMATCHED, True, "", 700)
     totals = reference.totals()
     assert (totals.packets, totals.bytes, totals.unmatched_packets, totals.unmatched_bytes) == (1, 700, 1, 700)
     (flow,) = reference.flows()
@@ -180,27 +182,92 @@ def test_later_fragments_take_the_flow_of_their_first() -> None:
     assert reference.totals().fragments_without_first == 0
 
 
-def test_a_fragment_whose_first_is_unknown_has_its_protocol_and_no_ports() -> None:
+def test_a_fragment_whose_first_does_not_come_in_time_has_its_protocol_and_no_ports() -> None:
     reference = Reference(
         [rule("port", "permit out 17 from any 0-65535 to any"), rule("udp", "permit out 17 from any to any")]
     )
-    verdict = take(reference, fragment(64, more=False))
-    assert verdict.rule == "udp"
-    assert verdict.flow == FlowKey(4, int(ip_address(SERVER)), int(ip_address(UE)), 17, 0, 0, False)
+    assert take(reference, fragment(64, more=False)).what is What.HELD
+    assert (reference.totals().packets, reference.totals().fragments_without_first) == (0, 0)
+    first = take(reference, fragment(0, more=True), FRAGMENT_HOLD_NS + 1)
+    (released,) = first.before
+    assert released.verdict.rule == "udp"
+    assert released.verdict.flow == FlowKey(4, int(ip_address(SERVER)), int(ip_address(UE)), 17, 0, 0, False)
     assert reference.totals().fragments_without_first == 1
-    # The first comes too late for those before it, and in time for those after it.
-    assert take(reference, fragment(0, more=True)).rule == "port"
-    assert take(reference, fragment(64, more=False)).rule == "port"
+    # Too late for those before it, and in time for those after it.
+    assert (first.rule, first.after) == ("port", ())
+    assert take(reference, fragment(64, more=False), FRAGMENT_HOLD_NS + 1).rule == "port"
+
+
+def test_fragments_that_come_before_their_first_are_judged_right_after_it_and_at_its_time() -> None:
+    # A second earns 125 bytes: as if all had come with the first, the last of them finds no tokens.
+    reference = Reference([rule("video", "permit out 17 from any 443 to any", rate_bps=1_000, burst_bytes=200)])
+    for offset in (128, 64):
+        assert take(reference, fragment(offset, more=offset == 64)).what is What.HELD
+    verdict = take(reference, fragment(0, more=True), FRAGMENT_HOLD_NS)
+    assert [each.data for each in verdict.after] == [fragment(128, more=False), fragment(64, more=True)]
+    assert [verdict.conforms, *(each.verdict.conforms for each in verdict.after)] == [True, True, False]
+    assert {each.verdict.flow for each in verdict.after} == {verdict.flow}
+    counters = reference.rule_counters()["video"]
+    assert (counters.packets, counters.first_ns) == (3, START_NS + FRAGMENT_HOLD_NS)
+    assert reference.totals().fragments_without_first == 0
+
+
+def test_a_datagram_s_fragments_are_held_for_a_second_in_either_direction_of_time() -> None:
+    for direction in (1, -1):
+        for excess_ns in (0, 1):
+            reference = Reference([])
+            take(reference, fragment(64, more=False))
+            verdict = take(reference, fragment(0, more=True), direction * (FRAGMENT_HOLD_NS + excess_ns))
+            assert (len(verdict.before), len(verdict.after)) == (excess_ns, 1 - excess_ns)
+
+
+def test_what_is_held_is_bounded_in_number_and_the_oldest_goes_first() -> None:
+    reference = Reference([])
+    for number in range(MAX_HELD + 1):
+        verdict = take(reference, fragment(64, more=False, identification=number, length=8))
+        assert (verdict.what, len(verdict.before)) == (What.HELD, number == MAX_HELD)
+    assert verdict.before[0].data == fragment(64, more=False, identification=0, length=8)
+    assert reference.totals().fragments_without_first == 1
+    assert len(reference.finish()) == MAX_HELD
+    assert reference.totals().packets == reference.totals().fragments_without_first == MAX_HELD + 1
+
+
+def test_what_is_held_is_bounded_in_bytes() -> None:
+    reference = Reference([])
+    large = fragment(64, more=False, length=60_000).ljust(1 << 18, b"\0")
+    released = [len(take(reference, large).before) for _ in range(18)]
+    assert released == [0] * (MAX_HELD_BYTES >> 18) + [1, 1]
+    # One that is larger than all the room is judged at once.
+    assert take(reference, large.ljust(MAX_HELD_BYTES + 1, b"\0")).what is What.UNMATCHED
+    assert reference.totals().fragments_without_first == 3
+
+
+def test_at_the_end_of_the_input_what_is_held_is_judged_without_ports_at_the_time_of_the_last_packet() -> None:
+    reference = Reference([rule("all", rate_bps=1_000)])
+    take(reference, fragment(64, more=False))
+    take(reference, udp(), SECOND_NS)
+    (released,) = reference.finish()
+    assert (released.verdict.what, released.verdict.rule) == (What.MATCHED, "all")
+    assert [flow.first_ns - START_NS for flow in reference.flows()] == [SECOND_NS, SECOND_NS]
+    assert reference.finish() == ()
+
+
+def test_the_first_that_comes_twice_releases_what_is_held_once() -> None:
+    reference = Reference([rule("port", "permit out 17 from any 443 to any")])
+    take(reference, fragment(64, more=True))
+    verdicts = [take(reference, fragment(0, more=True)) for _ in range(2)]
+    assert [len(verdict.after) for verdict in verdicts] == [1, 0]
+    assert reference.rule_counters()["port"].packets == 3
 
 
 def test_a_datagram_is_known_by_addresses_identification_and_in_ipv4_protocol() -> None:
     reference = Reference([rule("port", "permit out ip from any 443 to any")])
     take(reference, fragment(0, more=True))
     assert take(reference, fragment(64, more=False)).what is What.MATCHED
-    assert take(reference, fragment(64, more=False, identification=8)).what is What.UNMATCHED
-    assert take(reference, fragment(64, more=False, protocol=6)).what is What.UNMATCHED
+    assert take(reference, fragment(64, more=False, identification=8)).what is What.HELD
+    assert take(reference, fragment(64, more=False, protocol=6)).what is What.HELD
     elsewhere = make.ipv4(SERVER, "10.45.0.3", 17, bytes(8), identification=7, fragment_offset=64)
-    assert take(reference, elsewhere).what is What.UNMATCHED
+    assert take(reference, elsewhere).what is What.HELD
 
 
 def test_a_first_fragment_is_remembered_for_60_s_of_packet_time_in_either_direction() -> None:
@@ -231,7 +298,7 @@ def test_the_oldest_first_fragments_are_forgotten_beyond_the_bound() -> None:
     reference = Reference([rule("port", "permit out ip from any 443 to any")])
     for identification in range(MAX_FRAGMENTS + 1):
         take(reference, fragment(0, more=True, identification=identification, length=8))
-    assert take(reference, fragment(64, more=False, identification=0)).what is What.UNMATCHED
+    assert take(reference, fragment(64, more=False, identification=0)).what is What.HELD
     assert take(reference, fragment(64, more=False, identification=1)).what is What.MATCHED
 
 
@@ -249,8 +316,9 @@ def test_later_ipv6_fragments_take_protocol_and_ports_of_their_first() -> None:
     options = make.extension(60, 17)
     first = fragment6(0, more=True, next_header=60, content=options + make.ports(443, 5000, 64))
     later = fragment6(72, more=False, next_header=60, content=bytes(8))
-    unknown = take(reference, later)
-    assert (unknown.rule, unknown.flow and unknown.flow.protocol) == ("rest", 60)
+    take(reference, later)
+    (unknown,) = reference.finish()
+    assert (unknown.verdict.rule, unknown.verdict.flow and unknown.verdict.flow.protocol) == ("rest", 60)
     assert take(reference, first).rule == "video"
     assert take(reference, later).rule == "video"
     assert reference.totals().flows == 2
@@ -267,7 +335,7 @@ def test_a_fragment_is_policed_by_its_own_length() -> None:
     reference = Reference([rule("video", "permit out 17 from any 443 to any", rate_bps=1, burst_bytes=108)])
     packets = [fragment(0, more=True), fragment(64, more=True, length=8), fragment(72, more=False, length=4)]
     verdicts = [take(reference, packet) for packet in packets]
-    assert [(verdict.ip_length, verdict.conforms) for verdict in verdicts] == [(84, True), (28, False), (24, True)]
+    assert [(verdict.length, verdict.conforms) for verdict in verdicts] == [(84, True), (28, False), (24, True)]
 
 
 @pytest.mark.parametrize("snaplen", [262_144, 96])
@@ -296,19 +364,22 @@ def test_over_a_long_mixture_every_packet_is_counted_once(snaplen: int) -> None:
     packets = make.generate(make.Traffic(packets=5_000, seed=8, offered_bps=4_000_000))
     reference = Reference(rules)
     verdicts = [reference.process(ts_ns, data[:snaplen], wire, ETHERNET) for ts_ns, data, wire in packets]
+    judged = [each for verdict in verdicts for each in (*verdict.before, *verdict.after)] + [*reference.finish()]
+    assert len(judged) == sum(verdict.what is What.HELD for verdict in verdicts) > 10
+    verdicts = [verdict for verdict in verdicts if verdict.what is not What.HELD] + [each.verdict for each in judged]
     totals, counters, flows = reference.totals(), reference.rule_counters(), reference.flows()
     by_what = Counter(verdict.what for verdict in verdicts)
-    assert set(by_what) == set(What)
+    assert set(by_what) == {*What} - {What.HELD}
     assert totals.packets == len(packets)
     assert totals.malformed_packets == by_what[What.MALFORMED]
-    assert set(totals.malformed) == set(Malformation)
+    assert set(totals.malformed) == {*Malformation} - {Malformation.GTPU_HEADER}
     assert totals.unmatched_packets == by_what[What.UNMATCHED] + by_what[What.NON_IP]
-    assert totals.bytes == sum(verdict.ip_length for verdict in verdicts)
+    assert totals.bytes == sum(verdict.length for verdict in verdicts)
     assert totals.flows == len(flows) == len({verdict.flow for verdict in verdicts if verdict.flow})
     for each in rules:
         of_rule = [verdict for verdict in verdicts if verdict.rule == each.name]
         counted = counters[each.name]
-        assert (counted.packets, counted.bytes) == (len(of_rule), sum(verdict.ip_length for verdict in of_rule))
+        assert (counted.packets, counted.bytes) == (len(of_rule), sum(verdict.length for verdict in of_rule))
         assert counted.passed_packets == sum(verdict.passed for verdict in of_rule)
         of_flows = [flow for flow in flows if flow.rule == each.name]
         assert counted.conforming_bytes == sum(flow.conforming_bytes for flow in of_flows)

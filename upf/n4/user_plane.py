@@ -231,16 +231,21 @@ class UserPlane:
     async def _treat_pieces(self, pieces: AsyncIterator[bytes], *, keep_passed: bool) -> tuple[CaptureFormat, bytes]:
         held, capture_format, passed = b"", None, bytearray()
         position = 0
-        async for piece in pieces:
-            held += piece
-            if capture_format is None:
-                if len(held) < 24:
-                    continue
-                capture_format = parse_header(held[:24], source="capture")
-                self._engine.output_nanoseconds = capture_format.nanoseconds
-                held, position = held[24:], 24
-            taken = await self._run(held, capture_format, keep_passed=keep_passed, passed=passed)
-            held, position = held[taken:], position + taken
+        try:
+            async for piece in pieces:
+                held += piece
+                if capture_format is None:
+                    if len(held) < 24:
+                        continue
+                    capture_format = parse_header(held[:24], source="capture")
+                    self._engine.output_nanoseconds = capture_format.nanoseconds
+                    held, position = held[24:], 24
+                taken = await self._run(held, capture_format, keep_passed=keep_passed, passed=passed)
+                held, position = held[taken:], position + taken
+        finally:
+            async with self._engine_free:
+                self._engine.finish(emit=keep_passed)
+                passed += self._engine.take_output()
         if capture_format is None:
             raise CaptureError(f"capture: is shorter than the header of a pcap: {len(held)} of 24 bytes")
         if held:

@@ -18,7 +18,7 @@ from captures import SECOND_NS, START_NS, Captured
 from fuzz.exact_buffer import exact_buffer
 from upf.capture import LINK_TYPES, parse_header
 from upf.counters import FlowCounters
-from upf.engine import CONFORMING, DROPPED, EXCEEDING, MALFORMED, UNMATCHED, Engine
+from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, Engine
 from upf.reference import Reference, Verdict, What
 from upf.rules import Mode, Policer, Rule
 from upf.sdf import parse_filter
@@ -55,7 +55,7 @@ RULE_SETS: Final = (
         rule("rest", 2, "permit out ip from any 1-65535 to any", Policer(1_000_000, 15_000), Mode.POLICE),
     ),
 )
-CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED}
+CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED, What.HELD: HELD}
 
 
 def check(data: bytes) -> None:
@@ -82,6 +82,9 @@ def check(data: bytes) -> None:
         verdict = reference.process(*packet, link_type)
         assert verdicts[number] == code(verdict), f"packet {number} got {verdicts[number]}, the reference: {verdict}"
     assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
+    engine.finish()
+    reference.finish()
+    assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
     assert engine.rule_counters() == reference.rule_counters()
     assert counted(engine.flows()) == counted(reference.flows())
 
@@ -94,7 +97,8 @@ def code(verdict: Verdict) -> int:
 def counted(flows: list[FlowCounters]) -> Counter[tuple[object, ...]]:
     return Counter(
         (
-            *(f.source, f.destination, f.protocol, f.source_port, f.destination_port, f.ports_known, f.rule),
+            *(f.source, f.destination, f.protocol, f.source_port, f.destination_port, f.ports_known),
+            *(f.spi, f.teid, f.qfi, f.rule),
             *(f.conforming_packets, f.conforming_bytes, f.excess_packets, f.excess_bytes),
         )
         for f in flows

@@ -31,6 +31,7 @@ def check(data: bytes) -> None:
         assert found[:2] == (end, walked), f"{found} != {(end, walked)}"
         span = time_span_ns(capture, capture_format, offset=24)
     assert span == ((min(times), max(times)) if times else (0, 0)), span
+    engine.finish()
     assert engine.totals().packets == walked
 
 
