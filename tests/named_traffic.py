@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
+from captures import DESTINATION_OPTIONS, ICMP, ICMPV6, TCP, UDP, chain, ipv4, ipv6
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -155,3 +157,125 @@ def in_pieces(data: bytes, cuts: Sequence[int]) -> list[tuple[int, bytes]]:
     """The data cut at these places, each piece with its offset."""
     edges = [0, *sorted(cuts), len(data)]
     return [(low, data[low:high]) for low, high in pairwise(edges) if low < high]
+
+
+# --- whole connections, mixed ---------------------------------------------------------------------------------------
+
+NAMES = ("video.example.com", "a.cdn.example.net", "example.com", "other.example.org", "deep.a.video.example.com")
+UES = {4: ["10.45.0.1", "10.45.0.2"], 6: ["2001:db8:45::1", "2001:db8:45::2"]}
+SERVERS = {4: ["198.51.100.7", "198.51.100.8", "203.0.113.9"], 6: ["2001:db8:a::7", "2001:db8:a::8"]}
+RESOLVERS = {4: "192.0.2.53", 6: "2001:db8::53"}
+
+
+def mixture(seed: int, connections: int) -> list[tuple[int, bytes]]:
+    """Packets of connections of every kind among each other, on raw IP: (time in ns, packet)."""
+    draw = random.Random(seed)
+    waiting = [list(_connection(draw, number)) for number in range(connections)]
+    now_ns = 1_600_000_000 * 10**9
+    packets = []
+    begun: list[list[bytes]] = []
+    while waiting or begun:
+        if waiting and (len(begun) < 6 or draw.random() < 0.1):
+            begun.append(waiting.pop())
+        one = draw.choice(begun)
+        now_ns += draw.choice((0, 1000, 10**6, 10**8, 2 * 10**9))
+        packets.append((now_ns, one.pop(0)))
+        begun = [each for each in begun if each]
+    return packets
+
+
+def _connection(draw: random.Random, number: int) -> Iterator[bytes]:
+    family = draw.choice((4, 4, 6))
+    ue, server = draw.choice(UES[family]), draw.choice(SERVERS[family])
+    name = draw.choice(NAMES)
+    kind = draw.choice(("tls", "tls", "http", "quic", "dns", "dns", "tcp", "udp", "icmp"))
+    if kind == "dns":
+        yield from _resolved(draw, family, ue, name)
+        return
+    port, server_port = 20_000 + number, draw.choice((443, 80, 5004))
+    if kind == "icmp":
+        # Its flows are told apart by their addresses alone.
+        protocol = ICMP if family == 4 else ICMPV6
+        yield from (_ip(draw, family, *ends, protocol, bytes(40)) for ends in ((ue, server), (server, ue)))
+    elif kind in ("quic", "udp"):
+        datagrams = _initials(draw, name) if kind == "quic" else [draw.randbytes(draw.randint(0, 60))]
+        for at, data in enumerate(datagrams + [draw.randbytes(100) for _ in range(draw.randint(0, 6))]):
+            if at and draw.random() < 0.4:
+                yield _ip(draw, family, server, ue, UDP, udp(server_port, port, draw.randbytes(200)))
+            yield _ip(draw, family, ue, server, UDP, udp(port, server_port, data))
+    else:
+        yield from _tcp_packets(draw, kind, name, (family, ue, server, port, server_port))
+
+
+def _tcp_packets(draw: random.Random, kind: str, name: str, ends: tuple[int, str, str, int, int]) -> Iterator[bytes]:
+    family, ue, server, port, server_port = ends
+    hello = client_hello(name)
+    if draw.random() < 0.3:
+        hello = records(with_extension(handshake(name), draw.choice((0xFE0D, 0x1A1A)), bytes(300)), 200)
+    stream = {"tls": hello, "http": http_request(name), "tcp": draw.randbytes(300)}[kind]
+    start = draw.randrange(1 << 32)
+
+    def up(offset: int, data: bytes, flags: int = ACK) -> bytes:
+        segment = tcp(port, server_port, (start + offset) % (1 << 32), data, flags=flags)
+        return _ip(draw, family, ue, server, TCP, segment)
+
+    def down(data: bytes, flags: int = ACK) -> bytes:
+        return _ip(draw, family, server, ue, TCP, tcp(server_port, port, 7, data, flags=flags))
+
+    if draw.random() < 0.8:
+        yield up(-1, b"", SYN)
+        yield down(b"", SYN | ACK)
+    pieces = in_pieces(stream, [draw.randrange(1, len(stream)) for _ in range(draw.randint(0, 3))])
+    pieces += draw.sample(pieces, draw.randint(0, len(pieces)))
+    if draw.random() < 0.4:
+        draw.shuffle(pieces)
+    for offset, data in pieces:
+        yield up(offset, data)
+        if draw.random() < 0.3:
+            yield down(draw.randbytes(draw.choice((0, 50))))
+    for _ in range(draw.randint(0, 12)):
+        yield down(draw.randbytes(draw.randint(0, 1200))) if draw.random() < 0.8 else up(len(stream), b"")
+    if draw.random() < 0.2:
+        # The same five-tuple begins again.
+        start = draw.randrange(1 << 32)
+        yield up(-1, b"", SYN)
+        yield up(0, client_hello(draw.choice(NAMES)))
+
+
+def _resolved(draw: random.Random, family: int, ue: str, name: str) -> Iterator[bytes]:
+    kind, owner = ("A" if family == 4 else "AAAA"), name
+    answers = []
+    if draw.random() < 0.5:
+        owner = draw.choice(NAMES)
+        answers.append((name, "CNAME", draw.choice((1, 60)), owner))
+    answers += [(owner, kind, draw.choice((0, 3, 60)), address) for address in draw.sample(SERVERS[family], 2)]
+    message = dns_answer(name, answers)
+    if draw.random() < 0.2:
+        message = message[: draw.randrange(len(message))]
+    yield _ip(draw, family, ue, RESOLVERS[family], UDP, udp(5353, 53, message[:30]))
+    if draw.random() < 0.3:
+        framed = len(message).to_bytes(2, "big") + message
+        for offset, data in in_pieces(framed, [len(framed) // 2]):
+            yield _ip(draw, family, RESOLVERS[family], ue, TCP, tcp(53, 5353, 1 + offset, data))
+    else:
+        yield _ip(draw, family, RESOLVERS[family], ue, UDP, udp(53, 5353, message))
+
+
+def _initials(draw: random.Random, name: str) -> list[bytes]:
+    hello, connection_id = handshake(name), draw.randbytes(8)
+    version = draw.choice((V1, V2))
+    pieces = in_pieces(hello, [draw.randrange(1, len(hello)) for _ in range(draw.randint(0, 2))])
+    return [
+        quic_initial(crypto(*piece), connection_id, version=version, number=number)
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def _ip(draw: random.Random, family: int, source: str, destination: str, protocol: int, content: bytes) -> bytes:
+    """A packet, of IPv4 at times with options or as the first fragment of more."""
+    if family == 6:
+        headers = (DESTINATION_OPTIONS,) if draw.random() < 0.1 else ()
+        first, chained = chain(headers, protocol)
+        return ipv6(source, destination, first, chained + content)
+    options = b"\1\1\1\1" if draw.random() < 0.1 else b""
+    return ipv4(source, destination, protocol, content, options=options, more_fragments=draw.random() < 0.03)

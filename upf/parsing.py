@@ -167,6 +167,12 @@ def transport_of(packet: Packet, data: bytes) -> Transport:
     return Transport(network, at, payload, end, flags)
 
 
+def segment_of(packet: Packet, data: bytes) -> bytes:
+    """What was captured of the transport header and what follows it; nothing of a later fragment."""
+    transport = transport_of(packet, data)
+    return data[transport.offset : transport.end] if transport.offset else b""
+
+
 def _at_least(least: int, length: int) -> int:
     return length if length >= least else 0
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
+from upf.classification import Classifier, Headers
 from upf.counters import FlowCounters, Measure, RuleCounters, Totals
 from upf.enforcement import Enforcement, counted
 from upf.fragments import MAX_HELD_BYTES, Fragments, Held
 from upf.malformation import Malformation
-from upf.parsing import FlowKey, Packet, parse_packet
+from upf.names.inspector import InspectorCounters
+from upf.parsing import FlowKey, Packet, parse_packet, segment_of
 from upf.rules import Colour, Rule, in_order
 
 
@@ -78,6 +80,7 @@ class Reference:
         self._rules = in_order(rules)
         self._measure = measure
         self._gtpu = gtpu
+        self._classifier = Classifier(self._rules)
         self._enforcement = Enforcement(self._rules)
         self._fragments = Fragments()
         self._latest_ns = 0
@@ -117,9 +120,10 @@ class Reference:
                 return Verdict(What.HELD, passed=False, before=before)
             else:
                 self._fragments_without_first += 1
-        verdict = self._judge(ts_ns, flow, packet)
+        verdict = self._judge(ts_ns, flow, packet, data)
         after = tuple(
-            Released(held.data, held.wire_length, self._judge(ts_ns, known, held.packet)) for held, known in followers
+            Released(held.data, held.wire_length, self._judge(ts_ns, known, held.packet, held.data))
+            for held, known in followers
         )
         return replace(verdict, before=before, after=after)
 
@@ -132,12 +136,13 @@ class Reference:
         released = []
         for held in fragments:
             self._fragments_without_first += 1
-            verdict = self._judge(self._latest_ns, held.packet.flow, held.packet)
+            verdict = self._judge(self._latest_ns, held.packet.flow, held.packet, held.data)
             released.append(Released(held.data, held.wire_length, verdict))
         return tuple(released)
 
-    def _judge(self, ts_ns: int, flow: FlowKey, packet: Packet) -> Verdict:
-        rule = self._classify(flow)
+    def _judge(self, ts_ns: int, flow: FlowKey, packet: Packet, data: bytes) -> Verdict:
+        segment = segment_of(packet, data) if flow.ports_known else None
+        rule = self._classifier.rule_of(ts_ns, Headers(flow, packet.tos, packet.flow_label), segment)
         self._enforcement.leave(flow, rule)
         if rule is None:
             self._unmatched_packets += 1
@@ -167,6 +172,7 @@ class Reference:
         Raises RulesError where the rules contradict each other.
         """
         self._rules = in_order(rules)
+        self._classifier.install(self._rules)
         self._enforcement.install(self._rules)
         before, self._rule_counters = self._rule_counters, {}
         for rule in rules:
@@ -196,16 +202,13 @@ class Reference:
         """Counters by rule name, in the order in which the rules were given."""
         return dict(self._rule_counters)
 
+    def inspection(self) -> InspectorCounters | None:
+        """What looking into packets for names has done; None where no rule has asked for a name."""
+        return self._classifier.inspection()
+
     def flows(self) -> list[FlowCounters]:
         """Counters of every flow, in the order of their first packets."""
         return list(self._flows.values())
-
-    def _classify(self, flow: FlowKey) -> Rule | None:
-        for rule in self._rules:
-            for sdf_filter in rule.filters:
-                if sdf_filter.matches(*flow[:6], ports_known=flow.ports_known):
-                    return rule
-        return None
 
     def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, length: int, *, conforms: bool) -> None:
         was = self._flows.get(flow)

@@ -14,7 +14,7 @@ from upf.names.addresses import AddressNames, Chain
 from upf.names.connection import TCP, UDP, UDP_HEADER_BYTES, Connection
 from upf.names.segments import Stream, opens
 
-_INSPECTED: Final = frozenset({TCP, UDP})
+INSPECTED: Final = frozenset({TCP, UDP})
 _MAX_DNS_STREAMS: Final = 256
 _ConnectionKey = tuple[int, int, int, int, int, int]
 
@@ -80,7 +80,7 @@ class Inspector:
         A flow whose names are settled need not be asked about again. ``segment``: what was captured of the transport
         header and what follows it, empty in all fragments but the first; None: ports are not known.
         """
-        if segment is None or protocol not in _INSPECTED:
+        if segment is None or protocol not in INSPECTED:
             return _flat(self._chains(now_ns, family, source, destination)), True
         if source_port == dns.PORT or destination_port == dns.PORT:
             key = (family, protocol, source, source_port, destination, destination_port)

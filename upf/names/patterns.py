@@ -8,7 +8,7 @@ the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 MAX_NAME_LENGTH: Final = 253
@@ -39,26 +39,20 @@ def matches(pattern: str, name: str) -> bool:
     return name == pattern
 
 
-class PatternIndex:
-    """Many patterns, each known by its place: finding those that want a name takes as long as the name has labels."""
+def places_wanting(places: Mapping[str, int], names: Iterable[str]) -> tuple[int, ...]:
+    """Of many patterns, each with its place, the places of those that want any of the names, ascending.
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._places = {pattern: place for place, pattern in enumerate(patterns)}
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def wanting(self, names: Iterable[str]) -> tuple[int, ...]:
-        """The places, ascending, of the patterns that want any of the names."""
-        found: set[int] = set()
-        for name in names:
-            place = self._places.get(name)
+    Takes as long as the names have labels, however many patterns there are.
+    """
+    found: set[int] = set()
+    for name in names:
+        place = places.get(name)
+        if place is not None:
+            found.add(place)
+        dot = name.find(".")
+        while dot >= 0:
+            place = places.get("*" + name[dot:])
             if place is not None:
                 found.add(place)
-            dot = name.find(".")
-            while dot >= 0:
-                place = self._places.get("*" + name[dot:])
-                if place is not None:
-                    found.add(place)
-                dot = name.find(".", dot + 1)
-        return tuple(sorted(found))
+            dot = name.find(".", dot + 1)
+    return tuple(sorted(found))

@@ -50,59 +50,42 @@ def parse_hello(message: bytes) -> Answer:
     length = int.from_bytes(message[1:4], "big")
     if length > MAX_HELLO_BYTES:
         return No.NAME
-    hello = _Reader(message[4 : 4 + length], whole=len(message) >= 4 + length)
-    hello.skip(2 + 32)
-    hello.skip(hello.number(1))
-    hello.skip(hello.number(2))
-    hello.skip(hello.number(1))
+    whole = len(message) >= 4 + length
+    hello = message[4 : 4 + length]
+    # Version and random are always as long, what follows says how long it is.
+    at = 2 + 32
+    for length_bytes in (1, 2, 1):
+        at += length_bytes + int.from_bytes(hello[at : at + length_bytes], "big")
+    name, hidden = _walk_extensions(hello, at + 2, at + 2 + int.from_bytes(hello[at : at + 2], "big"))
+    if name is not None:
+        return Name(name, hidden, final=whole)
+    return No.NAME if whole else No.MORE_NEEDED
+
+
+def _walk_extensions(hello: bytes, at: int, end: int) -> tuple[str | None, bool]:
+    """The server name, and whether there is an encrypted hello; of the extensions that are there whole."""
     name: str | None = None
     hidden = False
-    left = hello.number(2)
-    while left >= 4 and not hello.over:
-        kind, size = hello.number(2), hello.number(2)
-        content = hello.take(size)
-        left -= 4 + size
-        if hello.over or left < 0:
+    end = min(end, len(hello))
+    while at + 4 <= end:
+        kind = hello[at] << 8 | hello[at + 1]
+        content_at = at + 4
+        at = content_at + (hello[at + 2] << 8 | hello[at + 3])
+        if at > end:
             break
         if kind == _SERVER_NAME and name is None:
-            name = _host_name(content)
+            name = _host_name(hello[content_at:at])
         elif kind == _ENCRYPTED_CLIENT_HELLO:
             hidden = True
-    if name is not None:
-        return Name(name, hidden, final=hello.whole)
-    return No.NAME if hello.whole else No.MORE_NEEDED
+    return name, hidden
 
 
 def _host_name(extension: bytes) -> str | None:
     """The first host name of a server name list."""
-    names = _Reader(extension, whole=True)
-    names.skip(2)
-    while not names.over:
-        kind = names.number(1)
-        name = names.take(names.number(2))
-        if kind == _HOST_NAME and not names.over:
-            return read_name(name)
+    at = 2
+    while at + 3 <= len(extension):
+        kind, name_at = extension[at], at + 3
+        at = name_at + (extension[at + 1] << 8 | extension[at + 2])
+        if kind == _HOST_NAME:
+            return read_name(extension[name_at:at]) if at <= len(extension) else None
     return None
-
-
-class _Reader:
-    """Takes fields from the front; where they end too early it is ``over`` and gives zeros."""
-
-    def __init__(self, data: bytes, *, whole: bool) -> None:
-        self._data = data
-        self._at = 0
-        self.whole = whole
-        self.over = False
-
-    def take(self, length: int) -> bytes:
-        field = self._data[self._at : self._at + length]
-        self._at += length
-        self.over = self.over or len(field) < length
-        return field
-
-    def skip(self, length: int) -> None:
-        self.take(length)
-
-    def number(self, length: int) -> int:
-        field = self.take(length)
-        return int.from_bytes(field, "big") if not self.over else 0
