@@ -231,7 +231,7 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
         if rule.name in names:
             problems.append(f"rule {rule.name!r}: the name is taken by another rule")
         names.add(rule.name)
-        for bucket_id, bucket in _shared_buckets(rule):
+        for bucket_id, bucket in shared_buckets(rule):
             first, first_name = buckets.setdefault(bucket_id, (bucket, rule.name))
             if first != bucket:
                 problems.append(f"rule {rule.name!r}: bucket {bucket_id!r} has other parameters in rule {first_name!r}")
@@ -258,7 +258,8 @@ def refuse_beyond_token_buckets(rules: Iterable[Rule]) -> None:
         raise RulesError(problems)
 
 
-def _shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, bool, int]]]:
+def shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, bool, int]]]:
+    """The buckets that the rule may share with others, and what they must then agree about."""
     # A bucket that may owe is another than one that may not, be its queue as short as it likes.
     if rule.bucket_id and rule.policer is not None:
         yield rule.bucket_id, (rule.policer, rule.per_flow, rule.queue_bit_ns if rule.mode is Mode.SHAPE else -1)

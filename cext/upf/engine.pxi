@@ -5,7 +5,6 @@ flows up and polices. Rules keep their counters by name and their buckets by ``b
 """
 
 import os
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,7 +14,11 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from bucket cimport bucket_t, fill_bucket, limits_t
-from filters cimport classify, filter_t, port_range_t
+from filter_index cimport (
+    SIDES, SUBTABLES, classify, close_index, filter_index_t, hash_on, link_filter, reserve_chains, reserve_filters,
+    return_place, take_place, unlink_filter,
+)
+from filters cimport filter_t, names_t, port_range_t
 from flowtable cimport (
     STATE_RULE, close_table, find_flow, finish_growing, flow_at, flow_t, flow_to_evict, insert_flow, look_ahead,
     must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
@@ -29,18 +32,20 @@ from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
 from link cimport parse_link
 from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held, parser_t
 from packet cimport (
-    ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD,
-    OUTCOME_LINK_HEADER, OUTCOME_NARROW, OUTCOME_NOT_IP, has_spi, outcome_t, packet_t,
+    ATTRIBUTE_FLOW_LABEL_BITS, ATTRIBUTE_QFI_KNOWN, ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT,
+    ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD, OUTCOME_LINK_HEADER,
+    OUTCOME_NARROW, OUTCOME_NOT_IP, has_spi, outcome_t, packet_t,
 )
 from records cimport next_record, record_t, walk_t
 from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, judge_simply, rule_t, rule_table_t,
+    touch_rule,
 )
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
 from upf.errors import UpfError
-from upf.rules import Mode, in_order, refuse_beyond_token_buckets
+from upf.rules import Mode, RulesError, in_order, refuse_beyond_token_buckets, shared_buckets
 
 # In the order of outcome_t in packet.pxd.
 MALFORMED_REASONS = (
@@ -73,6 +78,7 @@ cdef enum verdict_t:
 # What run() says about each packet, in the order of verdict_t.
 MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED, YELLOW, HELD = range(7)
 
+include "filter_book.pxi"
 include "rule_book.pxi"
 
 
@@ -152,18 +158,43 @@ cdef class Engine:
         Raises RulesError where two rules have one name or share a bucket with different limits, RuntimeError while run()
         is under way.
         """
-        ordered = list(in_order(rules))
-        refuse_beyond_token_buckets(ordered)
+        given = list(rules)
+        in_order(given)
+        refuse_beyond_token_buckets(given)
         self.enter("install()")
         try:
-            self.book.install(ordered)
-            # A flow that has its own bucket is not forgotten before that bucket would be full anyway.
-            self.tables[0].idle_timeout_ns = max(self.idle_timeout_ns, self.book.longest_filling_ns)
-            self.tables[1].idle_timeout_ns = self.tables[0].idle_timeout_ns
-            choose_way(&self.parser)
-            self.next_generation()
+            self.book.install(given)
+            self.rules_changed()
         finally:
             cc_leave(&self.busy)
+
+    def update(self, *, add=(), remove=()):
+        """Adds rules, in place of those of the same names, and removes those named: all of it or, on an error, nothing.
+
+        What is kept is as with install(). A rule that replaces another keeps its turn among those of equal precedence, a
+        new one follows them. The cost is that of the change, however many rules there are.
+
+        Raises RulesError where a name to be removed is unknown, or rules contradict each other or those that stay;
+        RuntimeError while run() is under way.
+        """
+        added, removed = list(add), list(remove)
+        in_order(added)
+        refuse_beyond_token_buckets(added)
+        self.enter("update()")
+        try:
+            self.book.update(added, removed)
+            self.rules_changed()
+        finally:
+            cc_leave(&self.busy)
+
+    cdef rules_changed(self):
+        # A flow that has its own bucket is not forgotten before that bucket would be full anyway.
+        self.tables[0].idle_timeout_ns = max(self.idle_timeout_ns, self.book.longest_filling_ns())
+        self.tables[1].idle_timeout_ns = self.tables[0].idle_timeout_ns
+        self.parser.tos_mask = self.book.filters.tos_mask()
+        self.parser.flow_label = self.book.filters.flow_labels != 0
+        choose_way(&self.parser)
+        self.next_generation()
 
     cdef next_generation(self):
         """From now on every flow is classified anew with its next packet."""
@@ -373,8 +404,7 @@ cdef class Engine:
             flow = self.assign_rule(table, flow, packet)
         rule = &self.rule_table.rules[flow.state & STATE_RULE]
         if not rule.touched:
-            rule.touched = True
-            rule.quick = rule.simple
+            touch_rule(self.rule_table, rule)
         if cc_likely(rule.simple):
             return judge_simply(
                 rule, self.rule_table.buckets, flow, packet.ts_ns, packet.ip_length,
@@ -400,11 +430,13 @@ cdef class Engine:
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""
         cdef rule_table_t *installed = self.rule_table
-        cdef uint32_t place = classify(
-            installed.filters, installed.filter_count, installed.port_ranges, packet
-        )
-        cdef rule_t *rule = &installed.rules[place]
-        cdef bint stays = False
+        cdef names_t names
+        cdef uint32_t place
+        cdef rule_t *rule
+        cdef bint stays = False, awaits_name
+        names.count, names.settled = 0, True
+        place = classify(installed.index, packet, &names, &awaits_name)
+        rule = &installed.rules[place]
         if flow == NULL:
             if must_make_room(table):
                 self.evict(table, packet.ts_ns)
@@ -413,7 +445,7 @@ cdef class Engine:
             stays = flow.state & STATE_RULE == place and <uint16_t>flow.endpoints >= rule.born
         flow.state = place
         flow.endpoints = packet.endpoints | installed.generation
-        if not rule.touched and rule.packets[FATE_CONFORMING] + rule.packets[FATE_YELLOW] + (
+        if rule.packets[FATE_CONFORMING] + rule.packets[FATE_YELLOW] + (
             rule.packets[FATE_EXCEEDING] + rule.packets[FATE_DROPPED]
         ) == 0:
             rule.first_ns = packet.ts_ns
@@ -474,10 +506,9 @@ cdef class Engine:
         """Counters of everything that came in."""
         cdef int i
         cdef rule_t *unmatched = &self.rule_table.rules[NO_RULE]
-        matched_bytes = sum(counter.bytes for counter in self.book.counters().values())
         return Totals(
             packets=self.packets,
-            bytes=unmatched.bytes[FATE_CONFORMING] + self.book.forgotten_bytes + matched_bytes,
+            bytes=unmatched.bytes[FATE_CONFORMING] + self.book.matched_bytes(),
             malformed={
                 reason: self.malformed[OUTCOME_LINK_HEADER + i]
                 for i, reason in enumerate(MALFORMED_REASONS) if self.malformed[OUTCOME_LINK_HEADER + i]
@@ -497,6 +528,19 @@ cdef class Engine:
     def rule_counters(self):
         """Counters of every installed rule, by name, in the order in which they are tried."""
         return self.book.counters()
+
+    def harvest(self):
+        """Counters of the rules that have counted something since the last harvest, by name; cumulative, as all are."""
+        self.enter("harvest()")
+        try:
+            return self.book.harvest()
+        finally:
+            cc_leave(&self.busy)
+
+    def lookups(self):
+        """What classification has cost since the last install(): (look-ups, chains sought, filters compared)."""
+        cdef filter_index_t *index = self.rule_table.index
+        return index.lookups, index.probes, index.comparisons
 
     def flows(self):
         """Counters of every flow in the table, in no particular order; first_ns is 0 without ``flow_times``.

@@ -1,198 +1,312 @@
-"""The bookkeeping of the rule set: which name and which bucket has which place in the table of the packet path."""
+"""The bookkeeping of the rule set: which name and which bucket has which place in the tables of the packet path."""
 
 
 cdef class RuleBook:
-    """The rules that are installed. Places are kept by name, buckets by id, across rule sets."""
+    """The rules that are installed. Places are kept by name, buckets by id, across changes.
+
+    A change is checked and its memory made ready first; from then on nothing fails, so it is made whole or not at all.
+    """
 
     cdef rule_table_t table
+    cdef FilterBook filters
     cdef uint32_t rule_room
     cdef uint32_t bucket_room
+    cdef uint64_t next_sequence     # rules of one precedence are tried in the order of their sequences
     cdef uint64_t forgotten_bytes   # of rules that have gone
-    cdef int64_t longest_filling_ns # of buckets that flows have of their own
     cdef dict rule_places           # name -> place
     cdef list rule_names            # place -> name
     cdef dict bucket_places         # bucket_key() -> place
+    cdef list bucket_keys           # place -> key
+    cdef list bucket_terms          # place -> what the rules that share the bucket agree about
+    cdef list bucket_users          # place -> how many rules use it
+    cdef dict fillings              # filling time of buckets that flows have of their own -> how many rules
     cdef list free_rules
     cdef list free_buckets
-    cdef tuple installed
 
     def __cinit__(self):
         self.rule_room = self.bucket_room = 16
         self.table.rules = <rule_t *>calloc(self.rule_room, sizeof(rule_t))
+        self.table.touched = <uint32_t *>calloc(self.rule_room, sizeof(uint32_t))
         self.table.buckets = <bucket_t *>calloc(self.bucket_room, sizeof(bucket_t))
-        if self.table.rules == NULL or self.table.buckets == NULL:
+        if self.table.rules == NULL or self.table.touched == NULL or self.table.buckets == NULL:
             raise MemoryError
+        self.filters = FilterBook()
+        self.table.index = self.filters.index
         self.table.generation = 1
-        # What no rule wants is not policed.
+        # What no rule wants is not policed, and no harvest asks for it.
         self.table.rules[NO_RULE].simple = self.table.rules[NO_RULE].own_bucket = True
+        self.table.rules[NO_RULE].touched = self.table.rules[NO_RULE].quick = True
         set_verdicts(&self.table.rules[NO_RULE], VERDICT_UNMATCHED)
         self.rule_places = {}
         self.rule_names = [""]
         self.bucket_places = {}
+        self.bucket_keys = []
+        self.bucket_terms = []
+        self.bucket_users = []
+        self.fillings = {}
         self.free_rules = []
         self.free_buckets = []
-        self.installed = ()
 
     def __dealloc__(self):
         free(self.table.rules)
+        free(self.table.touched)
         free(self.table.buckets)
-        free(self.table.filters)
-        free(self.table.port_ranges)
-
-    cdef install(self, list ordered):
-        """Replaces the rule set by these rules, in the order in which they are tried; the caller changes the generation."""
-        self.compile_filters(ordered)
-        self.place_rules(ordered)
-        self.forget_unused(ordered)
-        self.installed = tuple(ordered)
 
     cdef rule_t *rule(self, str name) except NULL:
         return &self.table.rules[<uint32_t>self.rule_places[name]]
 
-    cdef compile_filters(self, list ordered):
-        """Builds the filters beside the current ones; rules that are new are given their places here.
+    cdef int64_t longest_filling_ns(self) except? -1:
+        """Of the buckets that flows have of their own."""
+        return max(self.fillings, default=0)
 
-        Where that fails, the places given are taken back by the next rule set.
+    # --- changes: the caller changes the generation ---------------------------------------------------------------
+
+    cdef install(self, list rules):
+        """Replaces the rule set by these rules; those of one precedence are tried as they stand."""
+        names = {rule.name for rule in rules}
+        self.change(FilterBook(), rules, [name for name in self.rule_places if name not in names])
+
+    cdef update(self, list added, list removed):
+        """Adds rules, replacing those of the same names, and removes others; the cost is that of the change alone.
+
+        A rule that is replaced keeps its turn among those of its precedence, a new one follows them.
         """
-        cdef uint32_t filter_count = sum(len(rule.filters) for rule in ordered)
-        cdef uint32_t range_count = sum(
-            len(f.src_ports) + len(f.dst_ports) for rule in ordered for f in rule.filters
-        )
-        cdef filter_t *filters = <filter_t *>calloc(filter_count + 1, sizeof(filter_t))
-        cdef port_range_t *ranges = <port_range_t *>calloc(range_count + 1, sizeof(port_range_t))
-        if filters == NULL or ranges == NULL:
-            free(filters)
-            free(ranges)
-            raise MemoryError
-        try:
-            self.fill_filters(filters, ranges, ordered)
-        except BaseException:
-            free(filters)
-            free(ranges)
-            raise
-        free(self.table.filters)
-        free(self.table.port_ranges)
-        self.table.filters, self.table.filter_count, self.table.port_ranges = filters, filter_count, ranges
+        self.check_names(added, removed)
+        self.check_buckets(added, removed)
+        self.change(self.filters, added, removed)
 
-    cdef fill_filters(self, filter_t *filters, port_range_t *ranges, list ordered):
-        cdef uint32_t at = 0, range_at = 0
-        cdef filter_t *f
-        for rule in ordered:
+    cdef change(self, FilterBook filters, list added, list removed):
+        """``filters``: the book's own, or a new one that is to replace it."""
+        cdef bint anew = filters is not self.filters
+        cdef list gone = removed + [rule.name for rule in added if rule.name in self.rule_places]
+        cdef list firsts, left_buckets, places = []
+        cdef uint32_t place
+        cdef rule_t *r
+        self.make_room(added)
+        firsts = filters.prepare(added)
+        left_buckets = [self.leave(name, anew) for name in gone]
+        if anew:
+            self.filters = filters
+            self.table.index = filters.index
+        for rule, first in zip(added, firsts):
             place = self.place_of_rule(rule.name)
-            for sdf in rule.filters:
-                if str(replace(sdf.attributes, filter_id=0)):
-                    raise UpfError(f"rule {rule.name!r}: filter '{sdf}': the engine matches the 5-tuple alone")
-                f = &filters[at]
-                at += 1
-                f.rule = place
-                f.family = sdf.family
-                f.protocol = sdf.protocol
-                set_network(f.network, f.mask, sdf.family, sdf.src_network, sdf.src_prefix_length)
-                set_network(f.network + 2, f.mask + 2, sdf.family, sdf.dst_network, sdf.dst_prefix_length)
-                f.source_ports = range_at
-                f.source_port_count = len(sdf.src_ports)
-                for low, high in sdf.src_ports:
-                    ranges[range_at].low, ranges[range_at].high = low, high
-                    range_at += 1
-                f.destination_ports = range_at
-                f.destination_port_count = len(sdf.dst_ports)
-                for low, high in sdf.dst_ports:
-                    ranges[range_at].low, ranges[range_at].high = low, high
-                    range_at += 1
+            places.append(place)
+            r = &self.table.rules[place]
+            if anew or r.sequence == 0:
+                self.next_sequence += 1
+                r.sequence = self.next_sequence
+            r.precedence = rule.precedence
+            r.first_filter = first
+            self.place_rule(r, rule)
+        # The last first: each then stands at the head of its chain without a search.
+        places.sort(key=self.turn_of, reverse=True)
+        for place in places:
+            r = &self.table.rules[place]
+            filters.link(r.first_filter, place, r.precedence, r.sequence)
+        for buckets in left_buckets:
+            self.leave_buckets(buckets)
+        for name in removed:
+            self.forget(name)
+
+    def turn_of(self, uint32_t place):
+        """By what the rules are put in the order in which they are tried."""
+        return self.table.rules[place].precedence, self.table.rules[place].sequence
+
+    cdef check_names(self, list added, list removed):
+        names = {rule.name for rule in added}
+        problems = [
+            f"rule {name!r}: cannot be removed, it is not installed" for name in removed if name not in self.rule_places
+        ]
+        problems += [f"rule {name!r}: cannot be both added and removed" for name in removed if name in names]
+        if len(set(removed)) < len(removed):
+            problems.append("rules to remove: found a name twice, expected each once")
+        if problems:
+            raise RulesError(problems)
+
+    cdef check_buckets(self, list added, list removed):
+        """in_order() has held the rules that come to one another; here they are held to those that stay."""
+        terms = {}
+        for rule in added:
+            for bucket_id, terms_of_bucket in shared_buckets(rule):
+                terms.setdefault(bucket_id, (terms_of_bucket, rule.name))
+        coming = [key for key in terms if key in self.bucket_places]
+        if not coming:
+            return
+        leaving = {}
+        for name in [*removed, *(rule.name for rule in added if rule.name in self.rule_places)]:
+            for place in self.buckets_of(self.rule(name)):
+                leaving[place] = leaving.get(place, 0) + 1
+        problems = []
+        for key in coming:
+            place = self.bucket_places[key]
+            terms_of_bucket, name = terms[key]
+            if self.bucket_users[place] > leaving.get(place, 0) and self.bucket_terms[place] != terms_of_bucket:
+                problems.append(f"rule {name!r}: bucket {key!r} has other parameters in a rule that stays")
+        if problems:
+            raise RulesError(problems)
+
+    cdef make_room(self, list added):
+        """For as many rules and buckets more as there could be."""
+        cdef uint64_t rules = len(self.rule_names) + len(added)
+        cdef uint64_t buckets = len(self.bucket_keys) + sum([bucket_count(rule) for rule in added])
+        if rules > STATE_RULE:
+            raise UpfError(f"rules: found {rules - 1}, expected at most {STATE_RULE}")
+        if rules > self.rule_room:
+            rules = max(rules, 2 * <uint64_t>self.rule_room)
+            self.table.rules = <rule_t *>grown(self.table.rules, rules, sizeof(rule_t))
+            self.table.touched = <uint32_t *>grown(self.table.touched, rules, sizeof(uint32_t))
+            self.rule_room = rules
+        if buckets > self.bucket_room:
+            buckets = max(buckets, 2 * <uint64_t>self.bucket_room)
+            self.table.buckets = <bucket_t *>grown(self.table.buckets, buckets, sizeof(bucket_t))
+            self.bucket_room = buckets
+
+    cdef tuple leave(self, str name, bint anew):
+        """A rule is about to go or to be replaced: the buckets that it leaves."""
+        cdef rule_t *r = self.rule(name)
+        cdef int64_t filling_ns = r.limits.filling_ns
+        if not anew:
+            self.filters.unlink(r.first_filter)
+        r.first_filter = 0
+        if r.per_flow:
+            self.fillings[filling_ns] -= 1
+            if not self.fillings[filling_ns]:
+                del self.fillings[filling_ns]
+        return self.buckets_of(r)
+
+    cdef tuple buckets_of(self, const rule_t *r):
+        """The places of the buckets that the rule uses."""
+        return () if r.own_bucket else (r.bucket,)
+
+    cdef leave_buckets(self, tuple places):
+        for place in places:
+            self.bucket_users[place] -= 1
+            if not self.bucket_users[place]:
+                del self.bucket_places[self.bucket_keys[place]]
+                self.free_buckets.append(place)
 
     cdef uint32_t place_of_rule(self, str name) except? 0:
         cdef uint32_t place
+        cdef bint touched = False
         if name in self.rule_places:
             return self.rule_places[name]
         if self.free_rules:
             place = self.free_rules.pop()
             self.rule_names[place] = name
+            # Its place may still stand in the list of the next harvest.
+            touched = self.table.rules[place].touched
         else:
             place = len(self.rule_names)
-            if place >= self.rule_room:
-                self.table.rules = <rule_t *>grown(self.table.rules, self.rule_room, sizeof(rule_t))
-                self.rule_room *= 2
             self.rule_names.append(name)
         self.rule_places[name] = place
         memset(&self.table.rules[place], 0, sizeof(rule_t))
         self.table.rules[place].last_excess_ns = 1 - AVERAGING_WINDOW_NS
+        self.table.rules[place].touched = touched
         self.table.rules[place].born = <uint32_t>self.table.generation + 1
         return place
 
-    cdef uint32_t place_of_bucket(self, tuple key, limits_t *limits) except? 0:
+    cdef uint32_t place_of_bucket(self, key, limits_t *limits, terms) except? 0:
+        """The place of a bucket that the rule is to use; ``terms``: see shared_buckets()."""
         cdef uint32_t place
         if key in self.bucket_places:
             place = self.bucket_places[key]
             if self.table.buckets[place].tokens > limits.capacity:
                 self.table.buckets[place].tokens = limits.capacity
-            return place
-        if self.free_buckets:
-            place = self.free_buckets.pop()
         else:
-            place = len(self.bucket_places)
-            if place >= self.bucket_room:
-                self.table.buckets = <bucket_t *>grown(self.table.buckets, self.bucket_room, sizeof(bucket_t))
-                self.bucket_room *= 2
-        self.bucket_places[key] = place
-        fill_bucket(&self.table.buckets[place], limits)
+            if self.free_buckets:
+                place = self.free_buckets.pop()
+                self.bucket_keys[place] = key
+            else:
+                place = len(self.bucket_keys)
+                self.bucket_keys.append(key)
+                self.bucket_terms.append(None)
+                self.bucket_users.append(0)
+            self.bucket_places[key] = place
+            fill_bucket(&self.table.buckets[place], limits)
+        self.bucket_terms[place] = terms
+        self.bucket_users[place] += 1
         return place
 
-    cdef place_rules(self, list ordered):
-        cdef rule_t *r
-        self.longest_filling_ns = 0
-        for rule in ordered:
-            r = self.rule(rule.name)
-            per_flow = rule.per_flow and rule.policer is not None
-            if per_flow != r.per_flow:
-                # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
-                r.born = <uint32_t>self.table.generation + 1
-            r.per_flow = per_flow
-            r.own_bucket = True
-            r.above = FATE_DROPPED if rule.mode is Mode.POLICE else FATE_EXCEEDING
-            r.simple = True
-            r.quick = r.touched and r.simple
-            set_verdicts(r, VERDICT_CONFORMING)
-            if rule.policer is None:
-                memset(&r.limits, 0, sizeof(limits_t))
-                continue
-            set_limits(&r.limits, rule.policer.rate_bps, rule.policer.burst_bytes)
-            if r.per_flow:
-                self.longest_filling_ns = max(self.longest_filling_ns, r.limits.filling_ns)
-            else:
-                r.own_bucket = False
-                r.bucket = self.place_of_bucket(bucket_key(rule), &r.limits)
+    cdef place_rule(self, rule_t *r, rule):
+        """What the packet path does with the packets of the rule."""
+        cdef bint per_flow = rule.per_flow and rule.policer is not None
+        if per_flow != r.per_flow:
+            # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
+            r.born = <uint32_t>self.table.generation + 1
+        r.per_flow = per_flow
+        r.own_bucket = True
+        r.above = FATE_DROPPED if rule.mode is Mode.POLICE else FATE_EXCEEDING
+        r.simple = True
+        r.quick = r.touched and r.simple
+        set_verdicts(r, VERDICT_CONFORMING)
+        if rule.policer is None:
+            memset(&r.limits, 0, sizeof(limits_t))
+            return
+        set_limits(&r.limits, rule.policer.rate_bps, rule.policer.burst_bytes)
+        if per_flow:
+            self.fillings[r.limits.filling_ns] = self.fillings.get(r.limits.filling_ns, 0) + 1
+        else:
+            r.own_bucket = False
+            terms = next((terms for bucket_id, terms in shared_buckets(rule) if bucket_id == rule.bucket_id), None)
+            r.bucket = self.place_of_bucket(bucket_key(rule), &r.limits, terms)
 
-    cdef forget_unused(self, list ordered):
-        cdef uint32_t place
-        names = {rule.name for rule in ordered}
-        for name in [name for name in self.rule_places if name not in names]:
-            place = self.rule_places.pop(name)
-            self.free_rules.append(place)
-            self.forgotten_bytes += rule_bytes(&self.table.rules[place])
-        keys = {bucket_key(rule) for rule in ordered if rule.policer is not None and not rule.per_flow}
-        for key in [key for key in self.bucket_places if key not in keys]:
-            self.free_buckets.append(self.bucket_places.pop(key))
+    cdef forget(self, str name):
+        cdef uint32_t place = self.rule_places.pop(name)
+        cdef rule_t *r = &self.table.rules[place]
+        self.free_rules.append(place)
+        self.forgotten_bytes += rule_bytes(r)
+        memset(r.packets, 0, sizeof(r.packets))
+        memset(r.bytes, 0, sizeof(r.bytes))
+
+    # --- what was counted -----------------------------------------------------------------------------------------
 
     cdef counters(self):
         """Counters of every installed rule, by name, in the order in which they are tried."""
-        cdef rule_t *r
+        order = sorted(self.rule_places.items(), key=lambda item: self.turn_of(item[1]))
+        return {name: counters_of(&self.table.rules[<uint32_t>place]) for name, place in order}
+
+    cdef harvest(self):
+        """Counters of the rules that have counted something since the last harvest, by name."""
+        cdef uint32_t i, place
         counters = {}
-        for rule in self.installed:
-            r = self.rule(rule.name)
-            counters[rule.name] = RuleCounters(
-                conforming_packets=r.packets[FATE_CONFORMING], conforming_bytes=r.bytes[FATE_CONFORMING],
-                exceeding_packets=r.packets[FATE_EXCEEDING], exceeding_bytes=r.bytes[FATE_EXCEEDING],
-                dropped_packets=r.packets[FATE_DROPPED], dropped_bytes=r.bytes[FATE_DROPPED],
-                first_ns=r.first_ns, last_ns=r.last_ns,
-                excess_since_ns=r.excess_since_ns, last_excess_ns=max(r.last_excess_ns, 0),
-            )
+        for i in range(self.table.touched_count):
+            place = self.table.touched[i]
+            self.table.rules[place].touched = self.table.rules[place].quick = False
+            name = self.rule_names[place]
+            # A place that is free bears its last name.
+            if self.rule_places.get(name) == place:
+                counters[name] = counters_of(&self.table.rules[place])
+        self.table.touched_count = 0
         return counters
+
+    cdef uint64_t matched_bytes(self) noexcept:
+        """Of all rules that there are or were."""
+        cdef uint64_t total = self.forgotten_bytes
+        cdef uint32_t place
+        for place in range(1, <uint32_t>len(self.rule_names)):
+            total += rule_bytes(&self.table.rules[place])
+        return total
 
     cdef str name_of(self, flow_t *flow):
         """The rule that classified the flow; empty where another rule has been given its place since."""
         if <uint16_t>flow.endpoints < self.table.rules[flow.state & STATE_RULE].born:
             return ""
         return self.rule_names[flow.state & STATE_RULE]
+
+
+cdef counters_of(const rule_t *r):
+    return RuleCounters(
+        conforming_packets=r.packets[FATE_CONFORMING], conforming_bytes=r.bytes[FATE_CONFORMING],
+        exceeding_packets=r.packets[FATE_EXCEEDING], exceeding_bytes=r.bytes[FATE_EXCEEDING],
+        dropped_packets=r.packets[FATE_DROPPED], dropped_bytes=r.bytes[FATE_DROPPED],
+        first_ns=r.first_ns, last_ns=r.last_ns,
+        excess_since_ns=r.excess_since_ns, last_excess_ns=max(r.last_excess_ns, 0),
+    )
+
+
+cdef Py_ssize_t bucket_count(rule) except -1:
+    """How many buckets the rule could need a place for."""
+    return (rule.policer is not None) + len(rule.aggregates)
 
 
 cdef uint64_t rule_bytes(const rule_t *rule):
@@ -208,26 +322,17 @@ cdef set_verdicts(rule_t *rule, uint8_t conforming):
     rule.verdicts[FATE_DROPPED] = VERDICT_DROPPED
 
 
-cdef tuple bucket_key(rule):
-    return ("shared", rule.bucket_id) if rule.bucket_id else ("own", rule.name)
+cdef bucket_key(rule):
+    """Of the bucket that the rule does not leave to its flows: an identifier is a string, a name the tuple of it."""
+    return rule.bucket_id or (rule.name,)
 
 
-cdef void *grown(void *array, uint32_t room, size_t element_bytes) except NULL:
-    """The array with twice the room; what is new is zeroed."""
-    cdef uint8_t *larger = <uint8_t *>realloc(array, 2 * room * element_bytes)
+cdef void *grown(void *array, uint64_t room, size_t element_bytes) except NULL:
+    """The array with room for so many; what is new is as it comes."""
+    cdef void *larger = realloc(array, room * element_bytes)
     if larger == NULL:
         raise MemoryError
-    memset(larger + room * element_bytes, 0, room * element_bytes)
     return larger
-
-
-cdef set_network(uint64_t *network, uint64_t *mask, int family, object address, object prefix_length):
-    # Python integers: 128 bits do not fit into any of C's.
-    cdef object bits = 32 if family == 4 else 128
-    cdef object whole = ((<object>1 << prefix_length) - 1) << (bits - prefix_length)
-    cdef object masked = address & whole
-    mask[0], mask[1] = whole >> 64, whole & 0xFFFFFFFFFFFFFFFF
-    network[0], network[1] = masked >> 64, masked & 0xFFFFFFFFFFFFFFFF
 
 
 cdef set_limits(limits_t *limits, rate_bps, burst_bytes):

@@ -1,9 +1,9 @@
-"""The rules as the packet path sees them: limits and counters by place, shared buckets, filters in order."""
+"""The rules as the packet path sees them: limits and counters by place, shared buckets, the index of the filters."""
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from bucket cimport bucket_t, limits_t, take_tokens
-from filters cimport filter_t, port_range_t
+from filter_index cimport filter_index_t
 from flowtable cimport count_flow, flow_t
 from intrinsics cimport cc_unlikely
 
@@ -29,7 +29,7 @@ ctypedef struct rule_t:
     bint own_bucket             # the bucket is the flow's own
     uint8_t above               # fate of what exceeds the rate
     uint8_t verdicts[FATES]     # verdict_t, by fate
-    bint touched                # has counted something since the last harvest
+    bint touched                # stands in the table's list of those that have counted since the last harvest
     bint simple                 # one token bucket or none, and nothing else
     # ... and what it writes.
     uint64_t packets[FATES]
@@ -40,16 +40,27 @@ ctypedef struct rule_t:
     int64_t first_ns
     bint per_flow
     uint32_t born               # generation in which this place was given to this rule
+    uint32_t first_filter       # 0: it has none
+    uint32_t precedence
+    uint64_t sequence
 
 
 ctypedef struct rule_table_t:
     rule_t *rules
     bucket_t *buckets
-    filter_t *filters
-    port_range_t *port_ranges
-    uint32_t filter_count
+    filter_index_t *index
+    uint32_t *touched           # places of the rules that have counted something since the last harvest, each once
+    uint32_t touched_count
     uint16_t generation         # of the rule set; flows bear the one that classified them
     int64_t averaging_window_ns
+
+
+cdef inline void touch_rule(rule_table_t *table, rule_t *rule) noexcept nogil:
+    """The next harvest asks for the rule's counters."""
+    rule.touched = True
+    rule.quick = rule.simple
+    table.touched[table.touched_count] = <uint32_t>(rule - table.rules)
+    table.touched_count += 1
 
 
 cdef inline void count_rule(
