@@ -251,7 +251,7 @@ def test_lookups_probe_only_the_prefix_lengths_that_are_in_use() -> None:
 
 
 def policed(name: str, flow: str = "permit out ip from any to any", **options: object) -> Rule:
-    return rule(name, flow, **{"policer": Policer(8_000, 100), **options})
+    return replace(rule(name, flow), **{"policer": Policer(8_000, 100), **options})  # type: ignore[arg-type]
 
 
 def counters(engine: Engine, name: str) -> tuple[int, int]:
