@@ -66,11 +66,14 @@ class Classifier:
                 return rule
         return None
 
+    def key_of(self, headers: Headers) -> Headers:
+        """What makes a flow under these rules: nothing of the headers that none of them looks at."""
+        label = headers.flow_label if self._asks_flow_label else None
+        return headers._replace(tos=headers.tos & self._tos_mask, flow_label=label or 0)
+
     def _names_of(self, now_ns: int, headers: Headers, segment: bytes | None) -> tuple[str, ...]:
         flow = headers.flow
-        key = headers._replace(
-            tos=headers.tos & self._tos_mask, flow_label=headers.flow_label if self._asks_flow_label else None
-        )
+        key = self.key_of(headers)
         if key in self._settled:
             return self._settled[key]
         names: tuple[str, ...] = ()

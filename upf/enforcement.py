@@ -7,11 +7,10 @@ one of them lacks the tokens, to none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from upf.counters import AVERAGING_WINDOW_NS, RuleCounters
-from upf.parsing import FlowKey
 from upf.policing import Shaper, TwoColour, colour_of_dscp, marker_of
 from upf.rules import Colour, Mode, Policer, Rule
 
@@ -36,7 +35,7 @@ class Enforcement:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._shared: dict[tuple[str, str], TwoColour] = {}
-        self._of_flow: dict[FlowKey, tuple[str, TwoColour]] = {}
+        self._of_flow: dict[Hashable, tuple[str, TwoColour]] = {}
         self._time_steps_back = 0
         self.install(rules)
 
@@ -64,14 +63,14 @@ class Enforcement:
         self._time_steps_back += counted
         self._shared, self._of_flow = shared, of_flow
 
-    def leave(self, flow: FlowKey, rule: Rule | None) -> None:
+    def leave(self, flow: Hashable, rule: Rule | None) -> None:
         """The flow is now under ``rule``: a bucket of its own that another gave it is gone."""
         name, bucket = self._of_flow.get(flow, ("", None))
         if bucket is not None and (rule is None or rule.name != name):
             self._time_steps_back += bucket.time_steps_back
             del self._of_flow[flow]
 
-    def judge(self, ts_ns: int, rule: Rule, flow: FlowKey, length: int, dscp: int) -> Judgement:
+    def judge(self, ts_ns: int, rule: Rule, flow: Hashable, length: int, dscp: int) -> Judgement:
         """A packet of ``length`` bytes with that DSCP, of a flow under the rule."""
         own = self._own_bucket(rule, flow)
         aggregates = [self._shared["shared", aggregate.bucket_id] for aggregate in rule.aggregates]
@@ -94,7 +93,7 @@ class Enforcement:
             dscp=rule.dscp[colour] if rule.mode is Mode.MARK else None,
         )
 
-    def _own_bucket(self, rule: Rule, flow: FlowKey) -> TwoColour | None:
+    def _own_bucket(self, rule: Rule, flow: Hashable) -> TwoColour | None:
         if rule.policer is None:
             return None
         if not rule.per_flow:

@@ -85,7 +85,7 @@ class Reference:
         self._fragments = Fragments()
         self._latest_ns = 0
         self._rule_counters = {rule.name: RuleCounters() for rule in rules}
-        self._flows: dict[FlowKey, FlowCounters] = {}
+        self._flows: dict[Headers, FlowCounters] = {}
         self._malformed: dict[str, int] = {}
         self._unmatched_packets = 0
         self._unmatched_bytes = 0
@@ -142,18 +142,20 @@ class Reference:
 
     def _judge(self, ts_ns: int, flow: FlowKey, packet: Packet, data: bytes) -> Verdict:
         segment = segment_of(packet, data) if flow.ports_known else None
-        rule = self._classifier.rule_of(ts_ns, Headers(flow, packet.tos, packet.flow_label), segment)
-        self._enforcement.leave(flow, rule)
+        headers = Headers(flow, packet.tos, packet.flow_label)
+        rule = self._classifier.rule_of(ts_ns, headers, segment)
+        key = self._classifier.key_of(headers)
+        self._enforcement.leave(key, rule)
         if rule is None:
             self._unmatched_packets += 1
             self._unmatched_bytes += packet.length
-            self._count_flow(ts_ns, flow, "", packet.length, conforms=True)
+            self._count_flow(ts_ns, key, "", packet.length, conforms=True)
             return Verdict(What.UNMATCHED, passed=True, flow=flow, length=packet.length)
-        judgement = self._enforcement.judge(ts_ns, rule, flow, packet.length, packet.tos >> 2)
+        judgement = self._enforcement.judge(ts_ns, rule, key, packet.length, packet.tos >> 2)
         was = self._rule_counters[rule.name]
         self._rule_counters[rule.name] = counted(was, ts_ns, packet.length, judgement)
         conforms = judgement.colour is not Colour.RED
-        self._count_flow(ts_ns, flow, rule.name, packet.length, conforms=conforms)
+        self._count_flow(ts_ns, key, rule.name, packet.length, conforms=conforms)
         return Verdict(
             What.MATCHED,
             passed=judgement.passed,
@@ -210,8 +212,8 @@ class Reference:
         """Counters of every flow, in the order of their first packets."""
         return list(self._flows.values())
 
-    def _count_flow(self, ts_ns: int, flow: FlowKey, rule: str, length: int, *, conforms: bool) -> None:
-        was = self._flows.get(flow)
+    def _count_flow(self, ts_ns: int, key: Headers, rule: str, length: int, *, conforms: bool) -> None:
+        was, flow = self._flows.get(key), key.flow
         if was is None:
             address = IPv4Address if flow.family == 4 else IPv6Address
             was = FlowCounters(
@@ -232,7 +234,7 @@ class Reference:
                 teid=flow.teid,
                 qfi=flow.qfi,
             )
-        self._flows[flow] = replace(
+        self._flows[key] = replace(
             was,
             rule=rule,
             conforming_packets=was.conforming_packets + conforms,

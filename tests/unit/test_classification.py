@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import count
 
+import captures
 import pytest
+from captures import AUTHENTICATION, ESP, RAW, UDP
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from side_by_side import judged_alike
 
 from upf.capture import CaptureFormat
 from upf.counters import RuleCounters
@@ -38,9 +41,24 @@ class Key:
     dst_port: int = 0
     tos: int = 0
     flow_label: int = 0
+    spi: int | None = None
+    teid: int | None = None
+    qfi: int | None = None
 
-    def bytes(self) -> bytes:
+    def packed(self) -> bytes:
+        """The packet; in a GTP-U tunnel where it has a TEID."""
+        packet = self._packet()
+        if self.teid is None:
+            return packet
+        extensions = () if self.qfi is None else (captures.pdu_session(self.qfi),)
+        message = captures.gtpu(packet, teid=self.teid, extensions=extensions)
+        return captures.ipv4("192.0.2.1", "192.0.2.2", UDP, captures.udp(1, 2152, message))
+
+    def _packet(self) -> bytes:
         ports = struct.pack(">HHHH", self.src_port, self.dst_port, 8, 0)
+        if self.spi is not None:
+            # The SPI stands first in ESP, and behind what would be two ports in AH.
+            ports = struct.pack(">II", *((self.spi, 1) if self.protocol == ESP else (0x3B020000, self.spi)))
         if self.family == 4:
             head = struct.pack(">BBHHHBBH", 0x45, self.tos, 28, 0, 0, 64, self.protocol, 0)
             return head + self.src.to_bytes(4, "big") + self.dst.to_bytes(4, "big") + ports
@@ -62,6 +80,9 @@ def first_match(rules: Sequence[Rule], key: Key) -> str:
                 key.dst_port if has_ports else 0,
                 tos=key.tos,
                 flow_label=key.flow_label if key.family == 6 else None,
+                spi=key.spi,
+                teid=key.teid,
+                qfi=key.qfi,
             ):
                 return rule.name
     return ""
@@ -69,7 +90,7 @@ def first_match(rules: Sequence[Rule], key: Key) -> str:
 
 def send(engine: Engine, *keys: Key, at_ns: int = 1) -> None:
     records = b""
-    for data in (key.bytes() for key in keys):
+    for data in (key.packed() for key in keys):
         records += struct.pack("=IIII", 0, at_ns, len(data), len(data)) + data
     engine.run(records, RAW_IP, offset=0, max_packets=len(keys))
 
@@ -118,8 +139,8 @@ def filters(draw: st.DrawFn) -> SdfFilter:
         pairs = draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=3))
         return tuple((min(pair), max(pair)) for pair in pairs)
 
-    protocol = draw(st.sampled_from([-1, -1, 6, 17, 1]))
-    has_ports = protocol != 1
+    protocol = draw(st.sampled_from([-1, -1, 6, 17, 1, ESP]))
+    has_ports = protocol in (-1, 6, 17)
     src, dst = side(), side()
     if not src[1] and not dst[1]:
         family = draw(st.sampled_from([0, family]))
@@ -129,6 +150,9 @@ def filters(draw: st.DrawFn) -> SdfFilter:
         tos=draw(st.sampled_from([0, 0x28, 0x29, 0xB8])) & tos_mask,
         tos_mask=tos_mask,
         flow_label=draw(st.sampled_from([None, None, None, 0, 12])) if family != 4 else None,
+        spi=draw(st.sampled_from([None, None, 0, 7])) if protocol in (-1, ESP) else None,
+        teid=draw(st.sampled_from([None, None, None, 0, 2**32 - 1])),
+        qfi=draw(st.sampled_from([None, None, None, 0, 63])),
     )  # fmt: skip
 
 
@@ -149,15 +173,20 @@ def rules_of_some_names(draw: st.DrawFn, names: Sequence[str]) -> list[Rule]:
 @st.composite
 def keys(draw: st.DrawFn) -> Key:
     family = draw(families)
+    protocol = draw(st.sampled_from([6, 17, 1, ESP, AUTHENTICATION]))
+    teid = draw(st.sampled_from([None, None, 0, 1, 2**32 - 1]))
     return Key(
         family,
         draw(addresses(family)),
         draw(addresses(family)),
-        draw(st.sampled_from([6, 17, 1])),
+        protocol,
         draw(st.integers(0, 5)),
         draw(st.integers(0, 5)),
         draw(st.sampled_from([0, 0, 0x28, 0x29, 0xB8])),
         draw(st.sampled_from([0, 12, 0xFFFFF])) if family == 6 else 0,
+        spi=draw(st.sampled_from([0, 7, 8])) if protocol in (ESP, AUTHENTICATION) else None,
+        teid=teid,
+        qfi=draw(st.sampled_from([None, 0, 1, 63])) if teid is not None else None,
     )
 
 
@@ -166,6 +195,14 @@ def keys(draw: st.DrawFn) -> Key:
 def test_the_engine_finds_what_a_linear_first_match_finds(rules: list[Rule], packets: list[Key]) -> None:
     engine = engine_with(rules)
     assert [found(engine, key) for key in packets] == [first_match(rules, key) for key in packets]
+
+
+@given(rules_of_some_names("abcd"), st.lists(keys(), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_flows_are_told_apart_as_the_oracle_tells_them_apart(rules: list[Rule], packets: list[Key]) -> None:
+    # A bucket for every flow shows which packets are of the same one.
+    each = [replace(rule, policer=Policer(8_000, 100), per_flow=True) for rule in rules]
+    judged_alike([(at, key.packed(), len(key.packed())) for at, key in enumerate(packets)], each, RAW)
 
 
 @given(st.data())
@@ -402,7 +439,7 @@ def test_the_oracle_and_the_engine_count_sessions_alike() -> None:
     for number in (0, 7, 49, 7):
         at_ns, key = next(times), downlink(number)
         send(engine, key, at_ns=at_ns)
-        reference.process(at_ns, key.bytes(), 28, 101)
+        reference.process(at_ns, key.packed(), 28, 101)
     counted: dict[str, RuleCounters] = engine.rule_counters()
     assert counted == reference.rule_counters()
     assert counted["7/1"].packets == 2
