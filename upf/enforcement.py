@@ -36,6 +36,7 @@ class Enforcement:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._shared: dict[tuple[str, str], TwoColour] = {}
         self._of_flow: dict[Hashable, tuple[str, TwoColour]] = {}
+        self._to_be_limited: set[Hashable] = set()
         self._time_steps_back = 0
         self.install(rules)
 
@@ -46,7 +47,10 @@ class Enforcement:
         return self._time_steps_back + sum(bucket.time_steps_back for bucket in at_work)
 
     def install(self, rules: Sequence[Rule]) -> None:
-        """Replaces the rules. A bucket that stays keeps its tokens; one whose kind changes begins anew, full."""
+        """Replaces the rules. A bucket that stays keeps its tokens; one whose kind changes begins anew, full.
+
+        New limits reach the bucket of a flow's own with the flow's next packet.
+        """
         shared = {}
         for rule in rules:
             for key, policer, queue_bit_ns in _shared_buckets(rule):
@@ -55,13 +59,14 @@ class Enforcement:
         of_flow = {}
         for flow, (name, bucket) in self._of_flow.items():
             own = per_flow.get(name)
-            if own is not None and own.policer is not None:
-                of_flow[flow] = name, _limited(bucket, own.policer, _queue_of(own))
+            if own is not None and own.policer is not None and _is_of_kind(bucket, own.policer, _queue_of(own)):
+                of_flow[flow] = name, bucket
         before = [*self._shared.values(), *(bucket for _, bucket in self._of_flow.values())]
         after = [*shared.values(), *(bucket for _, bucket in of_flow.values())]
         counted = sum(bucket.time_steps_back for bucket in before) - sum(bucket.time_steps_back for bucket in after)
         self._time_steps_back += counted
         self._shared, self._of_flow = shared, of_flow
+        self._to_be_limited = set(of_flow)
 
     def leave(self, flow: Hashable, rule: Rule | None) -> None:
         """The flow is now under ``rule``: a bucket of its own that another gave it is gone."""
@@ -98,8 +103,10 @@ class Enforcement:
             return None
         if not rule.per_flow:
             return self._shared[_key(rule)]
-        if flow not in self._of_flow:
-            self._of_flow[flow] = rule.name, _limited(None, rule.policer, _queue_of(rule))
+        if flow not in self._of_flow or flow in self._to_be_limited:
+            _, bucket = self._of_flow.get(flow, ("", None))
+            self._of_flow[flow] = rule.name, _limited(bucket, rule.policer, _queue_of(rule))
+            self._to_be_limited.discard(flow)
         return self._of_flow[flow][1]
 
 
@@ -156,11 +163,13 @@ def _shared_buckets(rule: Rule) -> Iterator[tuple[tuple[str, str], Policer, int 
 
 def _limited(bucket: TwoColour | None, policer: Policer, queue_bit_ns: int | None) -> TwoColour:
     """The bucket under new limits; a new one where there was none, or one of another kind."""
-    if queue_bit_ns is not None:
-        if not isinstance(bucket, Shaper):
-            return Shaper(policer, queue_bit_ns)
+    if bucket is None or not _is_of_kind(bucket, policer, queue_bit_ns):
+        return marker_of(policer) if queue_bit_ns is None else Shaper(policer, queue_bit_ns)
+    if isinstance(bucket, Shaper) and queue_bit_ns is not None:
         bucket.limit_queue(queue_bit_ns)
-    elif bucket is None or isinstance(bucket, Shaper) or bucket.policer.marker is not policer.marker:
-        return marker_of(policer)
     bucket.limit(policer)
     return bucket
+
+
+def _is_of_kind(bucket: TwoColour, policer: Policer, queue_bit_ns: int | None) -> bool:
+    return bucket.policer.marker is policer.marker and isinstance(bucket, Shaper) is (queue_bit_ns is not None)

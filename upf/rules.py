@@ -5,7 +5,7 @@ Rules come from N4 (`upf.n4.rules`), from the options of ``castcore replay`` or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -238,24 +238,6 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     if problems:
         raise RulesError(problems)
     return tuple(sorted(rules, key=lambda rule: rule.precedence))
-
-
-def refuse_beyond_token_buckets(rules: Iterable[Rule]) -> None:
-    """Raises RulesError that names the rules which ask for more than one two-colour bucket, a gate or a mode of it."""
-    problems = []
-    for rule in rules:
-        asked = {
-            f"mode {rule.mode}": rule.mode not in (Mode.MONITOR, Mode.POLICE),
-            "aggregates": bool(rule.aggregates),
-            "a closed gate": not rule.gate_open,
-            "a marker of three colours": rule.policer is not None and rule.policer.marker is not Marker.TOKEN_BUCKET,
-            "colour awareness": rule.policer is not None and rule.policer.colour_aware,
-        }
-        problems += [
-            f"rule {rule.name!r}: {what} cannot be enforced yet" for what, is_asked in asked.items() if is_asked
-        ]
-    if problems:
-        raise RulesError(problems)
 
 
 def shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, bool, int]]]:

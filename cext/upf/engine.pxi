@@ -20,10 +20,15 @@ from filter_index cimport (
 )
 from filters cimport filter_t, names_t, port_range_t
 from flowtable cimport (
-    STATE_RULE, close_table, find_flow, finish_growing, flow_at, flow_t, flow_to_evict, insert_flow, look_ahead,
-    must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
+    STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict, insert_flow,
+    look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
+from marker cimport (
+    COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
+    colour_of_dscp, colour_t, count_delay, departure_ns, enforce, limit_bucket, shared_t, treatment_t,
+)
+from marking cimport dscp_of, write_dscp
 from output cimport keep_packet, output_t
 from fragments cimport (
     close_fragments, free_let_go, held_t, let_all_go, let_expired_go, next_let_go, open_fragments,
@@ -34,18 +39,19 @@ from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held
 from packet cimport (
     ATTRIBUTE_FLOW_LABEL_BITS, ATTRIBUTE_QFI_KNOWN, ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT,
     ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD, OUTCOME_LINK_HEADER,
-    OUTCOME_NARROW, OUTCOME_NOT_IP, has_spi, outcome_t, packet_t,
+    OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_WIDE, has_spi, outcome_t, packet_t,
 )
+from queue cimport close_queue, hold_back, next_due, queue_t
 from records cimport next_record, record_t, walk_t
 from transport cimport transport_of, transport_t
 from rules cimport (
-    FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, judge_simply, rule_t, rule_table_t,
-    touch_rule,
+    FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,
+    rule_t, rule_table_t, touch_rule,
 )
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
 from upf.errors import UpfError
-from upf.rules import Mode, RulesError, in_order, refuse_beyond_token_buckets, shared_buckets
+from upf.rules import Marker, Mode, RulesError, in_order, shared_buckets
 
 # In the order of outcome_t in packet.pxd.
 MALFORMED_REASONS = (
@@ -66,6 +72,8 @@ cdef enum:
     FIRST_SLOTS = 4096
     LAST_GENERATION = 0xFFFF
 
+cdef int64_t END_OF_TIME_NS = 0x7FFFFFFFFFFFFFFF
+
 cdef enum verdict_t:
     VERDICT_MALFORMED
     VERDICT_UNMATCHED
@@ -79,6 +87,7 @@ cdef enum verdict_t:
 MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED, YELLOW, HELD = range(7)
 
 include "filter_book.pxi"
+include "treatment_book.pxi"
 include "rule_book.pxi"
 
 
@@ -100,6 +109,9 @@ cdef class Engine:
     cdef uint64_t time_steps_back
     cdef int64_t latest_ns      # of the last packet processed
     cdef output_t output
+    cdef queue_t queue          # what passes but leaves later
+    cdef uint8_t *marked        # a packet's bytes as they leave
+    cdef size_t marked_room
     cdef uint32_t passing       # of the verdicts, a bit each: which packets go on
     cdef int busy               # run() or whatever else must have the engine for itself is under way
     cdef int64_t idle_timeout_ns
@@ -141,6 +153,8 @@ cdef class Engine:
         for i in range(2):
             close_table(&self.tables[i])
         free(self.output.data)
+        free(self.marked)
+        close_queue(&self.queue)
 
     cdef int enter(self, str what) except -1:
         if not cc_enter(&self.busy):
@@ -160,7 +174,6 @@ cdef class Engine:
         """
         given = list(rules)
         in_order(given)
-        refuse_beyond_token_buckets(given)
         self.enter("install()")
         try:
             self.book.install(given)
@@ -179,7 +192,6 @@ cdef class Engine:
         """
         added, removed = list(add), list(remove)
         in_order(added)
-        refuse_beyond_token_buckets(added)
         self.enter("update()")
         try:
             self.book.update(added, removed)
@@ -193,8 +205,43 @@ cdef class Engine:
         self.tables[1].idle_timeout_ns = self.tables[0].idle_timeout_ns
         self.parser.tos_mask = self.book.filters.tos_mask()
         self.parser.flow_label = self.book.filters.flow_labels != 0
+        self.parser.located = self.book.treatments.locating != 0
+        if self.book.treatments.widening != 0 and not self.parser.wide:
+            self.widen()
         choose_way(&self.parser)
         self.next_generation()
+
+    cdef widen(self):
+        """From now on every flow has a wide entry, with room for a second bucket; those that there are move over.
+
+        What has been widened stays so: no flow comes back to a place that it has left.
+        """
+        cdef table_t *narrow = &self.tables[<int>OUTCOME_NARROW]
+        cdef table_t *wide = &self.tables[<int>OUTCOME_WIDE]
+        cdef wide_flow_t moving
+        cdef packet_t packet
+        cdef flow_t *flow
+        cdef uint64_t slot
+        finish_growing(narrow)
+        memset(&moving, 0, sizeof(wide_flow_t))
+        packet.addresses6 = moving.addresses6
+        packet.attributes[0] = packet.attributes[1] = 0
+        for slot in range(narrow.mask + 1):
+            flow = flow_at(narrow, slot)
+            if flow.endpoints == 0:
+                continue
+            moving.flow = flow[0]
+            packet.addresses = flow.addresses
+            packet.endpoints = flow.endpoints & ~<uint64_t>0xFFFF
+            packet.hash = flow_hash(wide, &moving.flow)
+            packet.ts_ns = narrow.now.first_ns[slot] if narrow.keep_first else 0
+            if must_make_room(wide):
+                self.evict(wide, flow.bucket.latest_ns)
+            insert_flow(wide, &packet)[0] = moving.flow
+            wide.created -= 1
+            memset(flow, 0, sizeof(flow_t))
+        narrow.count = 0
+        self.parser.wide = True
 
     cdef next_generation(self):
         """From now on every flow is classified anew with its next packet."""
@@ -284,7 +331,7 @@ cdef class Engine:
                 if emit:
                     for i in range(count):
                         if self.passing >> judged[i] & 1:
-                            keep_packet(&self.output, &batch[i])
+                            self.emit_packet(&batch[i])
             if verdicts != NULL:
                 memcpy(verdicts + done, judged, count)
             if cc_likely(count != 0):
@@ -358,12 +405,15 @@ cdef class Engine:
     def finish(self, *, bint emit=False):
         """The input is over: fragments still held are judged without their first, at the time of the last packet.
 
+        What shaping still holds back is kept for take_output().
+
         Raises RuntimeError while another call has the engine.
         """
         self.enter("finish()")
         with nogil:
             let_all_go(&self.parser.fragments, self.latest_ns)
             self.judge_let_go(NULL, emit)
+            self.release_all()
         cc_leave(&self.busy)
         if self.output.failed:
             raise MemoryError("no memory for the packets that passed")
@@ -375,7 +425,7 @@ cdef class Engine:
             self.judge_let_go(&batch[i], emit)
             self.judge_batch(&batch[i], 1, &verdicts[i])
             if emit and self.passing >> verdicts[i] & 1:
-                keep_packet(&self.output, &batch[i])
+                self.emit_packet(&batch[i])
         self.judge_let_go(NULL, emit)
 
     cdef void judge_let_go(self, const packet_t *before, bint emit) noexcept nogil:
@@ -387,7 +437,7 @@ cdef class Engine:
             finish_held(&self.parser, held)
             verdict = self.judge(&held.packet)
             if emit and self.passing >> verdict & 1:
-                keep_packet(&self.output, &held.packet)
+                self.emit_packet(&held.packet)
             free_let_go(&self.parser.fragments)
             held = next_let_go(&self.parser.fragments, before)
 
@@ -425,7 +475,44 @@ cdef class Engine:
 
     cdef uint8_t judge_fully(self, table_t *table, flow_t *flow, rule_t *rule, packet_t *packet) noexcept nogil:
         """Under a rule that is more than one token bucket."""
-        return VERDICT_UNMATCHED
+        cdef treatment_t *treatment = &self.rule_table.treatments[rule.treatment]
+        cdef bucket_t *bucket = NULL
+        cdef int64_t no_tokens = 0
+        cdef int64_t *excess_tokens = &no_tokens
+        cdef int64_t ts_ns = packet.ts_ns
+        cdef colour_t colour = COLOUR_GREEN
+        cdef uint64_t fate
+        if rule.limits.cost_of_byte != 0:
+            if rule.own_bucket:
+                bucket = &flow.bucket
+                if table.shift == 7:
+                    excess_tokens = &(<wide_flow_t *>flow).excess_tokens
+            else:
+                bucket = &self.rule_table.buckets[rule.bucket]
+                excess_tokens = &self.rule_table.shared[rule.bucket].excess_tokens
+        if treatment.colour_aware:
+            colour = colour_of_dscp(dscp_of(packet.data + packet.network_offset))
+        colour = enforce(
+            treatment, &rule.limits, bucket, excess_tokens, self.rule_table.buckets, self.rule_table.shared, ts_ns,
+            packet.ip_length, colour, &self.time_steps_back,
+        )
+        if bucket != &flow.bucket and ts_ns > flow.bucket.latest_ns:
+            flow.bucket.latest_ns = ts_ns
+        count_flow(flow, packet.ip_length, colour < COLOUR_RED)
+        if colour == GATED:
+            treatment.gated_packets += 1
+            count_gated(rule, ts_ns, packet.ip_length)
+            return rule.verdicts[FATE_DROPPED]
+        fate = FATE_CONFORMING if colour == COLOUR_GREEN else FATE_YELLOW if colour == COLOUR_YELLOW else rule.above
+        count_rule(
+            rule, ts_ns, packet.ip_length, fate, -<int64_t>(colour == COLOUR_RED), self.rule_table.averaging_window_ns
+        )
+        if treatment.marks:
+            packet.dscp = treatment.dscp[<int>colour]
+        if treatment.shapes and colour != COLOUR_RED:
+            packet.departs_ns = departure_ns(bucket, &rule.limits)
+            count_delay(treatment, packet.departs_ns - ts_ns)
+        return rule.verdicts[fate]
 
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""
@@ -450,13 +537,23 @@ cdef class Engine:
         ) == 0:
             rule.first_ns = packet.ts_ns
         if rule.per_flow:
-            if not stays:
-                fill_bucket(&flow.bucket, &rule.limits)
-            elif flow.bucket.tokens > rule.limits.capacity:
-                flow.bucket.tokens = rule.limits.capacity
+            self.limit_flow(table, flow, rule, stays)
         elif rule.own_bucket:
             flow.bucket.tokens = 0
         return flow
+
+    cdef void limit_flow(self, table_t *table, flow_t *flow, rule_t *rule, bint stays) noexcept nogil:
+        """The limits of a flow's own bucket, which is a new one unless the flow stays under its rule."""
+        cdef treatment_t *treatment = &self.rule_table.treatments[rule.treatment]
+        cdef int64_t no_tokens = 0
+        cdef int64_t *excess_tokens = &(<wide_flow_t *>flow).excess_tokens if table.shift == 7 else &no_tokens
+        if stays:
+            limit_bucket(
+                &flow.bucket, excess_tokens, &rule.limits, &treatment.excess, treatment.owed_at_most
+            )
+        else:
+            fill_bucket(&flow.bucket, &rule.limits)
+            excess_tokens[0] = treatment.excess.capacity
 
     cdef void evict(self, table_t *table, int64_t now_ns) noexcept nogil:
         cdef uint64_t slot = flow_to_evict(table, now_ns)
@@ -465,6 +562,64 @@ cdef class Engine:
         else:
             table.evicted += 1
         remove_flow(table, slot)
+
+    cdef inline void emit_packet(self, packet_t *packet) noexcept nogil:
+        """Keeps a packet that passes for take_output()."""
+        if cc_unlikely(self.parser.located or self.queue.count != 0):
+            self.emit_treated(packet)
+        else:
+            keep_packet(&self.output, packet)
+
+    cdef void emit_treated(self, packet_t *packet) noexcept nogil:
+        """One that may have been marked or delayed; those that leave before it go before it."""
+        self.release(packet.ts_ns)
+        if packet.dscp >= 0:
+            self.mark(packet)
+        if packet.departs_ns > packet.ts_ns:
+            # Rounded up to what the output can say: nothing leaves before it may.
+            packet.ts_ns = packet.departs_ns
+            if not self.output.nanoseconds:
+                packet.ts_ns = (packet.ts_ns + 999) // 1000 * 1000
+            if packet.ts_ns > self.queue.latest_ns:
+                if not hold_back(&self.queue, packet, packet.ts_ns):
+                    self.output.failed = True
+                return
+        keep_packet(&self.output, packet)
+
+    cdef void mark(self, packet_t *packet) noexcept nogil:
+        """Writes the DSCP into a copy of the bytes, which is good until the next."""
+        cdef uint8_t *larger
+        if packet.captured > self.marked_room:
+            larger = <uint8_t *>realloc(self.marked, 2 * <size_t>packet.captured)
+            if larger == NULL:
+                self.output.failed = True
+                return
+            self.marked, self.marked_room = larger, 2 * <size_t>packet.captured
+        memcpy(self.marked, packet.data, packet.captured)
+        packet.data = self.marked
+        write_dscp(self.marked, packet.network_offset, packet.udp_offset, packet.dscp)
+
+    cdef void release(self, int64_t now_ns) noexcept nogil:
+        """Packet time has come to ``now_ns``: what leaves by then has left."""
+        cdef packet_t *packet
+        if now_ns < self.queue.latest_ns - 10000000000LL:
+            # The clock was set back: what was held has no time in common with what comes.
+            self.release_all()
+            self.queue.latest_ns = now_ns
+        elif now_ns > self.queue.latest_ns:
+            self.queue.latest_ns = now_ns
+        packet = next_due(&self.queue, self.queue.latest_ns)
+        while packet != NULL:
+            keep_packet(&self.output, packet)
+            free(packet)
+            packet = next_due(&self.queue, self.queue.latest_ns)
+
+    cdef void release_all(self) noexcept nogil:
+        cdef packet_t *packet = next_due(&self.queue, END_OF_TIME_NS)
+        while packet != NULL:
+            keep_packet(&self.output, packet)
+            free(packet)
+            packet = next_due(&self.queue, END_OF_TIME_NS)
 
     @property
     def output_nanoseconds(self):

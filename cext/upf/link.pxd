@@ -138,6 +138,7 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     cdef int family = skip_link(packet, link_type, &offset)
     cdef ip_t ip
     cdef outcome_t outcome
+    packet.departs_ns, packet.dscp, packet.udp_offset = 0, -1, 0xFFFFFFFF
     if family == FAMILY_BROKEN:
         return OUTCOME_LINK_HEADER
     if family == FAMILY_NONE:
@@ -147,6 +148,7 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     ip.gtpu_port = parser.gtpu_port
     outcome = parse_ip(parser, packet, &ip, family)
     if cc_unlikely(outcome == OUTCOME_TUNNEL):
+        packet.udp_offset = packet.network_offset
         return parse_tunnel(parser, packet, &ip, family)
     return outcome
 

@@ -1,6 +1,6 @@
 """A packet as the engine sees it: the key by which it is judged, the length by which it is measured, and where it stands."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef enum outcome_t:
@@ -48,6 +48,11 @@ ctypedef struct packet_t:
     # Of a wide key only.
     const uint8_t *addresses6   # IPv6: source and destination within the captured bytes; IPv4: zeros
     uint64_t attributes[2]      # what else the key holds; see attribute_t
+    # What becomes of it; set where the packet went the long way.
+    int64_t departs_ns          # 0: when it came
+    int8_t dscp                 # that it is to bear; -1: as it came
+    # Set where the packet went the long way: the UDP header that tunnels it, if that stands before the network_offset.
+    uint32_t udp_offset
 
 
 # The attributes of a wide key: which bits of its two words hold what. Absent is 0.

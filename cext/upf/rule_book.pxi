@@ -9,6 +9,7 @@ cdef class RuleBook:
 
     cdef rule_table_t table
     cdef FilterBook filters
+    cdef TreatmentBook treatments
     cdef uint32_t rule_room
     cdef uint32_t bucket_room
     cdef uint64_t next_sequence     # rules of one precedence are tried in the order of their sequences
@@ -28,8 +29,14 @@ cdef class RuleBook:
         self.table.rules = <rule_t *>calloc(self.rule_room, sizeof(rule_t))
         self.table.touched = <uint32_t *>calloc(self.rule_room, sizeof(uint32_t))
         self.table.buckets = <bucket_t *>calloc(self.bucket_room, sizeof(bucket_t))
-        if self.table.rules == NULL or self.table.touched == NULL or self.table.buckets == NULL:
+        self.table.shared = <shared_t *>calloc(self.bucket_room, sizeof(shared_t))
+        if (
+            self.table.rules == NULL or self.table.touched == NULL or self.table.buckets == NULL
+            or self.table.shared == NULL
+        ):
             raise MemoryError
+        self.treatments = TreatmentBook()
+        self.table.treatments = self.treatments.treatments
         self.filters = FilterBook()
         self.table.index = self.filters.index
         self.table.generation = 1
@@ -51,6 +58,7 @@ cdef class RuleBook:
         free(self.table.rules)
         free(self.table.touched)
         free(self.table.buckets)
+        free(self.table.shared)
 
     cdef rule_t *rule(self, str name) except NULL:
         return &self.table.rules[<uint32_t>self.rule_places[name]]
@@ -151,6 +159,8 @@ cdef class RuleBook:
         cdef uint64_t buckets = len(self.bucket_keys) + sum([bucket_count(rule) for rule in added])
         if rules > STATE_RULE:
             raise UpfError(f"rules: found {rules - 1}, expected at most {STATE_RULE}")
+        self.treatments.make_room(len(added))
+        self.table.treatments = self.treatments.treatments
         if rules > self.rule_room:
             rules = max(rules, 2 * <uint64_t>self.rule_room)
             self.table.rules = <rule_t *>grown(self.table.rules, rules, sizeof(rule_t))
@@ -159,12 +169,13 @@ cdef class RuleBook:
         if buckets > self.bucket_room:
             buckets = max(buckets, 2 * <uint64_t>self.bucket_room)
             self.table.buckets = <bucket_t *>grown(self.table.buckets, buckets, sizeof(bucket_t))
+            self.table.shared = <shared_t *>grown(self.table.shared, buckets, sizeof(shared_t))
             self.bucket_room = buckets
 
     cdef tuple leave(self, str name, bint anew):
         """A rule is about to go or to be replaced: the buckets that it leaves."""
         cdef rule_t *r = self.rule(name)
-        cdef int64_t filling_ns = r.limits.filling_ns
+        cdef int64_t filling_ns = r.filling_ns
         if not anew:
             self.filters.unlink(r.first_filter)
         r.first_filter = 0
@@ -176,7 +187,9 @@ cdef class RuleBook:
 
     cdef tuple buckets_of(self, const rule_t *r):
         """The places of the buckets that the rule uses."""
-        return () if r.own_bucket else (r.bucket,)
+        cdef const treatment_t *t = &self.table.treatments[r.treatment]
+        above = tuple([t.aggregates[i] for i in range(t.aggregate_count)])
+        return above if r.own_bucket else (r.bucket, *above)
 
     cdef leave_buckets(self, tuple places):
         for place in places:
@@ -205,13 +218,19 @@ cdef class RuleBook:
         self.table.rules[place].born = <uint32_t>self.table.generation + 1
         return place
 
-    cdef uint32_t place_of_bucket(self, key, limits_t *limits, terms) except? 0:
-        """The place of a bucket that the rule is to use; ``terms``: see shared_buckets()."""
+    cdef uint32_t place_of_bucket(self, key, policer, uint8_t kind, int64_t owed_at_most, terms) except? 0:
+        """The place of a bucket that the rule is to use; ``terms``: see shared_buckets().
+
+        A bucket that there was keeps its tokens, as far as its new limits allow, unless it is of another kind.
+        """
         cdef uint32_t place
-        if key in self.bucket_places:
+        cdef shared_t *shared
+        cdef limits_t limits, excess
+        cdef bint stays = key in self.bucket_places
+        set_limits(&limits, policer.rate_bps, policer.burst_bytes)
+        set_excess_limits(&excess, policer)
+        if stays:
             place = self.bucket_places[key]
-            if self.table.buckets[place].tokens > limits.capacity:
-                self.table.buckets[place].tokens = limits.capacity
         else:
             if self.free_buckets:
                 place = self.free_buckets.pop()
@@ -222,7 +241,14 @@ cdef class RuleBook:
                 self.bucket_terms.append(None)
                 self.bucket_users.append(0)
             self.bucket_places[key] = place
-            fill_bucket(&self.table.buckets[place], limits)
+        shared = &self.table.shared[place]
+        shared.limits = limits
+        if stays and shared.kind == kind:
+            limit_bucket(&self.table.buckets[place], &shared.excess_tokens, &limits, &excess, owed_at_most)
+        else:
+            shared.kind = kind
+            shared.excess_tokens = excess.capacity
+            fill_bucket(&self.table.buckets[place], &limits)
         self.bucket_terms[place] = terms
         self.bucket_users[place] += 1
         return place
@@ -230,13 +256,19 @@ cdef class RuleBook:
     cdef place_rule(self, rule_t *r, rule):
         """What the packet path does with the packets of the rule."""
         cdef bint per_flow = rule.per_flow and rule.policer is not None
-        if per_flow != r.per_flow:
+        cdef uint8_t kind = kind_of(rule) if rule.policer is not None else 0
+        cdef dict terms = dict(shared_buckets(rule)) if rule.bucket_id or rule.aggregates else {}
+        if per_flow != r.per_flow or kind != r.kind:
             # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
             r.born = <uint32_t>self.table.generation + 1
         r.per_flow = per_flow
+        r.kind = kind
         r.own_bucket = True
-        r.above = FATE_DROPPED if rule.mode is Mode.POLICE else FATE_EXCEEDING
-        r.simple = True
+        r.above = FATE_EXCEEDING if rule.mode is Mode.MONITOR or rule.mode is Mode.MARK else FATE_DROPPED
+        self.treatments.treat(r, rule, [
+            self.place_of_bucket(above.bucket_id, above.policer, MARKER_TOKEN_BUCKET, 0, terms[above.bucket_id])
+            for above in rule.aggregates
+        ])
         r.quick = r.touched and r.simple
         set_verdicts(r, VERDICT_CONFORMING)
         if rule.policer is None:
@@ -244,16 +276,19 @@ cdef class RuleBook:
             return
         set_limits(&r.limits, rule.policer.rate_bps, rule.policer.burst_bytes)
         if per_flow:
-            self.fillings[r.limits.filling_ns] = self.fillings.get(r.limits.filling_ns, 0) + 1
+            r.filling_ns = rule.filling_ns
+            self.fillings[r.filling_ns] = self.fillings.get(r.filling_ns, 0) + 1
         else:
             r.own_bucket = False
-            terms = next((terms for bucket_id, terms in shared_buckets(rule) if bucket_id == rule.bucket_id), None)
-            r.bucket = self.place_of_bucket(bucket_key(rule), &r.limits, terms)
+            r.bucket = self.place_of_bucket(
+                bucket_key(rule), rule.policer, kind, rule.queue_bit_ns, terms.get(rule.bucket_id)
+            )
 
     cdef forget(self, str name):
         cdef uint32_t place = self.rule_places.pop(name)
         cdef rule_t *r = &self.table.rules[place]
         self.free_rules.append(place)
+        self.treatments.forget(r)
         self.forgotten_bytes += rule_bytes(r)
         memset(r.packets, 0, sizeof(r.packets))
         memset(r.bytes, 0, sizeof(r.bytes))
@@ -263,7 +298,10 @@ cdef class RuleBook:
     cdef counters(self):
         """Counters of every installed rule, by name, in the order in which they are tried."""
         order = sorted(self.rule_places.items(), key=lambda item: self.turn_of(item[1]))
-        return {name: counters_of(&self.table.rules[<uint32_t>place]) for name, place in order}
+        return {name: self.counters_at(place) for name, place in order}
+
+    cdef counters_at(self, uint32_t place):
+        return counters_of(&self.table.rules[place], &self.table.treatments[self.table.rules[place].treatment])
 
     cdef harvest(self):
         """Counters of the rules that have counted something since the last harvest, by name."""
@@ -275,7 +313,7 @@ cdef class RuleBook:
             name = self.rule_names[place]
             # A place that is free bears its last name.
             if self.rule_places.get(name) == place:
-                counters[name] = counters_of(&self.table.rules[place])
+                counters[name] = self.counters_at(place)
         self.table.touched_count = 0
         return counters
 
@@ -294,13 +332,16 @@ cdef class RuleBook:
         return self.rule_names[flow.state & STATE_RULE]
 
 
-cdef counters_of(const rule_t *r):
+cdef counters_of(const rule_t *r, const treatment_t *t):
     return RuleCounters(
         conforming_packets=r.packets[FATE_CONFORMING], conforming_bytes=r.bytes[FATE_CONFORMING],
         exceeding_packets=r.packets[FATE_EXCEEDING], exceeding_bytes=r.bytes[FATE_EXCEEDING],
         dropped_packets=r.packets[FATE_DROPPED], dropped_bytes=r.bytes[FATE_DROPPED],
         first_ns=r.first_ns, last_ns=r.last_ns,
         excess_since_ns=r.excess_since_ns, last_excess_ns=max(r.last_excess_ns, 0),
+        yellow_packets=r.packets[FATE_YELLOW], yellow_bytes=r.bytes[FATE_YELLOW],
+        gated_packets=t.gated_packets, delayed_packets=t.delayed_packets, delay_max_ns=t.delay_max_ns,
+        delay_sum_ns=t.delay_sum_ns[0] + (<object>t.delay_sum_ns[1] << 64),
     )
 
 

@@ -6,6 +6,7 @@ from bucket cimport bucket_t, limits_t, take_tokens
 from filter_index cimport filter_index_t
 from flowtable cimport count_flow, flow_t
 from intrinsics cimport cc_unlikely
+from marker cimport shared_t, treatment_t
 
 cdef enum:
     # The place that counts what no rule wants.
@@ -43,11 +44,16 @@ ctypedef struct rule_t:
     uint32_t first_filter       # 0: it has none
     uint32_t precedence
     uint64_t sequence
+    uint32_t treatment          # place of what it does beyond one token bucket
+    uint8_t kind                # of its bucket; see kind_of() in treatment_book.pxi
+    int64_t filling_ns          # in which every bucket of its own is full
 
 
 ctypedef struct rule_table_t:
     rule_t *rules
     bucket_t *buckets
+    shared_t *shared            # what each of the buckets has beside tokens and time
+    treatment_t *treatments
     filter_index_t *index
     uint32_t *touched           # places of the rules that have counted something since the last harvest, each once
     uint32_t touched_count
@@ -61,6 +67,13 @@ cdef inline void touch_rule(rule_table_t *table, rule_t *rule) noexcept nogil:
     rule.quick = rule.simple
     table.touched[table.touched_count] = <uint32_t>(rule - table.rules)
     table.touched_count += 1
+
+
+cdef inline void count_gated(rule_t *rule, int64_t ts_ns, uint64_t length) noexcept nogil:
+    """A packet that a closed gate stops: it says nothing about the rate."""
+    rule.packets[FATE_DROPPED] += 1
+    rule.bytes[FATE_DROPPED] += length
+    rule.last_ns = ts_ns if rule.last_ns < ts_ns else rule.last_ns
 
 
 cdef inline void count_rule(

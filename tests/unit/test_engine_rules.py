@@ -17,7 +17,7 @@ from upf.engine import Engine
 from upf.fragments import MAX_FRAGMENTS
 from upf.policing import TokenBucket
 from upf.reference import Reference
-from upf.rules import Aggregate, Marker, Mode, Policer, Rule, RulesError
+from upf.rules import Mode, Policer, Rule, RulesError
 from upf.sdf import Direction, SdfFilter, parse_filter
 
 SERVER, UE = 0xC6336407, 0x0A2D0002
@@ -452,17 +452,3 @@ def test_a_frame_of_tags_alone_is_malformed_however_many_there_are() -> None:
     tags = [Captured(START_NS, bytes(12) + b"\x81\0\0\1" * count, 1500) for count in range(1, 400)]
     engine = agree(tags, ETHERNET, [])
     assert engine.totals().malformed == {"link_header": 399}
-
-
-def test_what_cannot_be_enforced_yet_is_refused_by_name() -> None:
-    marked = Rule("a", 1, (), Policer(1, 64, Marker.SRTCM, 0, 64, colour_aware=True), Mode.MARK, gate_open=False)
-    above = Rule("b", 1, (), None, Mode.POLICE, aggregates=(Aggregate("session", Policer(1, 64)),))
-    with pytest.raises(RulesError) as refused:
-        Engine().install([marked, above])
-    assert refused.value.problems == (
-        "rule 'a': mode mark cannot be enforced yet",
-        "rule 'a': a closed gate cannot be enforced yet",
-        "rule 'a': a marker of three colours cannot be enforced yet",
-        "rule 'a': colour awareness cannot be enforced yet",
-        "rule 'b': aggregates cannot be enforced yet",
-    )
