@@ -20,8 +20,8 @@ from filter_index cimport (
 )
 from filters cimport filter_t, names_t, port_range_t
 from flowtable cimport (
-    STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict, insert_flow,
-    look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
+    AWAITS_NAME, STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict,
+    generation_of, insert_flow, look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
 from marker cimport (
@@ -39,7 +39,7 @@ from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held
 from packet cimport (
     ATTRIBUTE_FLOW_LABEL_BITS, ATTRIBUTE_QFI_KNOWN, ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT,
     ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD, OUTCOME_LINK_HEADER,
-    OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_WIDE, has_spi, outcome_t, packet_t,
+    OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_WIDE, has_ports, has_spi, outcome_t, packet_t,
 )
 from queue cimport close_queue, hold_back, next_due, queue_t
 from records cimport next_record, record_t, walk_t
@@ -51,6 +51,7 @@ from rules cimport (
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
 from upf.errors import UpfError
+from upf.names.patterns import places_wanting
 from upf.rules import Marker, Mode, RulesError, in_order, shared_buckets
 
 # In the order of outcome_t in packet.pxd.
@@ -70,7 +71,7 @@ cdef enum:
     # From so many slots on, a look-up is likely to wait for memory.
     FAR_SLOTS = 1 << 17
     FIRST_SLOTS = 4096
-    LAST_GENERATION = 0xFFFF
+    LAST_GENERATION = 0x7FFF
 
 cdef int64_t END_OF_TIME_NS = 0x7FFFFFFFFFFFFFFF
 
@@ -89,6 +90,7 @@ MALFORMED, UNMATCHED, CONFORMING, EXCEEDING, DROPPED, YELLOW, HELD = range(7)
 include "filter_book.pxi"
 include "treatment_book.pxi"
 include "rule_book.pxi"
+include "names.pxi"
 
 
 cdef class Engine:
@@ -104,6 +106,8 @@ cdef class Engine:
     cdef table_t tables[2]
     cdef RuleBook book
     cdef rule_table_t *rule_table   # the book's
+    cdef NameSeeker seeker
+    cdef int link_type              # of the packets that run() takes
     cdef readonly uint64_t packets  # judged; those that are held are not yet
     cdef uint64_t malformed[OUTCOME_COUNT]
     cdef uint64_t time_steps_back
@@ -145,6 +149,8 @@ cdef class Engine:
                 raise MemoryError
         self.book = RuleBook()
         self.rule_table = &self.book.table
+        self.seeker = NameSeeker()
+        self.seeker.rules_changed(self.book.filters)
         self.rule_table.averaging_window_ns = AVERAGING_WINDOW_NS
 
     def __dealloc__(self):
@@ -209,6 +215,7 @@ cdef class Engine:
         if self.book.treatments.widening != 0 and not self.parser.wide:
             self.widen()
         choose_way(&self.parser)
+        self.seeker.rules_changed(self.book.filters)
         self.next_generation()
 
     cdef widen(self):
@@ -252,13 +259,13 @@ cdef class Engine:
         if self.rule_table.generation < LAST_GENERATION:
             self.rule_table.generation += 1
             return
-        # The 16 bits are used up: every flow becomes one of generation 0, and every rule one that was there already.
+        # The 15 bits are used up: every flow becomes one of generation 0, and every rule one that was there already.
         for i in range(2):
             finish_growing(&self.tables[i])
             for slot in range(self.tables[i].mask + 1):
                 flow = flow_at(&self.tables[i], slot)
                 if flow.endpoints != 0:
-                    if <uint16_t>flow.endpoints < self.rule_table.rules[flow.state & STATE_RULE].born:
+                    if generation_of(flow) < self.rule_table.rules[flow.state & STATE_RULE].born:
                         flow.state = NO_RULE
                     flow.endpoints &= ~<uint64_t>0xFFFF
         for place in range(<uint32_t>len(self.book.rule_names)):
@@ -298,6 +305,7 @@ cdef class Engine:
                 if <uint64_t>verdict_view.len < max_packets:
                     raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
             self.enter("run()")
+            self.link_type = link_type
             with nogil:
                 over = self.run_records(
                     &walk, link_type, max_packets, time_offset_ns, emit, verdict, &processed
@@ -307,6 +315,7 @@ cdef class Engine:
             if judged:
                 PyBuffer_Release(&verdict_view)
             PyBuffer_Release(&view)
+        self.seeker.raise_failure()
         if self.output.failed:
             raise MemoryError("no memory for the packets that passed")
         return walk.at, processed, over
@@ -415,6 +424,7 @@ cdef class Engine:
             self.judge_let_go(NULL, emit)
             self.release_all()
         cc_leave(&self.busy)
+        self.seeker.raise_failure()
         if self.output.failed:
             raise MemoryError("no memory for the packets that passed")
 
@@ -517,21 +527,20 @@ cdef class Engine:
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""
         cdef rule_table_t *installed = self.rule_table
-        cdef names_t names
+        cdef const names_t *names = self.seeker.names_of(packet, self.link_type, self.parser.gtpu_port)
         cdef uint32_t place
         cdef rule_t *rule
         cdef bint stays = False, awaits_name
-        names.count, names.settled = 0, True
-        place = classify(installed.index, packet, &names, &awaits_name)
+        place = classify(installed.index, packet, names, &awaits_name)
         rule = &installed.rules[place]
         if flow == NULL:
             if must_make_room(table):
                 self.evict(table, packet.ts_ns)
             flow = insert_flow(table, packet)
         else:
-            stays = flow.state & STATE_RULE == place and <uint16_t>flow.endpoints >= rule.born
+            stays = flow.state & STATE_RULE == place and generation_of(flow) >= rule.born
         flow.state = place
-        flow.endpoints = packet.endpoints | installed.generation
+        flow.endpoints = packet.endpoints | installed.generation | (0 if names.settled else AWAITS_NAME)
         if rule.packets[FATE_CONFORMING] + rule.packets[FATE_YELLOW] + (
             rule.packets[FATE_EXCEEDING] + rule.packets[FATE_DROPPED]
         ) == 0:
@@ -691,6 +700,10 @@ cdef class Engine:
             return self.book.harvest()
         finally:
             cc_leave(&self.busy)
+
+    def inspection(self):
+        """What looking into packets for names has done, as InspectorCounters; None where no rule has asked for a name."""
+        return None if self.seeker.inspector is None else self.seeker.inspector.counters()
 
     def lookups(self):
         """What classification has cost since the last install(): (look-ups, chains sought, filters compared)."""

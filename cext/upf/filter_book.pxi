@@ -11,6 +11,8 @@ cdef class FilterBook:
     cdef list free_domain_ids
     cdef uint32_t tos_bits[8]       # how many filters look at each bit
     cdef uint32_t flow_labels       # how many look at the flow label
+    cdef uint32_t named             # how many ask for a name
+    cdef uint32_t named_with_attributes
 
     def __cinit__(self):
         self.index = <filter_index_t *>calloc(1, sizeof(filter_index_t))
@@ -87,8 +89,6 @@ cdef class FilterBook:
                 f"rule {rule.name!r}: family {sdf.family} with prefixes of {f.source_bits} and {f.destination_bits} bits: "
                 "expected 0 without any, 4 with 32 at the most, or 6 with 128"
             )
-        if sdf.domain:
-            raise UpfError(f"rule {rule.name!r}: filter '{sdf}': domain names cannot be matched yet")
         set_network(f.network, f.family, sdf.src_network)
         set_network(f.network + 2, f.family, sdf.dst_network)
         if sdf.src_ports or sdf.dst_ports:
@@ -153,6 +153,9 @@ cdef class FilterBook:
         if f.attributes_mask[1] != 0:
             self.flow_labels += change
         if f.domain != 0:
+            self.named += change
+            if f.attributes_mask[0] != 0 or f.attributes_mask[1] != 0 or f.asks_spi:
+                self.named_with_attributes += change
             self.domain_users[f.domain] += change
             if self.domain_users[f.domain] == 0:
                 del self.domain_ids[self.domains[f.domain]]

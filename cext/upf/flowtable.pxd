@@ -29,7 +29,10 @@ cdef enum:
 
     # The state word of a flow: the place of its rule, and flags.
     STATE_RULE = 0x00FFFFFF
-    STATE_AWAITS_NAME = 1 << 24     # its name may still change its rule; its generation is 0 until then
+
+    # Beside the generation in the endpoints of a flow: its names may still change. So it is like no generation, and the
+    # flow is classified anew with every packet.
+    AWAITS_NAME = 0x8000
 
 cdef enum slot_mark_t:
     # In the old table: the flow that stood here has moved. No flow looks like it, and a search goes on behind it.
@@ -84,6 +87,11 @@ ctypedef struct table_t:
 
 cdef inline flow_t *flow_in(const table_t *table, const slots_t *slots, uint64_t slot) noexcept nogil:
     return <flow_t *>(slots.flows + (slot << table.shift))
+
+
+cdef inline uint16_t generation_of(const flow_t *flow) noexcept nogil:
+    """Of the rule set that classified the flow, from 1 to 0x7FFF."""
+    return <uint16_t>flow.endpoints & 0x7FFF
 
 
 cdef inline flow_t *flow_at(const table_t *table, uint64_t slot) noexcept nogil:

@@ -327,7 +327,7 @@ cdef class RuleBook:
 
     cdef str name_of(self, flow_t *flow):
         """The rule that classified the flow; empty where another rule has been given its place since."""
-        if <uint16_t>flow.endpoints < self.table.rules[flow.state & STATE_RULE].born:
+        if generation_of(flow) < self.table.rules[flow.state & STATE_RULE].born:
             return ""
         return self.rule_names[flow.state & STATE_RULE]
 
