@@ -22,7 +22,9 @@ pytestmark = pytest.mark.skipif(not CAPTURES, reason="REAL_CAPTURES names no fol
 
 
 def rules() -> list[Rule]:
+    named = [f"permit out ip from any to any domain *.{name}" for name in ("com", "org", "net", "de", "site")]
     return [
+        Rule("named", 5, tuple(map(parse_filter, named)), Policer(500_000, 10_000), Mode.MONITOR, True),
         Rule("web", 10, (parse_filter("permit out 6 from any 80,443 to any"),), Policer(300_000, 15_000), Mode.POLICE),
         Rule("udp", 20, (parse_filter("permit out 17 from any to any"),), Policer(100_000, 5_000), Mode.MONITOR, True),
         Rule("rest", 30, (parse_filter("permit out ip from any to any"),), None, Mode.MONITOR),
@@ -62,3 +64,4 @@ def test_the_engine_agrees_with_the_reference(path: Path) -> None:
     assert engine.totals() == reference.totals()
     assert engine.rule_counters() == reference.rule_counters()
     assert told(engine.flows()) == told(reference.flows())
+    assert engine.inspection() == reference.inspection()

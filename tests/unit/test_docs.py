@@ -134,9 +134,10 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_the_rules_file_of_the_replay_page_loads() -> None:
     (text,) = blocks(ROOT / "docs" / "replay.md", "toml")
     found = parse_rules(text, source="docs/replay.md")
-    assert [rule.name for rule in found.rules] == ["video", "audio", "rest"]
+    assert [rule.name for rule in found.rules] == ["video", "audio", "player", "rest"]
     assert found.warnings == ()
-    video, audio, rest = found.rules
+    video, audio, player, rest = found.rules
+    assert [each.domain for each in player.filters] == ["*.video.example.com", "player.example.com"]
     assert (video.precedence, audio.precedence, rest.precedence) == (10, 20, 100)
     assert video.policer is not None
     assert (video.policer.rate_bps, video.policer.burst_bytes, video.mode) == (2_000_000, 12_500, Mode.POLICE)
