@@ -7,9 +7,10 @@ import ssl
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from ipaddress import ip_address
 from itertools import pairwise
 
-from captures import DESTINATION_OPTIONS, ICMP, ICMPV6, TCP, UDP, chain, ipv4, ipv6
+from captures import DESTINATION_OPTIONS, ICMP, ICMPV6, TCP, UDP, chain, gtpu, ipv4, ipv6, pdu_session, udp
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -74,11 +75,6 @@ def http_request(host: str, target: str = "/") -> bytes:
 def tcp(source_port: int, destination_port: int, sequence: int, data: bytes = b"", *, flags: int = ACK) -> bytes:
     """A TCP segment."""
     return struct.pack("!HHIIBBHHH", source_port, destination_port, sequence, 0, 0x50, flags, 65535, 0, 0) + data
-
-
-def udp(source_port: int, destination_port: int, data: bytes) -> bytes:
-    """A UDP datagram."""
-    return struct.pack("!HHHH", source_port, destination_port, 8 + len(data), 0) + data
 
 
 def dns_answer(question: str, answers: Iterable[tuple[str, str, int, str]]) -> bytes:
@@ -170,7 +166,7 @@ RESOLVERS = {4: "192.0.2.53", 6: "2001:db8::53"}
 def mixture(seed: int, connections: int) -> list[tuple[int, bytes]]:
     """Packets of connections of every kind among each other, on raw IP: (time in ns, packet)."""
     draw = random.Random(seed)
-    waiting = [list(_connection(draw, number)) for number in range(connections)]
+    waiting = [list(_perhaps_tunnelled(draw, number, _connection(draw, number))) for number in range(connections)]
     now_ns = 1_600_000_000 * 10**9
     packets = []
     begun: list[list[bytes]] = []
@@ -182,6 +178,22 @@ def mixture(seed: int, connections: int) -> list[tuple[int, bytes]]:
         packets.append((now_ns, one.pop(0)))
         begun = [each for each in begun if each]
     return packets
+
+
+def _perhaps_tunnelled(draw: random.Random, number: int, packets: Iterable[bytes]) -> Iterator[bytes]:
+    """The packets as they are or, each direction under a TEID of its own, in GTP-U."""
+    tunnelled = draw.random() < 0.3
+    for packet in packets:
+        if not tunnelled:
+            yield packet
+            continue
+        family = packet[0] >> 4
+        source = packet[12:16] if family == 4 else packet[8:24]
+        uplink = any(source == ip_address(ue).packed for ue in UES[family])
+        teid = 1 + number % 4 + 100 * uplink
+        message = gtpu(packet, teid=teid, extensions=[pdu_session(1 + number % 3, pdu_type=uplink)])
+        gnb, upf = "192.0.2.1", "192.0.2.2"
+        yield ipv4(*((gnb, upf) if uplink else (upf, gnb)), UDP, udp(2152, 2152, message))
 
 
 def _connection(draw: random.Random, number: int) -> Iterator[bytes]:
@@ -278,4 +290,5 @@ def _ip(draw: random.Random, family: int, source: str, destination: str, protoco
         first, chained = chain(headers, protocol)
         return ipv6(source, destination, first, chained + content)
     options = b"\1\1\1\1" if draw.random() < 0.1 else b""
-    return ipv4(source, destination, protocol, content, options=options, more_fragments=draw.random() < 0.03)
+    packet = ipv4(source, destination, protocol, content, options=options, more_fragments=draw.random() < 0.03)
+    return packet[:1] + draw.choice((b"\0", b"\0", b"\x28", b"\xb8")) + packet[2:]

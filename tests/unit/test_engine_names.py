@@ -46,7 +46,7 @@ class Sent:
 
     def resolve(self, name: str, *addresses: str) -> None:
         message = made.dns_answer(name, [(name, "A", 60, address) for address in addresses])
-        self.send(RESOLVER, UE, captures.UDP, made.udp(53, 5353, message))
+        self.send(RESOLVER, UE, captures.UDP, captures.udp(53, 5353, message))
 
 
 def counted(engine: Engine) -> dict[str, int]:
@@ -133,9 +133,23 @@ def test_a_flow_to_an_address_that_an_answer_gave_is_detected_from_its_first_pac
     sent = Sent()
     sent.resolve(VIDEO, SERVER)
     sent.up(b"", 1000, flags=made.SYN)
-    sent.send(SERVER, UE, captures.UDP, made.udp(9, 9, bytes(10)))
-    sent.send(OTHER_SERVER, UE, captures.UDP, made.udp(9, 9, bytes(10)))
+    sent.send(SERVER, UE, captures.UDP, captures.udp(9, 9, bytes(10)))
+    sent.send(OTHER_SERVER, UE, captures.UDP, captures.udp(9, 9, bytes(10)))
     assert counted_by([rule("video", f"permit out ip from any to any domain {VIDEO}")], sent.packets) == {"video": 2}
+
+
+def test_a_name_holds_for_both_directions_whatever_tunnel_each_comes_through() -> None:
+    sent = Sent()
+    sent.up(made.client_hello(VIDEO))
+    for _ in range(3):
+        sent.down(bytes(100))
+    inner = [packet for _, packet in sent.packets]
+    sent.packets.clear()
+    for number, packet in enumerate(inner):
+        message = captures.gtpu(packet, teid=9 if number else 7)
+        sent.send("192.0.2.1", "192.0.2.2", captures.UDP, captures.udp(2152, 2152, message))
+    rules = [rule("downlink", f"permit out ip from any to any teid 9 domain {VIDEO}")]
+    assert counted_by(rules, sent.packets) == {"downlink": 3}
 
 
 def test_a_rule_that_is_tried_first_keeps_its_flow_whatever_the_name() -> None:
@@ -226,6 +240,12 @@ RULE_SETS = [
         ),
         rule("six", "permit out ip from 2001:db8::/32 to any domain *.org", precedence=3),
     ],
+    [
+        rule("tunnel", "permit out ip from any to any teid 2 domain *.example.com", rate_bps=50_000),
+        rule("marked", "permit out ip from any to any tos 0x28 domain *.net", precedence=2, rate_bps=50_000),
+        rule("flow", "permit out ip from any to any qfi 2 domain example.com", precedence=3),
+        rule("plain", "permit out ip from any to any qfi 1", precedence=4, per_flow=True, rate_bps=8_000),
+    ],
 ]
 
 
@@ -260,6 +280,6 @@ def test_the_engine_agrees_with_the_oracle_on_connections_of_every_kind(rules: l
 
 
 def test_the_mixture_has_named_connections_in_every_rule() -> None:
-    packets = [packet for seed in range(5) for packet in made.mixture(seed, 40)]
+    packets = [packet for seed in range(12) for packet in made.mixture(seed, 40)]
     for rules in RULE_SETS:
         assert all(counted_by(rules, packets).values())

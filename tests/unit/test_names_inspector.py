@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import captures
 import named_traffic as made
 import pytest
 
@@ -32,14 +33,14 @@ class Network:
         return self.inspector.inspect(self.now_ns, 4, SERVER, UE, TCP, 443, port, segment)
 
     def up_udp(self, data: bytes, *, port: int = 40000) -> Seen:
-        return self.inspector.inspect(self.now_ns, 4, UE, SERVER, UDP, port, 443, made.udp(port, 443, data))
+        return self.inspector.inspect(self.now_ns, 4, UE, SERVER, UDP, port, 443, captures.udp(port, 443, data))
 
     def down_udp(self, data: bytes, *, port: int = 40000) -> Seen:
-        return self.inspector.inspect(self.now_ns, 4, SERVER, UE, UDP, 443, port, made.udp(443, port, data))
+        return self.inspector.inspect(self.now_ns, 4, SERVER, UE, UDP, 443, port, captures.udp(443, port, data))
 
     def resolve(self, question: str, *answers: tuple[str, str, int, str]) -> Seen:
         message = made.dns_answer(question, answers)
-        return self.inspector.inspect(self.now_ns, 4, RESOLVER, UE, UDP, 53, 5353, made.udp(53, 5353, message))
+        return self.inspector.inspect(self.now_ns, 4, RESOLVER, UE, UDP, 53, 5353, captures.udp(53, 5353, message))
 
     def shake_hands(self, *, port: int = 40000) -> None:
         assert self.up(b"", 1000, port=port, flags=made.SYN) == ((), False)
