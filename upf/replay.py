@@ -12,13 +12,17 @@ from statistics import median
 from typing import Final
 
 from upf.capture import Capture, CaptureError, CaptureWriter, record_error
+from upf.compliance import RuleCompliance
 from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
 from upf.errors import UpfError
+from upf.reports import ReportOptions, Reports
 from upf.rules import Rule
 
 # Between two chunks the caller hears of the progress and an interrupt is heard: some ten milliseconds.
 CHUNK_PACKETS: Final = 1 << 18
+# Shorter where every packet may leave something to be taken.
+NOTED_CHUNK_PACKETS: Final = 1 << 15
 # The engine's packet time ends here, in the year 2116.
 _LATEST_NS: Final = 1 << 62
 
@@ -29,13 +33,14 @@ class Report:
 
     ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the
     median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in
-    a cut record: what came before the cut has been counted.
+    a cut record: what came before the cut has been counted. ``compliance`` is None unless it was asked for.
     """
 
     elapsed_s: float
     totals: Totals
     rules: Mapping[str, RuleCounters]
     errors: tuple[CaptureError, ...]
+    compliance: Mapping[str, RuleCompliance] | None = None
 
 
 def replay(
@@ -48,18 +53,17 @@ def replay(
     measure: Measure = Measure.L3,
     gtpu: bool = True,
     progress: Callable[[int], None] | None = None,
+    reports: ReportOptions | None = None,
 ) -> Report:
     """Sends the captures, one after the other, through an engine of their own.
 
     output: where what passes is written; the captures must then have one link type. repeat: passes over all captures;
     each is moved on in time so far that every bucket is full again, and only the first is counted. measure: what counts
     as a packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries it. progress: told
-    the bytes processed since the last call.
+    the bytes processed since the last call. reports: what else is made of the first pass.
 
-    Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` cannot be met.
+    Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` or ``reports`` cannot be met.
     """
-    engine = Engine(max_flows=max_flows, measure=measure, gtpu=gtpu)
-    engine.install(rules)
     earliest_ns, latest_ns = _time_span_ns(captures) if repeat > 1 else (0, 0)
     # Later than any packet before it, and by so much that every bucket is full: no pass sees the one before.
     shift_ns = latest_ns - earliest_ns + _longest_filling_ns(rules) + 1
@@ -69,15 +73,26 @@ def replay(
             "bucket fills too slowly"
         )
     with ExitStack() as stack:
+        reporter = stack.enter_context(_reporter(reports, captures, rules)) if reports is not None else None
+        engine = Engine(
+            max_flows=max_flows,
+            measure=measure,
+            gtpu=gtpu,
+            journal=reporter.journal if reporter is not None else None,
+        )
+        engine.install(rules)
         writer = stack.enter_context(_writer(output, captures)) if output is not None else None
         engine.output_nanoseconds = any(capture.format.nanoseconds for capture in captures)
-        elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress)
+        elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress, reporter=reporter)
+        if reporter is not None:
+            reporter.end(engine)
+    compliance = reporter.compliance() if reporter is not None else None
     totals, counters = engine.totals(), engine.rule_counters()
     later_s = [
         _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0]
         for number in range(1, repeat)
     ]
-    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors))
+    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors), compliance)
 
 
 def _run_pass(
@@ -87,6 +102,7 @@ def _run_pass(
     time_offset_ns: int = 0,
     writer: CaptureWriter | None = None,
     progress: Callable[[int], None] | None = None,
+    reporter: Reports | None = None,
 ) -> tuple[float, list[CaptureError]]:
     errors = []
     started_s = time.perf_counter()
@@ -98,12 +114,14 @@ def _run_pass(
                 capture.view,
                 capture.format,
                 offset=offset,
-                max_packets=CHUNK_PACKETS,
+                max_packets=CHUNK_PACKETS if reporter is None else NOTED_CHUNK_PACKETS,
                 time_offset_ns=time_offset_ns,
                 emit=writer is not None,
             )
             if writer is not None:
                 writer.write_records(engine.take_output())
+            if reporter is not None:
+                reporter.take(engine)
             if progress is not None:
                 progress(offset - before)
         if offset < len(capture.view):
@@ -128,6 +146,16 @@ def _writer(output: Path, captures: Sequence[Capture]) -> CaptureWriter:
         nanoseconds=any(capture.format.nanoseconds for capture in captures),
         inputs=[capture.path for capture in captures],
     )
+
+
+def _reporter(options: ReportOptions, captures: Sequence[Capture], rules: Sequence[Rule]) -> Reports:
+    span_ns = 0
+    if options.plot is not None:
+        earliest_ns, latest_ns = _time_span_ns(captures)
+        span_ns = latest_ns - earliest_ns
+    names = [capture.path.name for capture in captures]
+    title = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return Reports(options, rules, span_ns=span_ns, title=title)
 
 
 def _time_span_ns(captures: Sequence[Capture]) -> tuple[int, int]:

@@ -88,6 +88,21 @@ def parse_burst(text: str, rate_bps: int) -> int:
     return burst_bytes
 
 
+def parse_duration(text: str) -> int:
+    """Read a time (``2 s``, ``300 ms``) as nanoseconds.
+
+    Raises UnitError unless it is a whole number of nanoseconds, and more than none.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[3] not in _TIME_UNITS_PER_S:
+        raise UnitError("time", text, "'<number> s', ms, us or ns, such as '2 s'")
+    numerator, denominator = _decimal(match)
+    duration_ns, rest = divmod(numerator * 1_000_000_000, denominator * _TIME_UNITS_PER_S[match[3]])
+    if rest or not duration_ns:
+        raise UnitError("time", text, "a whole number of nanoseconds, and more than none")
+    return duration_ns
+
+
 def default_burst_bytes(rate_bps: int) -> int:
     """The depth of a bucket for which none was given: 100 ms at the rate, at least 15,000 bytes, at most 512 MiB."""
     return min(max(rate_bps // 80, MIN_DEFAULT_BURST_BYTES), MAX_BURST_BYTES)

@@ -24,6 +24,7 @@ from flowtable cimport (
     generation_of, insert_flow, look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
+from journal cimport forget_flow, journal_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
     colour_of_dscp, colour_t, count_delay, departure_ns, enforce, limit_bucket, shared_t, treatment_t,
@@ -91,6 +92,7 @@ include "filter_book.pxi"
 include "treatment_book.pxi"
 include "rule_book.pxi"
 include "names.pxi"
+include "journal.pxi"
 
 
 cdef class Engine:
@@ -99,7 +101,8 @@ cdef class Engine:
     max_flows: bound on the flow table, for IPv4 and IPv6 each. flow_idle_timeout_ns: packet time after which a full table
     may forget an idle flow. flow_times: keep each flow's first packet time (8 bytes a slot). pass_unmatched: whether packets
     that no rule wants are passed, or only counted. measure: what counts as a packet's bytes. gtpu: whether the packet in a
-    G-PDU counts in place of that which carries it.
+    G-PDU counts in place of that which carries it. journal: JournalOptions; what it asks for is noted until end_journal(),
+    and must be taken between runs. It does not go with flow_times.
     """
 
     cdef parser_t parser
@@ -119,14 +122,21 @@ cdef class Engine:
     cdef uint32_t passing       # of the verdicts, a bit each: which packets go on
     cdef int busy               # run() or whatever else must have the engine for itself is under way
     cdef int64_t idle_timeout_ns
+    cdef Journal journal        # None where nothing is noted ...
+    cdef journal_t *noted       # ... and NULL also where nothing is noted any more
 
     def __cinit__(
         self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False,
-        bint pass_unmatched=True, measure=Measure.L3, bint gtpu=True,
+        bint pass_unmatched=True, measure=Measure.L3, bint gtpu=True, journal=None,
     ):
         cdef int i
         if max_flows < 1:
             raise UpfError(f"max_flows: expected at least 1, got {max_flows}")
+        if journal is not None and flow_times:
+            raise ValueError("flow_times: the journal's records have them")
+        if journal is not None:
+            self.journal = Journal(journal)
+            self.noted = &self.journal.noted
         self.parser.seed = int.from_bytes(os.urandom(8), "little") | 1
         self.parser.gtpu_port = GTPU_PORT if gtpu else NO_PORT
         self.parser.measure = {
@@ -144,7 +154,7 @@ cdef class Engine:
             self.tables[i].bound = max_flows
             self.tables[i].seed = self.parser.seed
             self.tables[i].idle_timeout_ns = flow_idle_timeout_ns
-            self.tables[i].keep_first = flow_times
+            self.tables[i].keep_first = flow_times or journal is not None
             if not open_table(&self.tables[i], FIRST_SLOTS):
                 raise MemoryError
         self.book = RuleBook()
@@ -306,11 +316,13 @@ cdef class Engine:
                     raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
             self.enter("run()")
             self.link_type = link_type
-            with nogil:
-                over = self.run_records(
-                    &walk, link_type, max_packets, time_offset_ns, emit, verdict, &processed
-                )
-            cc_leave(&self.busy)
+            try:
+                if self.noted != NULL:
+                    self.journal.make_room(len(self.book.rule_names))
+                with nogil:
+                    over = self.run_records(&walk, link_type, max_packets, time_offset_ns, emit, verdict, &processed)
+            finally:
+                cc_leave(&self.busy)
         finally:
             if judged:
                 PyBuffer_Release(&verdict_view)
@@ -318,6 +330,8 @@ cdef class Engine:
         self.seeker.raise_failure()
         if self.output.failed:
             raise MemoryError("no memory for the packets that passed")
+        if self.noted != NULL:
+            self.journal.check()
         return walk.at, processed, over
 
     cdef bint run_records(
@@ -333,7 +347,7 @@ cdef class Engine:
             wanted = BATCH if max_packets - done >= BATCH else <int>(max_packets - done)
             count = self.read_batch(walk, link_type, time_offset_ns, batch, wanted)
             over = count < wanted
-            if cc_unlikely(self.parser.fragments.let_go != 0):
+            if cc_unlikely(self.parser.fragments.let_go != 0 or self.noted != NULL):
                 self.judge_one_by_one(batch, count, judged, emit)
             else:
                 self.judge_batch(batch, count, judged)
@@ -429,11 +443,17 @@ cdef class Engine:
             raise MemoryError("no memory for the packets that passed")
 
     cdef void judge_one_by_one(self, packet_t *batch, int count, uint8_t *verdicts, bint emit) noexcept nogil:
-        """A batch with fragments that are held no longer: each of them stands between two of its packets."""
+        """A batch of which each packet is noted, or between whose packets fragments stand that are held no longer."""
+        cdef transport_t transport
         cdef int i
         for i in range(count):
             self.judge_let_go(&batch[i], emit)
             self.judge_batch(&batch[i], 1, &verdicts[i])
+            if self.noted != NULL and batch[i].outcome < OUTCOME_NOT_IP:
+                transport.tcp_flags = 0
+                if self.noted.records_flows and <uint8_t>(batch[i].endpoints >> 24) == 6:
+                    transport_of(&batch[i], self.link_type, self.parser.gtpu_port, &transport)
+                self.note(&batch[i], verdicts[i], transport.tcp_flags)
             if emit and self.passing >> verdicts[i] & 1:
                 self.emit_packet(&batch[i])
         self.judge_let_go(NULL, emit)
@@ -446,6 +466,8 @@ cdef class Engine:
             self.packets += 1
             finish_held(&self.parser, held)
             verdict = self.judge(&held.packet)
+            if self.noted != NULL:
+                self.note(&held.packet, verdict, 0)
             if emit and self.passing >> verdict & 1:
                 self.emit_packet(&held.packet)
             free_let_go(&self.parser.fragments)
@@ -524,6 +546,13 @@ cdef class Engine:
             count_delay(treatment, packet.departs_ns - ts_ns)
         return rule.verdicts[fate]
 
+    cdef void note(self, packet_t *packet, uint8_t verdict, uint8_t tcp_flags) noexcept nogil:
+        """The journal's part of a packet that has been judged, before the next one can evict its flow."""
+        cdef table_t *table = &self.tables[<int>packet.outcome]
+        cdef flow_t *flow = find_flow(table, packet)
+        cdef bint excess = verdict == VERDICT_EXCEEDING or verdict == VERDICT_DROPPED
+        note_packet(self.noted, table, flow, packet, tcp_flags, self.passing >> verdict & 1, excess)
+
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""
         cdef rule_table_t *installed = self.rule_table
@@ -537,6 +566,8 @@ cdef class Engine:
             if must_make_room(table):
                 self.evict(table, packet.ts_ns)
             flow = insert_flow(table, packet)
+            if self.noted != NULL:
+                record_place(table, flow)[0] = 0
         else:
             stays = flow.state & STATE_RULE == place and generation_of(flow) >= rule.born
         flow.state = place
@@ -570,6 +601,8 @@ cdef class Engine:
             table.aged += 1
         else:
             table.evicted += 1
+        if self.noted != NULL:
+            forget_flow(self.noted, &table.now.first_ns[slot], now_ns)
         remove_flow(table, slot)
 
     cdef inline void emit_packet(self, packet_t *packet) noexcept nogil:
@@ -648,6 +681,40 @@ cdef class Engine:
         finally:
             cc_leave(&self.busy)
         return records
+
+    # --- what the journal noted -----------------------------------------------------------------------------------
+
+    def take_flow_records(self):
+        """The FlowRecords that have ended since the last call, in the order in which they did."""
+        return self.taken("take_flow_records()", Journal.take_records)
+
+    def take_slots(self):
+        """The TimeSlots since the last call; one slot of a rule may come in pieces."""
+        return self.taken("take_slots()", Journal.take_slots)
+
+    def take_violations(self):
+        """The Violations that are over since the last call."""
+        return self.taken("take_violations()", Journal.take_violations)
+
+    def end_journal(self, *, uint64_t max_records):
+        """Nothing is noted any more. Ends at most so many of the records that are open; whether none is open any more."""
+        if self.journal is None:
+            return True
+        self.enter("end_journal()")
+        try:
+            self.noted = NULL
+            return self.journal.end(max_records)
+        finally:
+            cc_leave(&self.busy)
+
+    cdef list taken(self, str what, list (*take)(Journal, RuleBook)):
+        if self.journal is None:
+            return []
+        self.enter(what)
+        try:
+            return take(self.journal, self.book)
+        finally:
+            cc_leave(&self.busy)
 
     # --- what was counted -----------------------------------------------------------------------------------------
 
@@ -754,7 +821,7 @@ cdef class Engine:
                     conforming_bytes=flow.bytes[1],
                     excess_packets=flow.packets[0] + (<uint64_t>flow.packets_high[0] << 32),
                     excess_bytes=flow.bytes[0],
-                    first_ns=table.now.first_ns[slot] if table.keep_first else 0,
+                    first_ns=table.now.first_ns[slot] if table.keep_first and self.journal is None else 0,
                     last_ns=flow.bucket.latest_ns,
                     spi=spi_of(flow),
                     teid=(<wide_flow_t *>flow).attributes[0] >> ATTRIBUTE_TEID_SHIFT if is_tunnelled(table, flow) else None,

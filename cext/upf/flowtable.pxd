@@ -57,7 +57,8 @@ ctypedef struct wide_flow_t:
     uint64_t unused
 
 
-# One piece of slots. ``first_ns`` is the packet time of each flow's first packet; NULL where nobody asked.
+# One piece of slots. ``first_ns`` is the packet time of each flow's first packet or, where there is a journal, the place of
+# its open record; NULL where nobody asked.
 ctypedef struct slots_t:
     uint8_t *flows
     int64_t *first_ns

@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from nf.cli.demo import command as demo
-from nf.cli.replay import replay
+from nf.cli.panels import PanelCommand
+from nf.cli.replay.command import replay
 from nf.cli.up import run, up
 
 INTERRUPTED: Final = 130
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command(no_args_is_help=True)(run)
-app.command(no_args_is_help=True)(replay)
+app.command(cls=PanelCommand, no_args_is_help=True)(replay)
 app.add_typer(demo.app, name="demo")
 
 

@@ -15,7 +15,7 @@ import typer.main
 from nf.cli.configuration import Configuration
 from nf.cli.demo.traffic import media_session
 from nf.cli.main import app
-from nf.cli.replay import to_json
+from nf.cli.replay.report import to_json
 from nf.common.config import load
 from upf.capture import open_capture
 from upf.replay import replay

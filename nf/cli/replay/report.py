@@ -1,0 +1,217 @@
+"""What ``castcore replay`` prints: one JSON object for scripts, or tables for eyes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from nf.cli.replay.figures import duration, mean_rate, rate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from upf.compliance import FlowName, RuleCompliance, Violation, Window
+    from upf.counters import RuleCounters
+    from upf.replay import Report
+
+# Violations that the table shows of each rule; the JSON object has more.
+SHOWN_VIOLATIONS: Final = 5
+_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDP-Lite"}
+
+
+def to_json(report: Report) -> dict[str, object]:
+    """What ``--json`` promises to scripts, and beside it what a tester asks next."""
+    totals = report.totals
+    told: dict[str, object] = {
+        "elapsed_s": report.elapsed_s,
+        "packets": totals.packets,
+        "bytes": totals.bytes,
+        "malformed": totals.malformed_packets,
+        "unmatched": {"packets": totals.unmatched_packets, "bytes": totals.unmatched_bytes},
+        "flows": totals.flows,
+        "rules": [_rule_to_json(name, counters) for name, counters in report.rules.items()],
+        "malformed_reasons": dict(totals.malformed),
+        "aged_flows": totals.aged_flows,
+        "evicted_flows": totals.evicted_flows,
+        "time_steps_back": totals.time_steps_back,
+        "fragments_without_first": totals.fragments_without_first,
+        "gtpu": dict(totals.gtpu),
+    }
+    if report.compliance is not None:
+        told["compliance"] = [_compliance_to_json(rule) for rule in report.compliance.values()]
+    return told
+
+
+def _rule_to_json(name: str, counters: RuleCounters) -> dict[str, object]:
+    return {
+        "name": name,
+        "packets": counters.packets,
+        "bytes": counters.bytes,
+        "passed_packets": counters.passed_packets,
+        "passed_bytes": counters.passed_bytes,
+        "dropped_packets": counters.dropped_packets,
+        "dropped_bytes": counters.dropped_bytes,
+        "conforming_packets": counters.conforming_packets,
+        "conforming_bytes": counters.conforming_bytes,
+        "exceeding_packets": counters.exceeding_packets,
+        "exceeding_bytes": counters.exceeding_bytes,
+    }
+
+
+def _compliance_to_json(rule: RuleCompliance) -> dict[str, object]:
+    return {
+        "rule": rule.rule,
+        "compliant": rule.compliant,
+        "threshold_bps": rule.threshold_bps,
+        "window_ns": rule.window_ns,
+        "offered_bytes": rule.offered_bytes,
+        "passed_bytes": rule.passed_bytes,
+        "excess_packets": rule.excess_packets,
+        "excess_bytes": rule.excess_bytes,
+        "windows": rule.windows,
+        "windows_above": rule.windows_above,
+        "worst_window": None if rule.worst is None else _window_to_json(rule.worst),
+        "violation_count": rule.violation_count,
+        "violations": [_violation_to_json(violation) for violation in rule.violations],
+    }
+
+
+def _window_to_json(window: Window) -> dict[str, object]:
+    return {
+        "start_ns": window.start_ns,
+        "offered_bytes": window.offered_bytes,
+        "passed_bytes": window.passed_bytes,
+        "offered_bps": window.offered_bps,
+        "passed_bps": window.passed_bps,
+    }
+
+
+def _violation_to_json(violation: Violation) -> dict[str, object]:
+    flow = violation.began_by
+    return {
+        "start_ns": violation.start_ns,
+        "duration_ns": violation.duration_ns,
+        "excess_packets": violation.excess_packets,
+        "excess_bytes": violation.excess_bytes,
+        "began_by": {
+            "source": str(flow.source),
+            "destination": str(flow.destination),
+            "protocol": flow.protocol,
+            "source_port": flow.source_port,
+            "destination_port": flow.destination_port,
+            "spi": flow.spi,
+            "teid": flow.teid,
+            "qfi": flow.qfi,
+        },
+    }
+
+
+def print_table(report: Report) -> None:
+    """The report for eyes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    totals = report.totals
+    console = Console(highlight=False, markup=False)
+    speed = f" ({totals.packets / report.elapsed_s / 1e6:,.2f} million/s)" if report.elapsed_s else ""
+    console.print(
+        f"{totals.packets:,} packets, {totals.bytes:,} bytes, {totals.flows:,} flows"
+        f" in {report.elapsed_s:.3f} s{speed}",
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rule", overflow="fold")
+    for heading in ("packets", "bytes", "offered", "passed", "above the rate"):
+        table.add_column(heading, justify="right")
+    for name, rule in report.rules.items():
+        span_ns = rule.last_ns - rule.first_ns
+        excess = [
+            f"{volume_bytes:,} {fate}"
+            for volume_bytes, fate in ((rule.exceeding_bytes, "passed"), (rule.dropped_bytes, "dropped"))
+            if volume_bytes
+        ]
+        table.add_row(
+            name,
+            f"{rule.packets:,}",
+            f"{rule.bytes:,}",
+            mean_rate(rule.bytes, span_ns),
+            mean_rate(rule.passed_bytes, span_ns),
+            ", ".join(excess) or "0",
+        )
+    if totals.unmatched_packets or not report.rules:
+        table.add_row("(unmatched)", f"{totals.unmatched_packets:,}", f"{totals.unmatched_bytes:,}", "", "", "")
+    console.print(table)
+    for reason, packets in totals.malformed.items():
+        console.print(f"malformed: {packets:,} × {reason}")
+    for message, packets in totals.gtpu.items():
+        console.print(f"GTP-U: {packets:,} × {message}")
+    if totals.evicted_flows:
+        console.print(f"flow table full: {totals.evicted_flows:,} flows evicted (--max-flows)")
+    if totals.time_steps_back:
+        console.print(f"clock set back by more than 10 s: {totals.time_steps_back:,} times")
+    if report.compliance is not None:
+        _print_compliance(console, report.compliance)
+
+
+def _print_compliance(console: Console, compliance: Mapping[str, RuleCompliance]) -> None:
+    from rich.table import Table
+
+    rules = list(compliance.values())
+    console.print()
+    if not rules:
+        console.print("compliance: there is no rule to comply with")
+        return
+    console.print(f"compliance, averaging window {duration(rules[0].window_ns)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rule", overflow="fold")
+    for heading in ("threshold", "complies", "windows", "above", "violations", "excess bytes"):
+        table.add_column(heading, justify="right")
+    for rule in rules:
+        table.add_row(
+            rule.rule,
+            "-" if rule.threshold_bps is None else rate(rule.threshold_bps) + (" a flow" if rule.per_flow else ""),
+            {None: "-", True: "yes", False: "no"}[rule.compliant],
+            f"{rule.windows:,}",
+            "-" if rule.windows_above is None else f"{rule.windows_above:,}",
+            f"{rule.violation_count:,}",
+            f"{rule.excess_bytes:,}",
+        )
+    console.print(table)
+    for rule in rules:
+        if rule.worst is not None:
+            console.print(
+                f"worst window of {rule.rule}: {_time(rule.worst.start_ns)}, {rate(rule.worst.offered_bps)} offered, "
+                f"{rate(rule.worst.passed_bps)} passed",
+                soft_wrap=True,
+            )
+        for violation in rule.violations[:SHOWN_VIOLATIONS]:
+            console.print(
+                f"violation of {rule.rule}: {_time(violation.start_ns)}, for {duration(violation.duration_ns)}, "
+                f"{violation.excess_bytes:,} bytes in {violation.excess_packets:,} packets, "
+                f"begun by {flow_text(violation.began_by)}",
+                soft_wrap=True,
+            )
+        if rule.violation_count > SHOWN_VIOLATIONS:
+            console.print(f"violations of {rule.rule}: {rule.violation_count - SHOWN_VIOLATIONS:,} more (--json)")
+
+
+def flow_text(flow: FlowName) -> str:
+    """A flow in a line: ``UDP 198.51.100.7:443 > 10.45.0.2:5000``."""
+
+    def end(address: object, port: int | None) -> str:
+        told = f"[{address}]" if port is not None and ":" in str(address) else str(address)
+        return told if port is None else f"{told}:{port}"
+
+    more = [
+        f"{name} {value:#x}" if name == "spi" else f"{name} {value}"
+        for name, value in (("spi", flow.spi), ("teid", flow.teid), ("qfi", flow.qfi))
+        if value is not None
+    ]
+    ends = f"{end(flow.source, flow.source_port)} > {end(flow.destination, flow.destination_port)}"
+    return " ".join([_PROTOCOLS.get(flow.protocol, f"protocol {flow.protocol}"), ends, *more])
+
+
+def _time(ts_ns: int) -> str:
+    seconds, fraction_ns = divmod(ts_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{fraction_ns // 10**6:03d} UTC"
