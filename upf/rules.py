@@ -226,7 +226,7 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     problems = []
     names: set[str] = set()
     # What a bucket is, and the rule that said so first.
-    buckets: dict[str, tuple[tuple[Policer, bool, int], str]] = {}
+    buckets: dict[str, tuple[tuple[Policer, int], str]] = {}
     for rule in rules:
         if rule.name in names:
             problems.append(f"rule {rule.name!r}: the name is taken by another rule")
@@ -240,13 +240,14 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     return tuple(sorted(rules, key=lambda rule: rule.precedence))
 
 
-def shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, bool, int]]]:
+def shared_buckets(rule: Rule) -> Iterator[tuple[str, tuple[Policer, int]]]:
     """The buckets that the rule may share with others, and what they must then agree about."""
-    # A bucket that may owe is another than one that may not, be its queue as short as it likes.
-    if rule.bucket_id and rule.policer is not None:
-        yield rule.bucket_id, (rule.policer, rule.per_flow, rule.queue_bit_ns if rule.mode is Mode.SHAPE else -1)
+    # A flow's own bucket is shared with nobody. One that may owe is another than one that may not, be its queue as
+    # short as it likes.
+    if rule.bucket_id and rule.policer is not None and not rule.per_flow:
+        yield rule.bucket_id, (rule.policer, rule.queue_bit_ns if rule.mode is Mode.SHAPE else -1)
     for aggregate in rule.aggregates:
-        yield aggregate.bucket_id, (aggregate.policer, False, -1)
+        yield aggregate.bucket_id, (aggregate.policer, -1)
 
 
 def _filling_ns(burst_bytes: int, rate_bps: int) -> int:

@@ -2,7 +2,8 @@
 
 An input is a byte for the link type, one for the rules, and packets: a byte that chooses how much later it comes, one
 for its length on the wire, two for how many bytes were captured (little-endian), and these bytes. Each packet is walked
-in a block of its own length, or all of them in one, as the topmost bit of the second byte says.
+in a block of its own length, or all of them in one, as the topmost bit of the second byte says; the three bits below it
+say what is measured, and whether tunnels are looked into.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from captures import SECOND_NS, START_NS, Captured
 
 from fuzz.exact_buffer import exact_buffer
 from upf.capture import LINK_TYPES, parse_header
-from upf.counters import FlowCounters
+from upf.counters import FlowCounters, Measure
 from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, Engine
 from upf.reference import Reference, Verdict, What
 from upf.rules import Mode, Policer, Rule
@@ -54,18 +55,28 @@ RULE_SETS: Final = (
         rule("tcp", 1, "permit out 6 from any to any", Policer(1, 64), Mode.MONITOR),
         rule("rest", 2, "permit out ip from any 1-65535 to any", Policer(1_000_000, 15_000), Mode.POLICE),
     ),
+    (
+        rule("tunnel", 1, "permit out ip from any to any teid 1 qfi 9", Policer(64_000, 1_500), Mode.POLICE, True),
+        rule("marked", 2, "permit out ip from any to any tos 0x28/0xfc", Policer(64_000, 1_500), Mode.POLICE),
+        rule("label", 3, "permit out ip from ::/0 to any flow-label 5", None, Mode.MONITOR),
+        rule("ESP", 4, "permit out 50 from any to any spi 0x12345678", Policer(8_000, 3_000), Mode.POLICE),
+        rule("AH", 5, "permit out 51 from any to any spi 7", Policer(8_000, 3_000), Mode.MONITOR, True),
+    ),
 )
+MEASURES: Final = (Measure.L3, Measure.L2, Measure.L4)
 CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED, What.HELD: HELD}
 
 
 def check(data: bytes) -> None:
     if len(data) < 2:
         return
-    link_type, rules = LINKS[data[0] % len(LINKS)], RULE_SETS[data[1] % len(RULE_SETS)]
+    link_type, rules = LINKS[data[0] % len(LINKS)], RULE_SETS[(data[1] & 15) % len(RULE_SETS)]
+    measure, gtpu = MEASURES[(data[1] >> 5 & 3) % len(MEASURES)], not data[1] & 0x10
     packets = list(read(data[2:]))
     capture = captures.pcap(packets, link_type=link_type, nanoseconds=True)
     capture_format = parse_header(capture[:24], source="")
-    engine, reference, verdicts = Engine(max_flows=64), Reference(rules), bytearray(len(packets))
+    engine = Engine(max_flows=64, measure=measure, gtpu=gtpu)
+    reference, verdicts = Reference(rules, measure=measure, gtpu=gtpu), bytearray(len(packets))
     engine.install(rules)
     offset, one_by_one = 24, data[1] < 0x80
     for number, packet in enumerate(packets):
@@ -136,3 +147,23 @@ def seeds() -> Iterator[bytes]:
                 if not family or (packet.data[:1] and packet.data[0] >> 4 == family)
             ]
             yield written(packets[:8], link_type, seed | (seed % 2) << 7)
+    for number in range(8):
+        yield written(list(tunnelled(number)), captures.RAW, 4 | number << 4)
+
+
+def tunnelled(seed: int) -> Iterator[Captured]:
+    """Packets in GTP-U, with every kind of header before them, and GTP-U messages that carry none."""
+    inner = captures.generate(captures.Traffic(seed=seed, packets=5, flows=2, link_type=captures.RAW, malformed=False))
+    extensions = [
+        [],
+        [captures.pdu_session(9)],
+        [(0x40, bytes(2)), captures.pdu_session(9, pdu_type=1)],
+        [(0x20, bytes(10)), (0x85, bytes(10))],
+        [],
+    ]
+    for number, (packet, each) in enumerate(zip(inner, extensions, strict=True)):
+        message = captures.gtpu(packet.data[:120], sequence=7 if number % 2 else None, extensions=each)
+        if number == 4:
+            message = captures.gtpu(b"", kind=(1, 2, 26, 254)[seed % 4])
+        datagram = captures.udp(2152, 2152, message)
+        yield packet._replace(data=captures.ipv4("192.0.2.1", "192.0.2.2", captures.UDP, datagram))
