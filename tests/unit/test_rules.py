@@ -438,9 +438,14 @@ def test_a_bucket_that_is_one_rules_own_may_stand_above_another() -> None:
     session = Rule("a", 1, (), BUCKET, Mode.POLICE, bucket_id="session")
     flow = Rule("b", 1, (), Policer(4_000, 500), Mode.POLICE, aggregates=(Aggregate("session", BUCKET),))
     assert in_order([session, flow]) == (session, flow)
-    for other in (replace(session, per_flow=True), replace(session, mode=Mode.SHAPE)):
-        with pytest.raises(RulesError, match=r"^rule 'b': bucket 'session' has other parameters in rule 'a'$"):
-            in_order([other, flow])
+    with pytest.raises(RulesError, match=r"^rule 'b': bucket 'session' has other parameters in rule 'a'$"):
+        in_order([replace(session, mode=Mode.SHAPE), flow])
+
+
+def test_a_bucket_for_each_flow_is_shared_with_no_rule() -> None:
+    each = Rule("a", 1, (), BUCKET, Mode.POLICE, per_flow=True, bucket_id="session")
+    shared = Rule("b", 1, (), Policer(4_000, 500), Mode.POLICE, bucket_id="session")
+    assert in_order([each, shared]) == (each, shared)
 
 
 def test_rules_are_tried_by_precedence_and_then_as_given() -> None:
