@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from upf.dscp import MAX_DSCP
 from upf.errors import UpfError
 from upf.sdf import SdfFilter
 from upf.units import BIT_NS_PER_BYTE, MAX_BURST_BYTES, MAX_RATE_BPS, MIN_BURST_BYTES, MIN_RATE_BPS
@@ -19,7 +20,6 @@ MAX_PRECEDENCE: Final = 2**32 - 1
 # Below one packet of the usual MTU a bucket lets no full packet pass, however long it fills.
 MTU_BYTES: Final = 1500
 MAX_AGGREGATES: Final = 4
-MAX_DSCP: Final = 63
 # What a shaping bucket may owe at the most: as much as a bucket may hold.
 MAX_QUEUE_BIT_NS: Final = MAX_BURST_BYTES * BIT_NS_PER_BYTE
 

@@ -2,38 +2,50 @@
 
 A rules file::
 
-[[rule]]
-name = "video"                                                  # required, unique
-flows = ["permit out 17 from 198.51.100.0/24 443 to assigned"]  # one or more filters; required without domains
-domains = ["*.video.example.com"]                               # names, one of which a flow of these filters must have
-precedence = 10                                                 # lower first; default 100; equal: as they stand
-rate = "5 Mbps"                                                 # absent: counted, not policed
-burst = "50 ms"                                                 # default: 100 ms at the rate, 15,000 B or more
-mode = "police"                                                 # or "monitor"; default "police", as a QER does
-per_flow = false                                                # true: a bucket for every 5-tuple
+    [[rule]]
+    name = "video"                                                  # required, unique
+    flows = ["permit out 17 from 198.51.100.0/24 443 to assigned"]  # one or more filters; required without domains
+    domains = ["*.video.example.com"]       # names, one of which a flow of these filters must have
+    precedence = 10                         # lower first; default 100; equal: as they stand
+    rate = "5 Mbps"                         # absent: counted, not policed
+    burst = "50 ms"                         # default: 100 ms at the rate, 15,000 B or more
+    mode = "police"                         # or "monitor", "mark", "shape"; default "police", as a QER does
+    per_flow = false                        # true: a bucket for every 5-tuple
+    gate = "open"                           # or "closed": everything is dropped
+    aggregates = ["session"]                # charged together with the rule's own bucket or not at all
+
+    [[aggregate]]
+    name = "session"
+    rate = "20 Mbps"
+    burst = "50 ms"
+
+Markers of three colours have ``marker`` ("rfc2697", "rfc2698", "rfc4115"), ``excess_rate``, ``excess_burst`` and
+``colour_aware``; ``gbr`` beside ``rate`` is the guaranteed rate of a QoS flow. Mode mark has ``dscp`` by colour, mode
+shape ``queue``.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from upf.errors import UpfError
-from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, MTU_BYTES, Mode, Policer, Rule, RulesError, RuleSet
+from upf.policing_keys import POLICING_KEYS, AggregateReader, PolicingReader
+from upf.rule_keys import describe
+from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, Aggregate, Rule, RulesError, RuleSet
 from upf.sdf import Address, FilterError, SdfFilter, parse_filter
 from upf.sdf_attributes import parse_domain
-from upf.units import UnitError, default_burst_bytes, parse_bit_rate, parse_burst
-
-T = TypeVar("T")
+from upf.units import UnitError
 
 # What a rule of names alone detects: whatever flow has one of them, in both directions.
 _ANY_FLOW: Final = parse_filter("permit out ip from any to any")
 
-_KEYS: Final = ("name", "precedence", "flows", "domains", "rate", "burst", "mode", "per_flow")
+_TABLES: Final = ("rule", "aggregate")
+_KEYS: Final = ("name", "precedence", "flows", "domains", *POLICING_KEYS)
 
 
 def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
@@ -56,19 +68,25 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RulesError([f"{source}: not TOML: {error}"]) from None
-    problems = [f"{source}: key {key!r}: unknown, expected 'rule'" for key in document if key != "rule"]
-    tables = document.get("rule")
-    if tables is None:
-        problems.append(f"{source}: key 'rule': missing, expected one [[rule]] or more")
-        tables = []
-    elif not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        problems.append(f"{source}: key 'rule': found {_describe(tables)}, expected one [[rule]] or more")
-        tables = []
-    rules: list[Rule] = []
+    problems = [
+        f"{source}: key {key!r}: unknown, expected 'rule' or 'aggregate'" for key in document if key not in _TABLES
+    ]
     warnings: list[str] = []
+    aggregates: dict[str, Aggregate | None] = {}
+    for position, table in enumerate(_tables(document, "aggregate", source, problems), start=1):
+        above = AggregateReader(source, "aggregate", position, table)
+        aggregate = above.read()
+        problems += above.problems
+        warnings += above.warnings
+        name = table.get("name")
+        if isinstance(name, str) and name in aggregates:
+            problems.append(f"{source}: aggregate {name!r}: key 'name': found {name!r}, expected a name of its own")
+        if isinstance(name, str):
+            aggregates[name] = aggregate
+    rules: list[Rule] = []
     first_of_name: dict[str, int] = {}
-    for position, table in enumerate(tables, start=1):
-        reader = _Reader(source, position, table, ue)
+    for position, table in enumerate(_tables(document, "rule", source, problems), start=1):
+        reader = _Reader(source, position, table, ue, aggregates)
         rule = reader.read()
         problems += reader.problems
         warnings += reader.warnings
@@ -85,6 +103,21 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet
     return RuleSet(tuple(rules), tuple(warnings))
 
 
+def _tables(
+    document: Mapping[str, object], kind: str, source: str, problems: list[str]
+) -> Sequence[Mapping[str, object]]:
+    """The tables of a kind; a problem where there are none but must be."""
+    tables = document.get(kind)
+    if tables is None:
+        if kind == "rule":
+            problems.append(f"{source}: key 'rule': missing, expected one [[rule]] or more")
+        return []
+    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
+        problems.append(f"{source}: key {kind!r}: found {describe(tables)}, expected one [[{kind}]] or more")
+        return []
+    return tables
+
+
 def rule_from_options(
     *,
     flows: Sequence[str],
@@ -93,10 +126,14 @@ def rule_from_options(
     burst: str | None = None,
     mode: str | None = None,
     per_flow: bool = False,
+    dscp: Sequence[str] = (),
+    queue: str | None = None,
     ue: str | None = None,
     name: str = "rule",
 ) -> RuleSet:
-    """The one rule of ``--flow``, ``--domain``, ``--rate``, ``--burst``, ``--mode``, ``--per-flow`` and ``--ue``.
+    """The one rule of the command line's options: ``--flow``, ``--rate`` and so on.
+
+    dscp: texts such as ``red=CS1``.
 
     Raises RulesError that names the option, the value and what was expected.
     """
@@ -109,15 +146,32 @@ def rule_from_options(
             assigned = parse_ue(ue)
         except UnitError as error:
             problems.append(f"option '--ue': {error.detail}")
-    given_flows = {"flows": list(flows) or None, "domains": list(domains) or None}
-    options = {"name": name, **given_flows, "rate": rate, "burst": burst, "mode": mode, "per_flow": per_flow}
+    given_flows: dict[str, object] = {"flows": list(flows) or None, "domains": list(domains) or None}
+    options: dict[str, object] = {
+        "name": name,
+        **given_flows,
+        "rate": rate,
+        "burst": burst,
+        "mode": mode,
+        "per_flow": per_flow,
+    }
+    options |= {"queue": queue, "dscp": _code_points(dscp, problems)}
     given = {key: value for key, value in options.items() if value is not None}
-    reader = _OptionReader("", 1, given, assigned)
+    reader = _OptionReader("", 1, given, assigned, {})
     rule = reader.read()
     problems += reader.problems
     if problems or rule is None:
         raise RulesError(problems)
     return RuleSet((rule,), tuple(reader.warnings))
+
+
+def _code_points(texts: Sequence[str], problems: list[str]) -> dict[str, str] | None:
+    pairs = [pair for text in texts for pair in text.split(",")]
+    found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    for pair in pairs:
+        if "=" not in pair:
+            problems.append(f"option '--dscp': found {pair!r}, expected a colour and a DSCP, such as 'red=CS1'")
+    return found or None
 
 
 def parse_ue(text: str) -> Address:
@@ -128,41 +182,36 @@ def parse_ue(text: str) -> Address:
         raise UnitError("UE address", text, "an IPv4 or IPv6 address, such as '10.45.0.2'") from None
 
 
-class _Reader:
-    """Reads one rule, and gathers what is wrong with it."""
+class _Reader(PolicingReader):
+    """Reads one rule."""
 
-    def __init__(self, source: str, position: int, table: Mapping[str, object], ue: Address | None) -> None:
-        self.problems: list[str] = []
-        self.warnings: list[str] = []
-        self._source = source
-        self._table = table
+    def __init__(
+        self,
+        source: str,
+        position: int,
+        table: Mapping[str, object],
+        ue: Address | None,
+        aggregates: Mapping[str, Aggregate | None],
+    ) -> None:
+        super().__init__(source, "rule", position, table)
         self._ue = ue
-        name = table.get("name")
-        self._label = repr(name) if isinstance(name, str) and name else str(position)
-
-    def _key(self, key: str) -> str:
-        """A key as the author of the rule knows it."""
-        return f"key {key!r}"
-
-    def _at(self, key: str) -> str:
-        """How a problem's line begins."""
-        return f"{self._source}: rule {self._label}: {self._key(key)}"
+        self._known_aggregates = aggregates
 
     def read(self) -> Rule | None:
         """The rule; None if there are problems."""
-        for key in self._table:
-            if key not in _KEYS:
-                self.problems.append(f"{self._at(key)}: unknown, expected one of {', '.join(_KEYS)}")
-        name = self._typed("name", str, "a string", required=True)
-        if name == "":
-            self._wrong("name", name, "a name")
+        self._check_keys(_KEYS)
+        name = self._name()
         precedence = self._typed("precedence", int, f"an integer 0 to {MAX_PRECEDENCE}")
         if precedence is not None and not 0 <= precedence <= MAX_PRECEDENCE:
             self._wrong("precedence", precedence, f"an integer 0 to {MAX_PRECEDENCE}")
         filters = self._filters()
-        policer = self._policer()
         mode = self._mode()
+        policer = self._policer(mode)
         per_flow = self._typed("per_flow", bool, "true or false")
+        gate_open = self._gate_open()
+        dscp = self._dscp(mode)
+        queue_bytes, queue_ns = self._queue(mode, policer)
+        aggregates = self._aggregates(self._known_aggregates)
         if self.problems or name is None:
             return None
         return Rule(
@@ -172,6 +221,11 @@ class _Reader:
             policer=policer,
             mode=mode,
             per_flow=bool(per_flow),
+            aggregates=aggregates,
+            gate_open=gate_open,
+            dscp=dscp,
+            queue_bytes=queue_bytes,
+            queue_ns=queue_ns,
         )
 
     def _filters(self) -> tuple[SdfFilter, ...]:
@@ -225,56 +279,6 @@ class _Reader:
                 self.problems.append(f"{self._at(key)}: found {flow!r}: {error}")
         return tuple(filters)
 
-    def _policer(self) -> Policer | None:
-        rate_text = self._typed("rate", str, "a string such as '5 Mbps'")
-        burst_text = self._typed("burst", str, "a string such as '125000 B' or '50 ms'")
-        if rate_text is None:
-            if burst_text is not None and "rate" not in self._table:
-                self._wrong("burst", burst_text, f"{self._key('rate')} beside it")
-            return None
-        rate_bps = self._read("rate", lambda: parse_bit_rate(rate_text))
-        if rate_bps is None:
-            return None
-        burst_bytes: int | None = default_burst_bytes(rate_bps)
-        if burst_text is not None:
-            burst_bytes = self._read("burst", lambda: parse_burst(burst_text, rate_bps))
-        if burst_bytes is None:
-            return None
-        if burst_bytes < MTU_BYTES:
-            self.warnings.append(f"{self._at('burst')}: {burst_bytes} B: packets longer than that never conform")
-        return Policer(rate_bps, burst_bytes)
-
-    def _mode(self) -> Mode:
-        text = self._typed("mode", str, "'monitor' or 'police'")
-        if text is None:
-            return Mode.POLICE
-        if text in (Mode.MONITOR, Mode.POLICE):
-            return Mode(text)
-        self._wrong("mode", text, "'monitor' or 'police'")
-        return Mode.POLICE
-
-    def _read(self, key: str, parse: Callable[[], int]) -> int | None:
-        try:
-            return parse()
-        except UnitError as error:
-            self.problems.append(f"{self._at(key)}: {error.detail}")
-            return None
-
-    def _typed(self, key: str, kind: type[T], expected: str, *, required: bool = False) -> T | None:
-        if key not in self._table:
-            if required:
-                self.problems.append(f"{self._at(key)}: missing, expected {expected}")
-            return None
-        value = self._table[key]
-        # To Python true is an integer; to a reader of the file it is not.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            self._wrong(key, value, expected)
-            return None
-        return value
-
-    def _wrong(self, key: str, found: object, expected: str) -> None:
-        self.problems.append(f"{self._at(key)}: found {_describe(found)}, expected {expected}")
-
 
 class _OptionReader(_Reader):
     """Reads the rule of the command line, where a key is an option."""
@@ -283,17 +287,9 @@ class _OptionReader(_Reader):
 
     def _key(self, key: str) -> str:
         base, _, index = key.rstrip("]").partition("[")
+        base, _, part = base.partition(".")
         option = f"option '{self._OPTIONS.get(base, '--' + base)}'"
-        return f"{option} ({index})" if index else option
+        return f"{option} ({index or part})" if index or part else option
 
     def _at(self, key: str) -> str:
         return self._key(key)
-
-
-def _describe(value: object) -> str:
-    """A value of the file as its reader knows it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "a table"
-    return repr(value)

@@ -25,6 +25,7 @@ _TIME_UNITS_PER_S: Final = {"ns": 1000**3, "us": 1000**2, "ms": 1000, "s": 1}
 
 _QUANTITY: Final = re.compile(r"([0-9]{1,24})(?:\.([0-9]{1,24}))? ([A-Za-z]+)")
 _EXPECTED_RATE: Final = "'<number> bps', Kbps, Mbps, Gbps or Tbps, such as '5 Mbps'"
+_EXPECTED_QUEUE: Final = "bytes ('100 KB', also B, MB, KiB, MiB) or time at the rate ('200 ms', also ns, us, s)"
 _EXPECTED_BURST: Final = "bytes ('125000 B', also KB, MB, KiB, MiB) or time at the rate ('50 ms', also ns, us, s)"
 
 
@@ -106,6 +107,33 @@ def parse_duration(text: str) -> int:
 def default_burst_bytes(rate_bps: int) -> int:
     """The depth of a bucket for which none was given: 100 ms at the rate, at least 15,000 bytes, at most 512 MiB."""
     return min(max(rate_bps // 80, MIN_DEFAULT_BURST_BYTES), MAX_BURST_BYTES)
+
+
+def parse_queue(text: str, rate_bps: int) -> tuple[int, int]:
+    """Read the bound of a queue: a size (``100 KB``) as (bytes, 0), a time (``200 ms``) as (0, ns).
+
+    Raises UnitError unless it is a whole number of them, and at most 512 MiB at the rate.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None or (match[3] not in _SIZE_UNITS and match[3] not in _TIME_UNITS_PER_S):
+        raise UnitError("queue", text, _EXPECTED_QUEUE)
+    numerator, denominator = _decimal(match)
+    timed = match[3] in _TIME_UNITS_PER_S
+    scale = 10**9 // _TIME_UNITS_PER_S[match[3]] if timed else _SIZE_UNITS[match[3]]
+    value, rest = divmod(numerator * scale, denominator)
+    if rest:
+        raise UnitError("queue", text, "a whole number of ns" if timed else "a whole number of bytes")
+    if value * (rate_bps if timed else BIT_NS_PER_BYTE) > MAX_BURST_BYTES * BIT_NS_PER_BYTE:
+        at_rate = f" at {format_bit_rate(rate_bps)}" if timed else ""
+        raise UnitError(
+            "queue", text, f"at most 512 MiB{at_rate}: beyond it the bucket's arithmetic would leave 64 bits"
+        )
+    return (0, value) if timed else (value, 0)
+
+
+def default_queue_bytes(rate_bps: int) -> int:
+    """The bound of a queue for which none was given: 200 ms at the rate, at least 15,000 bytes, at most 512 MiB."""
+    return min(max(rate_bps // 40, MIN_DEFAULT_BURST_BYTES), MAX_BURST_BYTES)
 
 
 def _decimal(match: re.Match[str]) -> tuple[int, int]:

@@ -93,7 +93,8 @@ def test_a_burst_below_one_mtu_is_taken_with_a_warning() -> None:
     [
         (
             'speed = "5"',
-            "key 'speed': unknown, expected one of name, precedence, flows, domains, rate, burst, mode, per_flow",
+            "key 'speed': unknown, expected one of name, precedence, flows, domains, rate, burst, mode, per_flow, "
+            "marker, excess_rate, excess_burst, colour_aware, gbr, gate, dscp, queue, aggregates",
         ),
         ('precedence = "1"', "key 'precedence': found '1', expected an integer 0 to 4294967295"),
         ("precedence = true", "key 'precedence': found true, expected an integer 0 to 4294967295"),
@@ -110,8 +111,8 @@ def test_a_burst_below_one_mtu_is_taken_with_a_warning() -> None:
             'rate = "5 Mbps"\nburst = "63 B"',
             "key 'burst': found '63 B', expected at least 64 B: fewer would let no packet pass",
         ),
-        ('mode = "shape"', "key 'mode': found 'shape', expected 'monitor' or 'police'"),
-        ("mode = {}", "key 'mode': found a table, expected 'monitor' or 'police'"),
+        ('mode = "drop"', "key 'mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'"),
+        ("mode = {}", "key 'mode': found a table, expected 'monitor', 'police', 'mark' or 'shape'"),
         ("per_flow = 1", "key 'per_flow': found 1, expected true or false"),
     ],
 )
@@ -202,10 +203,10 @@ def test_every_problem_of_a_file_is_reported_at_once() -> None:
         name = "a"
         """
     ) == (
-        "rules.toml: key 'version': unknown, expected 'rule'",
+        "rules.toml: key 'version': unknown, expected 'rule' or 'aggregate'",
+        "rules.toml: rule 'a': key 'mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'",
         "rules.toml: rule 'a': key 'rate': found '5', "
         "expected '<number> bps', Kbps, Mbps, Gbps or Tbps, such as '5 Mbps'",
-        "rules.toml: rule 'a': key 'mode': found 'drop', expected 'monitor' or 'police'",
         "rules.toml: rule 'a': key 'flows': missing, expected a list of one filter or more",
         "rules.toml: rule 'a': key 'name': found 'a' in rules 1 and 2, expected a name of its own",
     )
@@ -278,13 +279,13 @@ def test_options_police_unless_told_to_monitor() -> None:
 
 def test_wrong_options_are_named_all_at_once() -> None:
     with pytest.raises(RulesError) as refused:
-        rule_from_options(flows=[EVERYTHING, "permit"], rate="fast", mode="shape", ue="ue")
+        rule_from_options(flows=[EVERYTHING, "permit"], rate="fast", mode="drop", ue="ue")
     assert refused.value.problems == (
         "option '--ue': found 'ue', expected an IPv4 or IPv6 address, such as '10.45.0.2'",
         "option '--flow' (2): found 'permit': "
         "sdf filter: expected 'in' or 'out', got the end of the filter at column 7",
+        "option '--mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'",
         "option '--rate': found 'fast', expected '<number> bps', Kbps, Mbps, Gbps or Tbps, such as '5 Mbps'",
-        "option '--mode': found 'shape', expected 'monitor' or 'police'",
     )
 
 
@@ -477,6 +478,9 @@ def test_the_rules_and_the_oracle_start_without_grpc_a_database_or_http() -> Non
         "sdf",
         "rules",
         "rules_file",
+        "rule_keys",
+        "policing_keys",
+        "dscp",
         "capture",
         "policing",
         "parsing",
