@@ -32,7 +32,7 @@ from marker cimport (
 from marking cimport dscp_of, write_dscp
 from output cimport keep_packet, output_t
 from fragments cimport (
-    close_fragments, free_let_go, held_t, let_all_go, let_expired_go, next_let_go, open_fragments,
+    close_fragments, free_let_go, held_t, let_all_go, next_let_go, open_fragments,
 )
 from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
 from link cimport parse_link
@@ -379,8 +379,6 @@ cdef class Engine:
             packet.captured = record.captured
             packet.wire_length = record.wire_length
             packet.ts_ns = record.ts_ns + time_offset_ns
-            if cc_unlikely(self.parser.fragments.held_count != 0):
-                let_expired_go(&self.parser.fragments, packet.ts_ns, packet - 1)
             outcome = parse_link(&self.parser, packet, link_type)
             packet.outcome = outcome
             if cc_likely(outcome < OUTCOME_NOT_IP):
@@ -435,6 +433,8 @@ cdef class Engine:
         self.enter("finish()")
         with nogil:
             let_all_go(&self.parser.fragments, self.latest_ns)
+            self.parser.holding = False
+            choose_way(&self.parser)
             self.judge_let_go(NULL, emit)
             self.release_all()
         cc_leave(&self.busy)

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
 from intrinsics cimport cc_fold
-from packet cimport ATTRIBUTE_TEID_SHIFT, packet_t
+from packet cimport packet_t
 
 cdef enum:
     # First fragments remembered at the most.
@@ -21,6 +21,7 @@ cdef enum:
     HELD = 1024
     HELD_PLACES = HELD + 256
     HELD_BYTES = 4 << 20
+    HELD_CHAINS = 1024
 
 
 # Which datagram a fragment is of, together with its addresses.
@@ -51,12 +52,21 @@ ctypedef struct held_t:
     uint8_t protocol
     uint16_t older
     uint16_t newer              # while it waits, while its place is free, and when it has been let go
+    uint16_t older_in_chain
+    uint16_t newer_in_chain
+
+
+# Those that wait whose datagrams have the same hash, by age.
+ctypedef struct waiting_t:
+    uint16_t oldest
+    uint16_t newest
 
 
 ctypedef struct fragments_t:
     fragment_t *firsts          # 1 + FRAGMENTS
     uint16_t *chains            # FRAGMENT_CHAINS: the first place of each
     held_t *held                # 1 + HELD_PLACES
+    waiting_t *waiting          # HELD_CHAINS
     uint64_t seed
     uint64_t without_first
     uint64_t held_bytes
@@ -74,7 +84,10 @@ cdef inline bint open_fragments(fragments_t *fragments, uint64_t seed) noexcept 
     fragments.firsts = <fragment_t *>calloc(1 + FRAGMENTS, sizeof(fragment_t))
     fragments.chains = <uint16_t *>calloc(FRAGMENT_CHAINS, sizeof(uint16_t))
     fragments.held = <held_t *>calloc(1 + HELD_PLACES, sizeof(held_t))
-    return fragments.firsts != NULL and fragments.chains != NULL and fragments.held != NULL
+    fragments.waiting = <waiting_t *>calloc(HELD_CHAINS, sizeof(waiting_t))
+    return (
+        fragments.firsts != NULL and fragments.chains != NULL and fragments.held != NULL and fragments.waiting != NULL
+    )
 
 
 cdef inline void close_fragments(fragments_t *fragments) noexcept nogil:
@@ -85,15 +98,19 @@ cdef inline void close_fragments(fragments_t *fragments) noexcept nogil:
     free(fragments.firsts)
     free(fragments.chains)
     free(fragments.held)
+    free(fragments.waiting)
 
 
 # --- first fragments --------------------------------------------------------------------------------------------------
 
+cdef inline uint64_t datagram_hash(
+    const fragments_t *fragments, uint64_t addresses, const datagram_t *datagram
+) noexcept nogil:
+    return cc_fold(addresses ^ fragments.seed ^ datagram.tunnel, datagram.identification ^ 0x9E3779B97F4A7C15ULL)
+
+
 cdef inline uint16_t *chain_of(fragments_t *fragments, uint64_t addresses, const datagram_t *datagram) noexcept nogil:
-    cdef uint64_t mixed = cc_fold(
-        addresses ^ fragments.seed ^ datagram.tunnel, datagram.identification ^ 0x9E3779B97F4A7C15ULL
-    )
-    return fragments.chains + (mixed & (FRAGMENT_CHAINS - 1))
+    return fragments.chains + (datagram_hash(fragments, addresses, datagram) & (FRAGMENT_CHAINS - 1))
 
 
 cdef inline bint same_datagram(const datagram_t *a, const datagram_t *b) noexcept nogil:
@@ -182,11 +199,43 @@ cdef inline fragment_t *recall_first(
 
 # --- later fragments that came first ----------------------------------------------------------------------------------
 
+cdef inline waiting_t *waiting_with(
+    fragments_t *fragments, const packet_t *packet, const datagram_t *datagram
+) noexcept nogil:
+    return fragments.waiting + (datagram_hash(fragments, packet.addresses, datagram) & (HELD_CHAINS - 1))
+
+
+cdef inline void join_chain(fragments_t *fragments, uint16_t at) noexcept nogil:
+    cdef held_t *held = fragments.held
+    cdef waiting_t *waiting = waiting_with(fragments, &held[at].packet, &held[at].datagram)
+    held[at].newer_in_chain = 0
+    held[at].older_in_chain = waiting.newest
+    if waiting.newest != 0:
+        held[waiting.newest].newer_in_chain = at
+    else:
+        waiting.oldest = at
+    waiting.newest = at
+
+
+cdef inline void leave_chain(fragments_t *fragments, uint16_t at) noexcept nogil:
+    cdef held_t *held = fragments.held
+    cdef waiting_t *waiting = waiting_with(fragments, &held[at].packet, &held[at].datagram)
+    if held[at].older_in_chain != 0:
+        held[held[at].older_in_chain].newer_in_chain = held[at].newer_in_chain
+    else:
+        waiting.oldest = held[at].newer_in_chain
+    if held[at].newer_in_chain != 0:
+        held[held[at].newer_in_chain].older_in_chain = held[at].older_in_chain
+    else:
+        waiting.newest = held[at].older_in_chain
+
+
 cdef inline void let_go(fragments_t *fragments, uint16_t at, int64_t ts_ns, const packet_t *after) noexcept nogil:
     """One that waits is to be judged after a packet of this batch (before the first: after the one in front of it)."""
     cdef held_t *held = fragments.held
     held[held[at].older].newer = held[at].newer
     held[held[at].newer].older = held[at].older
+    leave_chain(fragments, at)
     fragments.held_count -= 1
     fragments.held_bytes -= held[at].packet.captured
     fragments.without_first += not held[at].with_first
@@ -204,10 +253,10 @@ cdef inline void let_followers_go(
     fragments_t *fragments, const packet_t *first, const datagram_t *datagram, uint8_t protocol, uint64_t ports
 ) noexcept nogil:
     cdef held_t *held
-    cdef uint16_t at = fragments.held[0].newer, newer
+    cdef uint16_t at = waiting_with(fragments, first, datagram).oldest, newer
     while at != 0:
         held = &fragments.held[at]
-        newer = held.newer
+        newer = held.newer_in_chain
         if (
             same_datagram(&held.datagram, datagram)
             and held.packet.addresses == first.addresses
@@ -271,6 +320,7 @@ cdef inline bint hold(
     held[at].older = held[0].older
     held[held[0].older].newer = at
     held[0].older = at
+    join_chain(fragments, at)
     fragments.held_count += 1
     fragments.held_bytes += packet.captured
     return True

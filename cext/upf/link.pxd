@@ -2,9 +2,10 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fragments cimport let_expired_go
 from gtpu cimport MESSAGE_BROKEN, MESSAGE_G_PDU, NO_PORT, message_t, read_gtpu, tunnel_t
 from intrinsics cimport cc_fold, cc_likely, cc_network16, cc_network32, cc_network64, cc_swapped32, cc_unlikely
-from network cimport ip_t, parse_ip, parser_t
+from network cimport choose_way, ip_t, parse_ip, parser_t
 from packet cimport (
     ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, FLAG_VALID, OUTCOME_GTPU_HEADER, OUTCOME_HELD, OUTCOME_LINK_HEADER,
     OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_TUNNEL, outcome_t, packet_t,
@@ -108,28 +109,22 @@ cdef inline message_t enter_tunnel(ip_t *ip, tunnel_t *tunnel, uint64_t udp, uin
     return message
 
 
-cdef inline outcome_t parse_tunnel(parser_t *parser, packet_t *packet, ip_t *ip, int family) noexcept nogil:
-    """A UDP packet to the port of GTP-U: the packet that it carries, or itself where it is another message.
+cdef inline message_t unwrap(packet_t *packet, ip_t *ip) noexcept nogil:
+    """Of a UDP packet to the port of GTP-U whose UDP header stands at packet.network_offset: what is to be parsed.
 
-    Its UDP header stands at packet.network_offset.
+    That is the packet that it carries or, once more, itself where it is another message.
     """
     cdef tunnel_t tunnel
-    cdef outcome_t outcome
     cdef uint64_t udp = <uint64_t>(packet.data + packet.network_offset - ip.header)
     cdef message_t message = enter_tunnel(ip, &tunnel, udp, packet.ip_length)
-    if message == MESSAGE_BROKEN:
-        return OUTCOME_GTPU_HEADER
     ip.gtpu_port = NO_PORT
+    packet.attributes[0] = packet.attributes[1] = 0
     if message == MESSAGE_G_PDU:
-        family = FAMILY_OF_VERSION
         packet.attributes[0] = (
             (<uint64_t>tunnel.teid << ATTRIBUTE_TEID_SHIFT) | (<uint64_t>1 << 31)
             | (<uint64_t>tunnel.qfi_known << 30) | (<uint64_t>tunnel.qfi << ATTRIBUTE_QFI_SHIFT)
         )
-    outcome = parse_ip(parser, packet, ip, family)
-    if outcome <= OUTCOME_HELD:
-        parser.messages[<int>message] += 1
-    return outcome
+    return message
 
 
 cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
@@ -138,7 +133,12 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     cdef int family = skip_link(packet, link_type, &offset)
     cdef ip_t ip
     cdef outcome_t outcome
+    cdef message_t message = MESSAGE_BROKEN
     packet.departs_ns, packet.dscp, packet.udp_offset = 0, -1, 0xFFFFFFFF
+    if cc_unlikely(parser.holding):
+        let_expired_go(&parser.fragments, packet.ts_ns, packet - 1)
+        parser.holding = parser.fragments.held_count != 0
+        choose_way(parser)
     if family == FAMILY_BROKEN:
         return OUTCOME_LINK_HEADER
     if family == FAMILY_NONE:
@@ -146,10 +146,17 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     packet.attributes[0] = packet.attributes[1] = 0
     ip = ip_of(packet, offset)
     ip.gtpu_port = parser.gtpu_port
-    outcome = parse_ip(parser, packet, &ip, family)
-    if cc_unlikely(outcome == OUTCOME_TUNNEL):
+    while True:
+        outcome = parse_ip(parser, packet, &ip, family)
+        if cc_likely(outcome != OUTCOME_TUNNEL):
+            break
         packet.udp_offset = packet.network_offset
-        return parse_tunnel(parser, packet, &ip, family)
+        message = unwrap(packet, &ip)
+        if message == MESSAGE_BROKEN:
+            return OUTCOME_GTPU_HEADER
+        family = FAMILY_OF_VERSION
+    if cc_unlikely(message != MESSAGE_BROKEN) and outcome <= OUTCOME_HELD:
+        parser.messages[<int>message] += 1
     return outcome
 
 

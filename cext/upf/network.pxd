@@ -11,7 +11,7 @@ from intrinsics cimport (
     cc_fold, cc_likely, cc_native64, cc_network16, cc_network32, cc_network64, cc_unlikely,
 )
 from packet cimport (
-    ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT, FLAG_IPV6, FLAG_PORTS_UNKNOWN, FLAG_VALID, NO_ADDRESSES, OUTCOME_HELD,
+    ATTRIBUTE_TOS_SHIFT, FLAG_IPV6, FLAG_PORTS_UNKNOWN, FLAG_VALID, NO_ADDRESSES, OUTCOME_HELD,
     OUTCOME_IP_EXTENSION_HEADER, OUTCOME_IP_HEADER, OUTCOME_IP_HEADER_LENGTH, OUTCOME_IP_TOTAL_LENGTH,
     OUTCOME_IP_VERSION, OUTCOME_NARROW, OUTCOME_TRANSPORT_HEADER, OUTCOME_TUNNEL, OUTCOME_WIDE, PROTOCOL_UNKNOWN,
     has_ports, has_spi, outcome_t, packet_t,
@@ -40,12 +40,15 @@ ctypedef struct parser_t:
     bint flow_label
     uint8_t tos_mask
     bint located                # network_offset is needed of narrow keys too
+    bint holding                # fragments are held, and every packet may end the time of one
     bint long_way               # one of these, or a measure of its own: parse_any() alone tells it; see choose_way()
 
 
 cdef inline void choose_way(parser_t *parser) noexcept nogil:
-    """After every change of what the rules look at."""
-    parser.long_way = parser.wide or parser.tos_mask != 0 or parser.located or parser.measure != MEASURE_L3
+    """After every change of what the rules look at, or of whether fragments are held."""
+    parser.long_way = (
+        parser.wide or parser.tos_mask != 0 or parser.located or parser.holding or parser.measure != MEASURE_L3
+    )
 
 
 # An IP header and what was captured behind it; the length on the wire is what stands in where the header says none.
@@ -75,14 +78,14 @@ cdef inline outcome_t finish_key(
     return OUTCOME_WIDE
 
 
-cdef inline void look_at(parser_t *parser, packet_t *packet, const uint8_t *ip) noexcept nogil:
-    """Puts into the key what the rules look at in an IP header; the rest of the attributes is the tunnel's."""
+cdef inline void look_at_ipv4(parser_t *parser, packet_t *packet, const uint8_t *ip) noexcept nogil:
+    """Puts into the key what the rules look at in the header; the rest of the attributes is the tunnel's."""
     packet.network_offset = <uint32_t>(ip - packet.data)
-    packet.attributes[0] &= ~(<uint64_t>0xFF << ATTRIBUTE_TOS_SHIFT)
-    packet.attributes[1] = 0
-    if ip[0] >> 4 == 4:
-        packet.attributes[0] |= <uint64_t>(ip[1] & parser.tos_mask) << ATTRIBUTE_TOS_SHIFT
-        return
+    packet.attributes[0] |= <uint64_t>(ip[1] & parser.tos_mask) << ATTRIBUTE_TOS_SHIFT
+
+
+cdef inline void look_at_ipv6(parser_t *parser, packet_t *packet, const uint8_t *ip) noexcept nogil:
+    packet.network_offset = <uint32_t>(ip - packet.data)
     packet.attributes[0] |= <uint64_t>((cc_network16(ip) >> 4) & parser.tos_mask) << ATTRIBUTE_TOS_SHIFT
     if parser.flow_label:
         packet.attributes[1] = cc_network32(ip) & 0xFFFFF
@@ -141,6 +144,8 @@ cdef inline outcome_t parse_later_fragment(
     if first != NULL:
         return finish_key(parser, packet, first.ports, first.protocol, flags)
     if hold(&parser.fragments, packet, &datagram, protocol, flags):
+        parser.holding = True
+        choose_way(parser)
         return OUTCOME_HELD
     parser.fragments.without_first += 1
     return finish_key(parser, packet, 0, protocol, flags | FLAG_PORTS_UNKNOWN)
@@ -149,7 +154,12 @@ cdef inline outcome_t parse_later_fragment(
 cdef inline void finish_held(parser_t *parser, held_t *held) noexcept nogil:
     """A fragment that has been let go is a packet like any other, by the rules that are installed now."""
     cdef packet_t *packet = &held.packet
-    look_at(parser, packet, packet.data + packet.network_offset)
+    packet.attributes[0] &= ~(<uint64_t>0xFF << ATTRIBUTE_TOS_SHIFT)
+    packet.attributes[1] = 0
+    if held.flags & FLAG_IPV6:
+        look_at_ipv6(parser, packet, packet.data + packet.network_offset)
+    else:
+        look_at_ipv4(parser, packet, packet.data + packet.network_offset)
     packet.outcome = finish_key(
         parser, packet, held.ports, held.protocol, held.flags | (0 if held.with_first else FLAG_PORTS_UNKNOWN)
     )
@@ -178,7 +188,7 @@ cdef inline outcome_t parse_ipv4(parser_t *parser, packet_t *packet, const ip_t 
         return OUTCOME_IP_TOTAL_LENGTH
     packet.addresses = cc_network64(header + 12)
     packet.addresses6 = NULL
-    look_at(parser, packet, header)
+    look_at_ipv4(parser, packet, header)
     protocol = header[9]
     fragment = cc_network16(header + 6)
     if cc_unlikely(fragment & 0x3FFF) and (has_ports(protocol) or has_spi(protocol)):
@@ -250,7 +260,7 @@ cdef inline reach_t walk_chain(const ip_t *ip, uint64_t ip_length, chain_t *chai
     chain.offset = 40
     chain.identification = 0
     chain.protocol = ip.header[6]
-    while is_extension_header(chain.protocol):
+    while cc_unlikely(is_extension_header(chain.protocol)):
         header = ip.header + chain.offset
         # No header is shorter than 8 bytes; how long it is stands in its second byte.
         if chain.offset + 8 > ip_length:
@@ -290,7 +300,7 @@ cdef inline outcome_t parse_ipv6(parser_t *parser, packet_t *packet, const ip_t 
         cc_fold(cc_native64(header + 8) ^ parser.seed, cc_native64(header + 16) ^ 0xE7037ED1A0B428DBULL)
         ^ cc_fold(cc_native64(header + 24) ^ 0x8EBC6AF09C88C6E3ULL, cc_native64(header + 32) ^ parser.seed)
     )
-    look_at(parser, packet, header)
+    look_at_ipv6(parser, packet, header)
     reach = walk_chain(ip, packet.ip_length, &chain)
     if cc_likely(reach == REACH_TRANSPORT):
         return parse_transport(
@@ -308,14 +318,12 @@ cdef inline outcome_t parse_ipv6(parser_t *parser, packet_t *packet, const ip_t 
 
 cdef inline outcome_t parse_ip(parser_t *parser, packet_t *packet, const ip_t *ip, int family) noexcept nogil:
     """``family``: 4, 6, or another where the link does not say which IP it carries: the version field does."""
+    if family != 4 and family != 6:
+        if ip.captured < 1:
+            return OUTCOME_IP_HEADER
+        family = ip.header[0] >> 4
     if family == 4:
         return parse_ipv4(parser, packet, ip)
     if family == 6:
-        return parse_ipv6(parser, packet, ip)
-    if ip.captured < 1:
-        return OUTCOME_IP_HEADER
-    if ip.header[0] >> 4 == 4:
-        return parse_ipv4(parser, packet, ip)
-    if ip.header[0] >> 4 == 6:
         return parse_ipv6(parser, packet, ip)
     return OUTCOME_IP_VERSION
