@@ -232,7 +232,7 @@ async def test_a_refused_modification_has_no_effect(upf: Upf) -> None:
         (lambda s: setattr(s.pdrs[0], "qer_id", 9), "session.pdrs[0].qer_id"),
         (lambda s: setattr(s.pdrs[1], "urr_id", 9), "session.pdrs[1].urr_id"),
         (lambda s: setattr(s.pdrs[1], "pdr_id", 1), "session.pdrs[1].pdr_id"),
-        (lambda s: setattr(s.qers[0], "enforcement_method", 4), "session.qers[0].enforcement_method"),
+        (lambda s: setattr(s.qers[0], "enforcement_method", 9), "session.qers[0].enforcement_method"),
         (lambda s: setattr(s.qers[0], "mbr_dl_bps", 0), "session.qers[0].mbr_dl_bps"),
         (lambda s: setattr(s.qers[0], "burst_ul_bytes", 10), "session.qers[0].burst_ul_bytes"),
         (
@@ -396,3 +396,67 @@ async def test_a_sender_that_hangs_up_leaves_the_user_plane_to_the_others(upf: U
         await sending
     answer = await upf.send([downlink(50_000)])
     assert answer.flows[0].volume.conforming.bytes == 1000
+
+
+def small_session(number: int) -> n4.Session:
+    """Two flows of one server, both ways, for the UE of that number."""
+    made = n4.Session(cp_seid=number + 1, urrs=[n4.Urr(urr_id=1)])
+    made.qers.add(qer_id=1, mbr_dl_bps=RATE_BPS, mbr_ul_bps=RATE_BPS)
+    for flow, port in enumerate((443, 5004)):
+        made.pdrs.extend(pdrs(flow, str(port)))
+    for pdr in made.pdrs:
+        pdr.pdi.ue_ip_address = ue_of(number)
+    return made
+
+
+def ue_of(number: int) -> str:
+    return f"10.46.{number >> 8}.{number & 255}"
+
+
+async def test_two_thousand_sessions_with_four_pdrs_each_are_told_apart(upf: Upf) -> None:
+    await upf.associate()
+    for first in range(0, 2_000, 200):
+        await asyncio.gather(
+            *(
+                upf.n4.EstablishSession(n4.EstablishSessionRequest(session=small_session(number)))
+                for number in range(first, first + 200)
+            )
+        )
+    page = await upf.n4.ListSessions(n4.ListSessionsRequest(page_size=1_000))
+    left = await upf.n4.ListSessions(n4.ListSessionsRequest(page_size=1_000, page_token=page.next_page_token))
+    assert [each.cp_seid for each in (*page.sessions, *left.sessions)] == list(range(1, 2_001))
+    assert not left.next_page_token
+    chosen = [0, 255, 256, 1_999]
+    await upf.n4.DeleteSession(n4.DeleteSessionRequest(cp_seid=256))
+    answer = await upf.send(
+        [
+            (START_NS + at, udp(SERVER, ue_of(number), port, 9, 100))
+            for at, number in enumerate(chosen)
+            for port in (443, 5004)
+        ]
+    )
+    assert {(flow.dst_ip, flow.src_port): (flow.cp_seid, flow.pdr_id) for flow in answer.flows} == {
+        (ue_of(number), port): ((number + 1, pdr_id) if number != 255 else (0, 0))
+        for number in chosen
+        for port, pdr_id in ((443, 1), (5004, 3))
+    }
+
+
+async def test_a_session_may_ask_for_the_traffic_class_of_either_family(upf: Upf) -> None:
+    await upf.associate()
+    made = n4.Session(cp_seid=7)
+    made.pdrs.add(pdr_id=1, precedence=1).pdi.CopyFrom(
+        n4.Pdi(
+            source_interface=CORE, ue_ip_address=UE, ue_ipv6_prefix="2001:db8:45::",
+            sdf_filters=[n4.SdfFilter(tos_traffic_class=0xB8, tos_traffic_class_mask=0xFC, sdf_filter_id=1)],
+        )
+    )  # fmt: skip
+    made.pdrs.add(pdr_id=2, precedence=2).pdi.CopyFrom(n4.Pdi(source_interface=CORE, ue_ip_address=UE))
+    await upf.n4.EstablishSession(n4.EstablishSessionRequest(session=made))
+    plain = udp(SERVER, UE, 443, 9, 100)
+    marked = plain[:1] + b"\xb9" + plain[2:]
+    marked6 = struct.pack(">IHBB", 6 << 28 | 0xB9 << 20, 8, 17, 64) + bytes.fromhex(
+        "20010db8000a0000000000000000000720010db80045000000000000000000090050000900080000"
+    )
+    answer = await upf.send([(START_NS, plain), (START_NS, marked), (START_NS, marked6)])
+    assert sorted((flow.dst_ip, flow.pdr_id) for flow in answer.flows) == [(UE, 1), (UE, 2), ("2001:db8:45::9", 1)]

@@ -1,35 +1,38 @@
-"""N4 sessions → rules of the engine (TS 29.244 §5.2).
+"""N4 sessions → rules of the engine (TS 29.244 §5.2, §5.4).
 
-A PDR becomes one rule. Its filters are written for the downlink: with source interface core they match as written,
-with access source and destination change places (§5.2.1A.2A); either way only packets of the session's UE address
-match. A QER becomes one bucket per direction, which outlives the PDRs that name it: a rule without filters holds it.
+A PDR becomes one rule, whose filters are those of its PDI (`upf.n4.filters`). A QER becomes one bucket per direction,
+which outlives the PDRs that name it: a rule without filters holds it. The QER that a PDR names first gives a packet its
+colour, those that it names further are aggregates above it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod
+from upf.counters import AVERAGING_WINDOW_NS
 from upf.errors import UpfError
-from upf.n4.v1.n4_pb2 import Pdr, Qer, Session, SourceInterface
-from upf.rules import Mode, Policer, Rule
-from upf.sdf import Direction, SdfFilter, parse_filter
+from upf.n4.filters import ACCESS, CORE, described_filters, filters_of
+from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInterface
+from upf.rules import MAX_AGGREGATES, MAX_DSCP, Aggregate, Marker, Mode, Policer, Rule
 from upf.units import default_burst_bytes
 
-ACCESS: Final = SourceInterface.SOURCE_INTERFACE_ACCESS
-CORE: Final = SourceInterface.SOURCE_INTERFACE_CORE
+__all__ = ["ACCESS", "CORE", "Detection", "detection_of", "rules_of"]
 
 _MODES: Final[Mapping[EnforcementMethod.ValueType, Mode]] = {
     # As in PFCP, a bit rate that says nothing else is enforced.
     EnforcementMethod.ENFORCEMENT_METHOD_UNSPECIFIED: Mode.POLICE,
     EnforcementMethod.ENFORCEMENT_METHOD_POLICE: Mode.POLICE,
     EnforcementMethod.ENFORCEMENT_METHOD_MONITOR: Mode.MONITOR,
+    EnforcementMethod.ENFORCEMENT_METHOD_MARK: Mode.MARK,
+    EnforcementMethod.ENFORCEMENT_METHOD_SHAPE: Mode.SHAPE,
 }
-_EVERYTHING: Final = "permit out ip from any to any"
+_DIRECTIONS: Final = {CORE: "dl", ACCESS: "ul"}
+_Dscp = tuple[int | None, int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,28 @@ class Detection:
     qer_id: int
     urr_id: int
     source_interface: SourceInterface.ValueType
+    mode: Mode
+    averaging_window_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Direction:
+    """What a QER does in one direction."""
+
+    bucket_id: str
+    policer: Policer | None
+    gate_open: bool
+    queue_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Enforcement:
+    """A QER, read."""
+
+    qer: Qer
+    mode: Mode
+    dscp: _Dscp
+    directions: Mapping[SourceInterface.ValueType, _Direction]
 
 
 def rule_name(cp_seid: int, pdr_id: int) -> str:
@@ -48,14 +73,26 @@ def rule_name(cp_seid: int, pdr_id: int) -> str:
     return f"{cp_seid}/{pdr_id}"
 
 
-def detections(session: Session) -> dict[str, Detection]:
-    """What the rules of the session's PDRs stand for, by rule name."""
-    return {
-        rule_name(session.cp_seid, pdr.pdr_id): Detection(
-            session.cp_seid, pdr.pdr_id, pdr.qer_id, pdr.urr_id, pdr.pdi.source_interface
-        )
-        for pdr in session.pdrs
-    }
+def cp_seid_of(rule: str) -> int:
+    """The session whose rule has this name."""
+    return int(rule.partition("/")[0])
+
+
+def detection_of(session: Session, rule: str) -> Detection | None:
+    """What a rule of the session stands for; None where that is not a PDR, or none that is there."""
+    for pdr in session.pdrs:
+        if rule_name(session.cp_seid, pdr.pdr_id) == rule:
+            qer = next((qer for qer in session.qers if qer.qer_id == _leading_qer(pdr)), None)
+            return Detection(
+                session.cp_seid,
+                pdr.pdr_id,
+                qer.qer_id if qer is not None else 0,
+                pdr.urr_id,
+                pdr.pdi.source_interface,
+                _MODES[qer.enforcement_method] if qer is not None else Mode.MONITOR,
+                (qer.averaging_window_ms * 1_000_000 if qer is not None else 0) or AVERAGING_WINDOW_NS,
+            )
+    return None
 
 
 def rules_of(session: Session) -> list[Rule]:
@@ -70,19 +107,26 @@ def rules_of(session: Session) -> list[Rule]:
     return rules
 
 
+def _leading_qer(pdr: Pdr) -> int:
+    """The QER that says what becomes of the PDR's packets; 0: none."""
+    return pdr.qer_id or (pdr.further_qer_ids[0] if pdr.further_qer_ids else 0)
+
+
 class _Builder:
     """Builds the rules of one session and collects what is wrong with it."""
 
     def __init__(self, session: Session, violations: list[FieldViolation]) -> None:
         self._session = session
         self._violations = violations
-        self._qers: dict[int, tuple[Mode, dict[SourceInterface.ValueType, Policer | None]]] = {}
+        self._qers: dict[int, _Enforcement] = {}
+        self._described: dict[int, SdfFilter] = {}
 
     def build(self) -> list[Rule]:
         session = self._session
         self._check_identifiers("pdrs", "pdr_id", [pdr.pdr_id for pdr in session.pdrs])
         self._check_identifiers("qers", "qer_id", [qer.qer_id for qer in session.qers])
         self._check_identifiers("urrs", "urr_id", [urr.urr_id for urr in session.urrs])
+        self._described = described_filters(session.pdrs, self._wrong)
         rules = [rule for at, qer in enumerate(session.qers) for rule in self._read_qer(at, qer)]
         urr_ids = {urr.urr_id for urr in session.urrs}
         for at, pdr in enumerate(session.pdrs):
@@ -90,7 +134,7 @@ class _Builder:
                 self._wrong(f"pdrs[{at}].qer_id", f"found {pdr.qer_id}, expected a QER of the session")
             elif pdr.urr_id and pdr.urr_id not in urr_ids:
                 self._wrong(f"pdrs[{at}].urr_id", f"found {pdr.urr_id}, expected a URR of the session")
-            else:
+            elif self._further_qers_exist(at, pdr):
                 rules += self._read_pdr(at, pdr)
         return rules
 
@@ -104,79 +148,182 @@ class _Builder:
             elif number in ids[:at]:
                 self._wrong(f"{rules}[{at}].{field}", f"found {number} a second time, expected one of its own")
 
+    # --- QERs -----------------------------------------------------------------------------------------------------
+
     def _read_qer(self, at: int, qer: Qer) -> Iterator[Rule]:
         mode = _MODES.get(qer.enforcement_method)
         if mode is None:
-            name = EnforcementMethod.Name(qer.enforcement_method).removeprefix("ENFORCEMENT_METHOD_")
-            self._wrong(f"qers[{at}].enforcement_method", f"found {name}, expected MONITOR or POLICE")
+            self._wrong(
+                f"qers[{at}].enforcement_method",
+                f"found {qer.enforcement_method}, expected MONITOR, POLICE, MARK or SHAPE",
+            )
             mode = Mode.POLICE
-        policers = {
-            CORE: self._policer(at, "dl", qer.mbr_dl_bps, qer.burst_dl_bytes) if qer.HasField("mbr_dl_bps") else None,
-            ACCESS: self._policer(at, "ul", qer.mbr_ul_bps, qer.burst_ul_bytes) if qer.HasField("mbr_ul_bps") else None,
-        }
-        self._qers[qer.qer_id] = mode, policers
-        for interface, policer in policers.items():
-            if policer is not None:
-                bucket = self._bucket_id(qer.qer_id, interface)
-                yield Rule(name=bucket, precedence=0, filters=(), policer=policer, mode=mode, bucket_id=bucket)
+        directions = {
+            CORE: self._direction(
+                at, CORE, qer.HasField("mbr_dl_bps"), qer.mbr_dl_bps, qer.burst_dl_bytes,
+                qer.gbr_dl_bps if qer.HasField("gbr_dl_bps") else None, qer.gate_status_dl, qer.queue_dl_bytes, mode,
+            ),
+            ACCESS: self._direction(
+                at, ACCESS, qer.HasField("mbr_ul_bps"), qer.mbr_ul_bps, qer.burst_ul_bytes,
+                qer.gbr_ul_bps if qer.HasField("gbr_ul_bps") else None, qer.gate_status_ul, qer.queue_ul_bytes, mode,
+            ),
+        }  # fmt: skip
+        self._qers[qer.qer_id] = _Enforcement(qer, mode, self._dscp(at, qer, mode), directions)
+        for direction in directions.values():
+            if direction.policer is not None:
+                yield self._rule(
+                    f"qers[{at}]",
+                    name=direction.bucket_id,
+                    precedence=0,
+                    policer=direction.policer,
+                    mode=mode,
+                    bucket_id=direction.bucket_id,
+                    queue_bytes=direction.queue_bytes,
+                )
 
-    def _policer(self, at: int, direction: str, rate_bps: int, burst_bytes: int) -> Policer | None:
+    def _direction(
+        self,
+        at: int,
+        interface: SourceInterface.ValueType,
+        bounded: bool,
+        mbr_bps: int,
+        burst_bytes: int,
+        gbr_bps: int | None,
+        gate: GateStatus.ValueType,
+        queue_bytes: int,
+        mode: Mode,
+    ) -> _Direction:
+        name, qer_id = _DIRECTIONS[interface], self._session.qers[at].qer_id
+        policer = None
+        if bounded:
+            policer = self._policer(at, name, mbr_bps, gbr_bps, burst_bytes)
+        elif gbr_bps is not None:
+            self._wrong(f"qers[{at}].gbr_{name}_bps", f"found {gbr_bps} without mbr_{name}_bps, expected both or none")
+        if mode is Mode.SHAPE:
+            queue_bytes = queue_bytes or (default_burst_bytes(mbr_bps) if policer is not None else 0)
+        elif queue_bytes:
+            self._wrong(f"qers[{at}].queue_{name}_bytes", f"found {queue_bytes}, expected 0 unless SHAPE holds back")
+        if gate not in GateStatus.values():
+            self._wrong(f"qers[{at}].gate_status_{name}", f"found {gate}, expected OPEN or CLOSED")
+        direction = "downlink" if interface == CORE else "uplink"
+        return _Direction(
+            bucket_id=f"{self._session.cp_seid}/qer/{qer_id}/{direction}",
+            policer=policer,
+            gate_open=gate != GateStatus.GATE_STATUS_CLOSED,
+            queue_bytes=queue_bytes,
+        )
+
+    def _policer(self, at: int, name: str, mbr_bps: int, gbr_bps: int | None, burst_bytes: int) -> Policer | None:
+        field = f"mbr_{name}_bps"
         try:
-            return Policer(rate_bps, burst_bytes or default_burst_bytes(rate_bps))
+            whole = Policer(mbr_bps, burst_bytes or default_burst_bytes(mbr_bps))
+            if gbr_bps is None:
+                return whole
+            field = f"gbr_{name}_bps"
+            guaranteed = Policer(gbr_bps, burst_bytes or default_burst_bytes(gbr_bps))
+            return Policer(
+                gbr_bps,
+                guaranteed.burst_bytes,
+                Marker.TRTCM,
+                excess_rate_bps=mbr_bps,
+                excess_burst_bytes=whole.burst_bytes,
+            )
         except UpfError as error:
-            field = f"burst_{direction}_bytes" if "burst" in str(error) else f"mbr_{direction}_bps"
-            self._wrong(f"qers[{at}].{field}", str(error))
+            if "burst_bytes" in str(error):
+                field = f"burst_{name}_bytes"
+            if "excess_rate_bps" in str(error):
+                self._wrong(f"qers[{at}].{field}", f"found {gbr_bps}, expected at most mbr_{name}_bps, {mbr_bps}")
+            else:
+                self._wrong(f"qers[{at}].{field}", str(error))
             return None
 
-    def _bucket_id(self, qer_id: int, interface: SourceInterface.ValueType) -> str:
-        return f"{self._session.cp_seid}/qer/{qer_id}/{'downlink' if interface == CORE else 'uplink'}"
+    def _dscp(self, at: int, qer: Qer, mode: Mode) -> _Dscp:
+        found: list[int | None] = []
+        for field in ("dscp_green", "dscp_yellow", "dscp_red"):
+            value: int | None = getattr(qer, field) if qer.HasField(field) else None
+            if value is not None and mode is not Mode.MARK:
+                self._wrong(f"qers[{at}].{field}", f"found {value}, expected none unless the method is MARK")
+            elif value is not None and value > MAX_DSCP:
+                self._wrong(f"qers[{at}].{field}", f"found {value}, expected 0 to {MAX_DSCP}")
+                value = None
+            found.append(value)
+        green, yellow, red = found
+        return green, yellow, red
+
+    # --- PDRs -----------------------------------------------------------------------------------------------------
+
+    def _further_qers_exist(self, at: int, pdr: Pdr) -> bool:
+        ids = list(pdr.further_qer_ids)
+        before = len(self._violations)
+        if len(ids) > MAX_AGGREGATES:
+            self._wrong(f"pdrs[{at}].further_qer_ids", f"found {len(ids)}, expected {MAX_AGGREGATES} at most")
+        leading = self._qers.get(_leading_qer(pdr))
+        for number, qer_id in enumerate(ids):
+            field = f"pdrs[{at}].further_qer_ids[{number}]"
+            further = self._qers.get(qer_id)
+            if further is None or leading is None:
+                self._wrong(field, f"found {qer_id}, expected a QER of the session")
+            elif qer_id == pdr.qer_id or qer_id in ids[:number]:
+                self._wrong(field, f"found {qer_id} a second time, expected each QER once")
+            elif further.qer.enforcement_method and further.mode is not leading.mode:
+                found = f"found QER {qer_id} with method {further.mode}"
+                self._wrong(field, f"{found}, expected {leading.mode} as QER {_leading_qer(pdr)}")
+        return len(self._violations) == before
 
     def _read_pdr(self, at: int, pdr: Pdr) -> Iterator[Rule]:
         interface = pdr.pdi.source_interface
         if interface not in (ACCESS, CORE):
             self._wrong(f"pdrs[{at}].pdi.source_interface", "found none, expected ACCESS or CORE")
             return
-        mode, policers = self._qers.get(pdr.qer_id, (Mode.MONITOR, {}))
-        policer = policers.get(interface)
-        yield Rule(
+        own = self._qers.get(pdr.qer_id)
+        leading = self._qers.get(_leading_qer(pdr))
+        named = [self._qers[qer_id].directions[interface] for qer_id in pdr.further_qer_ids]
+        direction = own.directions[interface] if own is not None else None
+        policer = direction.policer if direction is not None else None
+        mode = leading.mode if leading is not None else Mode.MONITOR
+        # A direction without a bit rate has nothing to hold back for.
+        shaped = mode is Mode.SHAPE and policer is not None
+        yield self._rule(
+            f"pdrs[{at}]",
             name=rule_name(self._session.cp_seid, pdr.pdr_id),
             precedence=pdr.precedence,
-            filters=tuple(self._filters(at, pdr)),
+            filters=filters_of(pdr.pdi, self._described, partial(self._wrong_in, f"pdrs[{at}].pdi")),
             policer=policer,
-            mode=mode,
-            bucket_id=self._bucket_id(pdr.qer_id, interface) if policer is not None else "",
+            mode=mode if shaped or mode is not Mode.SHAPE else Mode.POLICE,
+            bucket_id=direction.bucket_id if direction is not None and policer is not None else "",
+            aggregates=tuple(self._aggregates(at, pdr, named)),
+            gate_open=all(each.gate_open for each in (direction, *named) if each is not None),
+            dscp=leading.dscp if leading is not None and mode is Mode.MARK else (None, None, None),
+            queue_bytes=direction.queue_bytes if direction is not None and shaped else 0,
         )
 
-    def _filters(self, at: int, pdr: Pdr) -> Iterator[SdfFilter]:
-        texts = [sdf.flow_description for sdf in pdr.pdi.sdf_filters]
-        for number, text in enumerate(texts or [_EVERYTHING]):
-            field = f"pdrs[{at}].pdi.sdf_filters[{number}].flow_description"
-            try:
-                sdf_filter = parse_filter(text)
-                if sdf_filter.direction is not Direction.OUT:
-                    raise UpfError("expected 'out': N4 filters are written for the downlink")
-                sdf_filter = limited_to_ue(sdf_filter, pdr.pdi.ue_ip_address)
-            except UpfError as error:
-                self._wrong(field, f"{text!r}: {error}")
+    def _wrong_in(self, parent: str, field: str, description: str) -> None:
+        self._wrong(f"{parent}.{field}", description)
+
+    def _aggregates(self, at: int, pdr: Pdr, named: list[_Direction]) -> Iterator[Aggregate]:
+        for number, direction in enumerate(named):
+            if direction.policer is None:
                 continue
-            yield sdf_filter if pdr.pdi.source_interface == CORE else sdf_filter.swapped()
+            try:
+                yield Aggregate(direction.bucket_id, direction.policer)
+            except UpfError as error:
+                field = f"pdrs[{at}].further_qer_ids[{number}]"
+                self._wrong(field, f"found {pdr.further_qer_ids[number]}, expected a QER without GBR: {error}")
 
-
-def limited_to_ue(sdf_filter: SdfFilter, ue_ip_address: str) -> SdfFilter:
-    """The downlink filter, its destination narrowed to the UE's address or prefix.
-
-    Raises UpfError when the UE's address is none, or none that the filter could match.
-    """
-    try:
-        ue = ip_network(ue_ip_address)
-    except ValueError:
-        raise UpfError(f"UE address {ue_ip_address!r}: expected an address or prefix") from None
-    if sdf_filter.family not in (0, ue.version):
-        raise UpfError(f"an IPv{sdf_filter.family} filter cannot match UE address {ue_ip_address}")
-    bits = ue.max_prefixlen
-    shorter = bits - min(sdf_filter.dst_prefix_length, ue.prefixlen)
-    if sdf_filter.dst_network >> shorter != int(ue.network_address) >> shorter:
-        raise UpfError(f"the destination does not contain UE address {ue_ip_address}")
-    if sdf_filter.dst_prefix_length > ue.prefixlen:
-        return sdf_filter
-    return replace(sdf_filter, family=ue.version, dst_network=int(ue.network_address), dst_prefix_length=ue.prefixlen)
+    def _rule(
+        self,
+        field: str,
+        *,
+        name: str,
+        precedence: int,
+        policer: Policer | None,
+        mode: Mode,
+        bucket_id: str,
+        filters: tuple[object, ...] = (),
+        **options: object,
+    ) -> Rule:
+        try:
+            return Rule(name, precedence, filters, policer, mode, bucket_id=bucket_id, **options)  # type: ignore[arg-type]
+        except UpfError as error:
+            self._wrong(field, str(error))
+            return Rule(name, precedence, (), None, Mode.POLICE)

@@ -74,7 +74,7 @@ class N4Service(N4ServiceServicer):
     async def ListSessions(self, request: ListSessionsRequest, context: Context) -> ListSessionsResponse:
         after = decode_page_token(_SESSIONS, request.page_token)
         limit = page_limit(request.page_size)
-        left = [session for session in self._user_plane.sessions() if session.cp_seid > after]
+        left = self._user_plane.sessions(after=after, limit=limit + 1)
         page = left[:limit]
         token = encode_page_token(_SESSIONS, page[-1].cp_seid) if len(left) > limit else ""
         return ListSessionsResponse(sessions=page, next_page_token=token)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from heapq import nsmallest
 from typing import Final, TypeVar
 
 from nf.common.clock import Clock
@@ -13,17 +14,20 @@ from nf.common.errors import FailedPrecondition, InvalidArgument
 from upf.capture import CaptureError, CaptureFormat, parse_header, record_error
 from upf.counters import FlowCounters, Totals
 from upf.engine import Engine
+from upf.errors import UpfError
 from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
-from upf.n4.rules import Detection, detections, rules_of
+from upf.n4.rules import Detection, cp_seid_of, detection_of, rules_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
-from upf.rules import Mode, Rule
+from upf.rules import Rule
 
 T = TypeVar("T")
 
 # Packets between two moments at which rules may change: a few milliseconds at the most.
 CHUNK_PACKETS: Final = 1 << 15
+
+_NO_SESSION: Final = Session()
 
 
 class NoAssociation(FailedPrecondition):
@@ -43,7 +47,7 @@ class AwaitingResynchronisation(FailedPrecondition):
 class Treated:
     """What became of a capture: counters of this one alone, flows in the order of their first packets.
 
-    A flow stands beside the PDR that detected it last and the mode of its rule; None where no rule has wanted it.
+    A flow stands beside the PDR that detected it last; None where no rule has wanted it.
     """
 
     packets: int
@@ -51,22 +55,9 @@ class Treated:
     malformed: dict[str, int]
     unmatched_packets: int
     unmatched_bytes: int
-    flows: Sequence[tuple[FlowCounters, Detection | None, Mode | None]]
+    flows: Sequence[tuple[FlowCounters, Detection | None]]
     passed: bytes
     format: CaptureFormat
-
-
-@dataclass(frozen=True, slots=True)
-class _Enforced:
-    """A session in force, with what was made of it: only what changes is made anew."""
-
-    session: Session
-    rules: Sequence[Rule]
-    detections: Mapping[str, Detection]
-
-    @classmethod
-    def of(cls, session: Session) -> _Enforced:
-        return cls(session, rules_of(session), detections(session))
 
 
 class UserPlane:
@@ -82,11 +73,10 @@ class UserPlane:
         self.forwarding = False
         self._associated = False
         self._engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
-        self._sessions: dict[int, _Enforced] = {}
+        self._sessions: dict[int, Session] = {}
         self._stale: set[int] = set()
-        self._detections: dict[str, Detection] = {}
-        # What rules stand for and do, of those in force and of those that were since the capture under way began.
-        self._known: dict[str, tuple[Detection, Mode]] = {}
+        # What rules stood for that have been removed since the capture under way began.
+        self._removed: dict[str, Detection] = {}
         self._meter = Meter()
         self._harvested_packets = 0
         # Held while packets are processed or rules are changed.
@@ -110,7 +100,7 @@ class UserPlane:
         """
         self._check_associated()
         async with self._engine_free:
-            self._replace({number: kept for number, kept in self._sessions.items() if number not in self._stale})
+            self._change(dict.fromkeys(self._stale))
             self._stale = set()
             self.forwarding = True
 
@@ -123,7 +113,7 @@ class UserPlane:
         if not session.cp_seid:
             raise InvalidArgument.of("session.cp_seid", "found 0, expected an identifier from 1 on")
         async with self._engine_free:
-            self._replace(self._sessions | {session.cp_seid: _Enforced.of(session)})
+            self._change({session.cp_seid: session})
             self._stale.discard(session.cp_seid)
 
     async def modify(self, request: ModifySessionRequest) -> list[UsageReport]:
@@ -136,9 +126,9 @@ class UserPlane:
             before = self._sessions.get(request.cp_seid)
             if before is None:
                 raise SessionNotFound(f"no session {request.cp_seid}")
-            after = _Enforced.of(modified(before.session, request))
+            after = modified(before, request)
             wanted = [(request.cp_seid, urr) for urr in (*request.remove_urr_ids, *request.query_urr_ids)]
-            return self._replace(self._sessions | {request.cp_seid: after}, wanted)
+            return self._change({request.cp_seid: after}, wanted)
 
     async def delete(self, cp_seid: int) -> list[UsageReport]:
         """Deletes the session, if it is there; returns the last reports of its URRs. Raises NoAssociation."""
@@ -147,34 +137,60 @@ class UserPlane:
             gone = self._sessions.get(cp_seid)
             if gone is None:
                 return []
-            left = {number: other for number, other in self._sessions.items() if number != cp_seid}
-            return self._replace(left, [(cp_seid, urr.urr_id) for urr in gone.session.urrs])
+            self._stale.discard(cp_seid)
+            return self._change({cp_seid: None}, [(cp_seid, urr.urr_id) for urr in gone.urrs])
 
     def _check_associated(self) -> None:
         if not self._associated:
             raise NoAssociation("no SMF has set up an association since this UPF started")
 
-    def sessions(self) -> list[Session]:
-        """The sessions as they are enforced, by identifier."""
-        return [enforced.session for _, enforced in sorted(self._sessions.items())]
+    def sessions(self, *, after: int = 0, limit: int | None = None) -> list[Session]:
+        """The sessions as they are enforced, by identifier: those above ``after``, at most ``limit`` of them."""
+        later = (number for number in self._sessions if number > after)
+        numbers = sorted(later) if limit is None else nsmallest(limit, later)
+        return [self._sessions[number] for number in numbers]
 
-    def _replace(self, sessions: dict[int, _Enforced], report_on: Iterable[tuple[int, int]] = ()) -> list[UsageReport]:
-        """Puts these sessions in force, all or none; returns reports as of the moment of the change."""
+    def _change(
+        self, sessions: Mapping[int, Session | None], report_on: Iterable[tuple[int, int]] = ()
+    ) -> list[UsageReport]:
+        """Puts these sessions in force or, where there is none, out of it: all or none, whatever others there are.
+
+        Returns reports as of the moment of the change.
+        """
+        added: list[Rule] = []
+        removed: list[str] = []
+        for cp_seid, session in sessions.items():
+            before = {rule.name: rule for rule in self._rules_in_force(cp_seid)}
+            after = {rule.name: rule for rule in rules_of(session)} if session is not None else {}
+            added += (rule for name, rule in after.items() if before.get(name) != rule)
+            removed += before.keys() - after.keys()
         self._harvest()
-        rules = [rule for enforced in sessions.values() for rule in enforced.rules]
-        self._engine.install(rules)
+        if self._one_capture.locked():
+            self._removed |= {name: found for name in removed if (found := self._detect(name)) is not None}
+        try:
+            self._engine.update(add=added, remove=removed)
+        except UpfError as error:
+            numbers = ", ".join(map(str, sessions))
+            raise InvalidArgument(f"session {numbers}: the rules cannot be enforced: {error}") from error
         reports = [self._meter.report(key, self._clock.now_ns()) for key in report_on]
-        after = {name: found for enforced in sessions.values() for name, found in enforced.detections.items()}
-        self._meter.forget_rules(self._detections.keys() - after.keys())
-        in_force = [enforced.session for enforced in sessions.values()]
-        self._meter.keep(
-            {(session.cp_seid, urr.urr_id): urr.measurement_period_ms for session in in_force for urr in session.urrs},
-            {(session.cp_seid, qer.qer_id) for session in in_force for qer in session.qers},
-        )
-        self._sessions, self._detections = sessions, after
-        now_known = {rule.name: (after[rule.name], rule.mode) for rule in rules if rule.name in after}
-        self._known = self._known | now_known if self._one_capture.locked() else now_known
+        self._meter.forget_rules(removed)
+        for cp_seid, session in sessions.items():
+            self._meter.change(self._sessions.get(cp_seid, _NO_SESSION), session or _NO_SESSION)
+            if session is not None:
+                self._sessions[cp_seid] = session
+            else:
+                self._sessions.pop(cp_seid, None)
         return reports
+
+    def _rules_in_force(self, cp_seid: int) -> Sequence[Rule]:
+        """Made again when they are needed: to keep them would cost more than the sessions themselves."""
+        session = self._sessions.get(cp_seid)
+        return rules_of(session) if session is not None else ()
+
+    def _detect(self, rule: str) -> Detection | None:
+        """What a rule in force stands for."""
+        session = self._sessions.get(cp_seid_of(rule)) if rule else None
+        return detection_of(session, rule) if session is not None else None
 
     # --- measurement ----------------------------------------------------------------------------------------------
 
@@ -200,7 +216,7 @@ class UserPlane:
     def _harvest(self) -> None:
         packets = self._engine.packets
         if packets != self._harvested_packets:
-            self._meter.harvest(self._engine.rule_counters(), self._detections)
+            self._meter.harvest(self._engine.harvest(), self._detect)
             self._harvested_packets = packets
 
     # --- packets --------------------------------------------------------------------------------------------------
@@ -213,6 +229,7 @@ class UserPlane:
         """
         self._check_forwarding()
         async with self._one_capture:
+            self._removed = {}
             self._engine.reset_flow_counters()
             self._engine.take_output()
             before = self._engine.totals()
@@ -278,7 +295,7 @@ class UserPlane:
             },
             unmatched_packets=after.unmatched_packets - before.unmatched_packets,
             unmatched_bytes=after.unmatched_bytes - before.unmatched_bytes,
-            flows=[(flow, *self._known.get(flow.rule, (None, None))) for flow in flows],
+            flows=[(flow, self._detect(flow.rule) or self._removed.get(flow.rule)) for flow in flows],
             passed=passed,
             format=capture_format,
         )

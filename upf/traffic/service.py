@@ -51,7 +51,7 @@ class TrafficService(TrafficServiceServicer):
             bytes=treated.total_bytes,
             malformed=[Malformed(reason=reason, packets=packets) for reason, packets in treated.malformed.items()],
             unmatched=Volume(packets=treated.unmatched_packets, bytes=treated.unmatched_bytes),
-            flows=[_flow(flow, detection, mode) for flow, detection, mode in treated.flows],
+            flows=[_flow(flow, detection) for flow, detection in treated.flows],
             passed=_capture(treated) if first.return_passed else b"",
         )
 
@@ -68,12 +68,12 @@ def _capture(treated: Treated) -> bytes:
     return stream.getvalue() + treated.passed
 
 
-def _flow(flow: FlowCounters, detection: Detection | None, mode: Mode | None) -> Flow:
+def _flow(flow: FlowCounters, detection: Detection | None) -> Flow:
     conforming = Volume(packets=flow.conforming_packets, bytes=flow.conforming_bytes)
     excess = Volume(packets=flow.excess_packets, bytes=flow.excess_bytes)
     offered = Volume(packets=conforming.packets + excess.packets, bytes=conforming.bytes + excess.bytes)
     volume = PolicedVolume(offered=offered, conforming=conforming)
-    if mode is Mode.MONITOR:
+    if detection is not None and detection.mode in (Mode.MONITOR, Mode.MARK):
         volume.exceeding.CopyFrom(excess)
     elif detection is not None:
         volume.dropped.CopyFrom(excess)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +93,7 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
     from nf.cli.demo import traffic
     from nf.cli.demo.slices import cut, ue_of
     from upf.capture import open_capture
-    from upf.n4.rules import limited_to_ue
+    from upf.n4.filters import limited_to_ue
     from upf.rules_file import parse_ue
     from upf.sdf import parse_filter
 
@@ -102,7 +103,7 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
     assigned = parse_ue(ue) if ue is not None else None
     filters = [parse_filter(flow, assigned=assigned) for flow in flows]
     if assigned is not None:
-        filters = [limited_to_ue(sdf_filter, str(assigned)) for sdf_filter in filters]
+        filters = [limited_to_ue(sdf_filter, ip_network(assigned)) for sdf_filter in filters]
     with open_capture(pcap) as capture:
         pieces = cut(bytes(capture.view), filters, slices=_SLICES, source=str(pcap))
     return pieces, str(ue_of(pieces))

@@ -45,31 +45,113 @@ SOURCE_INTERFACE_CORE: SourceInterface.ValueType  # 2
 """From the data network: downlink."""
 Global___SourceInterface: _TypeAlias = SourceInterface  # noqa: Y015
 
+class _GateStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GateStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GateStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GATE_STATUS_UNSPECIFIED: _GateStatus.ValueType  # 0
+    """Open."""
+    GATE_STATUS_OPEN: _GateStatus.ValueType  # 1
+    """Packets pass, as the bit rates say."""
+    GATE_STATUS_CLOSED: _GateStatus.ValueType  # 2
+    """Every packet is dropped, and charged to no bit rate."""
+
+class GateStatus(_GateStatus, metaclass=_GateStatusEnumTypeWrapper):
+    """Whether a direction is open (TS 29.244 §8.2.7)."""
+
+GATE_STATUS_UNSPECIFIED: GateStatus.ValueType  # 0
+"""Open."""
+GATE_STATUS_OPEN: GateStatus.ValueType  # 1
+"""Packets pass, as the bit rates say."""
+GATE_STATUS_CLOSED: GateStatus.ValueType  # 2
+"""Every packet is dropped, and charged to no bit rate."""
+Global___GateStatus: _TypeAlias = GateStatus  # noqa: Y015
+
 @_typing.final
 class SdfFilter(_message.Message):
-    """A service data flow (TS 29.244 §8.2.5)."""
+    """A service data flow (TS 29.244 §8.2.5). What is absent is not asked for; one that names nothing but its identifier is
+    the filter that another PDR of the session describes under it. The other source interface is the other direction, in
+    which source and destination change places: so one description serves both.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FLOW_DESCRIPTION_FIELD_NUMBER: _builtins.int
     SDF_FILTER_ID_FIELD_NUMBER: _builtins.int
+    TOS_TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    TOS_TRAFFIC_CLASS_MASK_FIELD_NUMBER: _builtins.int
+    SECURITY_PARAMETER_INDEX_FIELD_NUMBER: _builtins.int
+    FLOW_LABEL_FIELD_NUMBER: _builtins.int
+    DOMAIN_NAME_FIELD_NUMBER: _builtins.int
     flow_description: _builtins.str
     """IPFilterRule, written for the downlink whatever the source interface (TS 29.244 §5.2.1A.2A)."""
     sdf_filter_id: _builtins.int
-    """Identifies the filter within its session."""
+    """Identifies the filter within its session; 0: none."""
+    tos_traffic_class: _builtins.int
+    """ToS of IPv4 or traffic class of IPv6, 0 to 255."""
+    tos_traffic_class_mask: _builtins.int
+    """Bits of tos_traffic_class that count; 0: all of them."""
+    security_parameter_index: _builtins.int
+    """SPI of ESP or AH."""
+    flow_label: _builtins.int
+    """Flow label of IPv6, 0 to 0xfffff."""
+    domain_name: _builtins.str
+    """Name of the flow's server, or every name below it ("*.example.com"), as the domain name of a PFD (TS 29.244
+    §8.2.39); here it narrows the filter (castcore's extension).
+    """
     def __init__(
         self,
         *,
         flow_description: _builtins.str = ...,
         sdf_filter_id: _builtins.int = ...,
+        tos_traffic_class: _builtins.int | None = ...,
+        tos_traffic_class_mask: _builtins.int = ...,
+        security_parameter_index: _builtins.int | None = ...,
+        flow_label: _builtins.int | None = ...,
+        domain_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_flow_label", b"_flow_label", "_security_parameter_index", b"_security_parameter_index", "_tos_traffic_class", b"_tos_traffic_class", "flow_label", b"flow_label", "security_parameter_index", b"security_parameter_index", "tos_traffic_class", b"tos_traffic_class"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flow_label", b"_flow_label", "_security_parameter_index", b"_security_parameter_index", "_tos_traffic_class", b"_tos_traffic_class", "domain_name", b"domain_name", "flow_description", b"flow_description", "flow_label", b"flow_label", "sdf_filter_id", b"sdf_filter_id", "security_parameter_index", b"security_parameter_index", "tos_traffic_class", b"tos_traffic_class", "tos_traffic_class_mask", b"tos_traffic_class_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__flow_label: _TypeAlias = _typing.Literal["flow_label"]  # noqa: Y015
+    _WhichOneofArgType__flow_label: _TypeAlias = _typing.Literal["_flow_label", b"_flow_label"]  # noqa: Y015
+    _WhichOneofReturnType__security_parameter_index: _TypeAlias = _typing.Literal["security_parameter_index"]  # noqa: Y015
+    _WhichOneofArgType__security_parameter_index: _TypeAlias = _typing.Literal["_security_parameter_index", b"_security_parameter_index"]  # noqa: Y015
+    _WhichOneofReturnType__tos_traffic_class: _TypeAlias = _typing.Literal["tos_traffic_class"]  # noqa: Y015
+    _WhichOneofArgType__tos_traffic_class: _TypeAlias = _typing.Literal["_tos_traffic_class", b"_tos_traffic_class"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__flow_label) -> _WhichOneofReturnType__flow_label | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__security_parameter_index) -> _WhichOneofReturnType__security_parameter_index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tos_traffic_class) -> _WhichOneofReturnType__tos_traffic_class | None: ...
+
+Global___SdfFilter: _TypeAlias = SdfFilter  # noqa: Y015
+
+@_typing.final
+class FTeid(_message.Message):
+    """The tunnel end that packets come to (TS 29.244 §8.2.3)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEID_FIELD_NUMBER: _builtins.int
+    teid: _builtins.int
+    """The identifier in the GTP-U header."""
+    def __init__(
+        self,
+        *,
+        teid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_description", b"flow_description", "sdf_filter_id", b"sdf_filter_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["teid", b"teid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SdfFilter: _TypeAlias = SdfFilter  # noqa: Y015
+Global___FTeid: _TypeAlias = FTeid  # noqa: Y015
 
 @_typing.final
 class Pdi(_message.Message):
@@ -80,12 +162,27 @@ class Pdi(_message.Message):
     SOURCE_INTERFACE_FIELD_NUMBER: _builtins.int
     UE_IP_ADDRESS_FIELD_NUMBER: _builtins.int
     SDF_FILTERS_FIELD_NUMBER: _builtins.int
+    UE_IPV6_PREFIX_FIELD_NUMBER: _builtins.int
+    LOCAL_F_TEID_FIELD_NUMBER: _builtins.int
+    QFIS_FIELD_NUMBER: _builtins.int
     source_interface: Global___SourceInterface.ValueType
     ue_ip_address: _builtins.str
-    """The UE's address or prefix: destination of downlink, source of uplink. It is what "assigned" stands for."""
+    """The UE's address or prefix: destination of downlink, source of uplink. It is what "assigned" stands for. An IPv6
+    address without a prefix length stands for its /64 (TS 29.244 §8.2.62).
+    """
+    ue_ipv6_prefix: _builtins.str
+    """The UE's IPv6 prefix where ue_ip_address is its IPv4 address; without a length it is a /64."""
     @_builtins.property
     def sdf_filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___SdfFilter]:
         """Any of these; none: every packet of the UE."""
+
+    @_builtins.property
+    def local_f_teid(self) -> Global___FTeid:
+        """The tunnel that packets of the access come in; absent: any or none."""
+
+    @_builtins.property
+    def qfis(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """QoS flows of packets of the access (QFI, TS 29.244 §8.2.89), any of these; none: every one."""
 
     def __init__(
         self,
@@ -93,10 +190,13 @@ class Pdi(_message.Message):
         source_interface: Global___SourceInterface.ValueType = ...,
         ue_ip_address: _builtins.str = ...,
         sdf_filters: _abc.Iterable[Global___SdfFilter] | None = ...,
+        ue_ipv6_prefix: _builtins.str = ...,
+        local_f_teid: Global___FTeid | None = ...,
+        qfis: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local_f_teid", b"local_f_teid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sdf_filters", b"sdf_filters", "source_interface", b"source_interface", "ue_ip_address", b"ue_ip_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["local_f_teid", b"local_f_teid", "qfis", b"qfis", "sdf_filters", b"sdf_filters", "source_interface", b"source_interface", "ue_ip_address", b"ue_ip_address", "ue_ipv6_prefix", b"ue_ipv6_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,16 +213,23 @@ class Pdr(_message.Message):
     PDI_FIELD_NUMBER: _builtins.int
     QER_ID_FIELD_NUMBER: _builtins.int
     URR_ID_FIELD_NUMBER: _builtins.int
+    FURTHER_QER_IDS_FIELD_NUMBER: _builtins.int
     pdr_id: _builtins.int
     """Unique within the session."""
     precedence: _builtins.int
-    """Order of evaluation, lower first."""
+    """Order of evaluation within the session, lower first."""
     qer_id: _builtins.int
     """The QER that polices it; 0: none."""
     urr_id: _builtins.int
     """The URR that counts it; 0: none."""
     @_builtins.property
     def pdi(self) -> Global___Pdi: ...
+    @_builtins.property
+    def further_qer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The other QERs of PFCP's list, 4 at the most: maximum bit rates above that of qer_id, such as the session AMBR. A packet
+        is charged to all of them or to none. Their enforcement method is that of qer_id, or unspecified.
+        """
+
     def __init__(
         self,
         *,
@@ -131,10 +238,11 @@ class Pdr(_message.Message):
         pdi: Global___Pdi | None = ...,
         qer_id: _builtins.int = ...,
         urr_id: _builtins.int = ...,
+        further_qer_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pdi", b"pdi"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pdi", b"pdi", "pdr_id", b"pdr_id", "precedence", b"precedence", "qer_id", b"qer_id", "urr_id", b"urr_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["further_qer_ids", b"further_qer_ids", "pdi", b"pdi", "pdr_id", b"pdr_id", "precedence", b"precedence", "qer_id", b"qer_id", "urr_id", b"urr_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,6 +260,16 @@ class Qer(_message.Message):
     BURST_UL_BYTES_FIELD_NUMBER: _builtins.int
     BURST_DL_BYTES_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_METHOD_FIELD_NUMBER: _builtins.int
+    GATE_STATUS_UL_FIELD_NUMBER: _builtins.int
+    GATE_STATUS_DL_FIELD_NUMBER: _builtins.int
+    GBR_UL_BPS_FIELD_NUMBER: _builtins.int
+    GBR_DL_BPS_FIELD_NUMBER: _builtins.int
+    AVERAGING_WINDOW_MS_FIELD_NUMBER: _builtins.int
+    DSCP_GREEN_FIELD_NUMBER: _builtins.int
+    DSCP_YELLOW_FIELD_NUMBER: _builtins.int
+    DSCP_RED_FIELD_NUMBER: _builtins.int
+    QUEUE_UL_BYTES_FIELD_NUMBER: _builtins.int
+    QUEUE_DL_BYTES_FIELD_NUMBER: _builtins.int
     qer_id: _builtins.int
     """Unique within the session."""
     mbr_ul_bps: _builtins.int
@@ -164,6 +282,30 @@ class Qer(_message.Message):
     """Depth of the downlink bucket (castcore's extension); 0: 100 ms at the rate, at least 15,000 bytes."""
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """What happens above the bit rate (castcore's extension); unspecified: POLICE, as in PFCP."""
+    gate_status_ul: Global___GateStatus.ValueType
+    """Whether the uplink is open."""
+    gate_status_dl: Global___GateStatus.ValueType
+    """Whether the downlink is open."""
+    gbr_ul_bps: _builtins.int
+    """Guaranteed bit rate uplink, at most mbr_ul_bps, which must be there: with it the two are CIR and PIR of RFC 2698."""
+    gbr_dl_bps: _builtins.int
+    """Guaranteed bit rate downlink, at most mbr_dl_bps."""
+    averaging_window_ms: _builtins.int
+    """Time for which nothing may exceed the bit rate before it counts as kept to again (TS 29.244 §8.2.115); 0: 2000."""
+    dscp_green: _builtins.int
+    """DSCP that MARK writes into packets within the bit rate or, with a GBR, within that (castcore's extension); absent: it
+    stays.
+    """
+    dscp_yellow: _builtins.int
+    """DSCP that MARK writes into packets between GBR and MBR (castcore's extension)."""
+    dscp_red: _builtins.int
+    """DSCP that MARK writes into packets above the bit rate (castcore's extension)."""
+    queue_ul_bytes: _builtins.int
+    """What SHAPE may hold back in the uplink at the most (castcore's extension); 0: 100 ms at the rate, at least 15,000
+    bytes.
+    """
+    queue_dl_bytes: _builtins.int
+    """What SHAPE may hold back in the downlink at the most (castcore's extension)."""
     def __init__(
         self,
         *,
@@ -173,15 +315,45 @@ class Qer(_message.Message):
         burst_ul_bytes: _builtins.int = ...,
         burst_dl_bytes: _builtins.int = ...,
         enforcement_method: _types_pb2.EnforcementMethod.ValueType = ...,
+        gate_status_ul: Global___GateStatus.ValueType = ...,
+        gate_status_dl: Global___GateStatus.ValueType = ...,
+        gbr_ul_bps: _builtins.int | None = ...,
+        gbr_dl_bps: _builtins.int | None = ...,
+        averaging_window_ms: _builtins.int = ...,
+        dscp_green: _builtins.int | None = ...,
+        dscp_yellow: _builtins.int | None = ...,
+        dscp_red: _builtins.int | None = ...,
+        queue_ul_bytes: _builtins.int = ...,
+        queue_dl_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "burst_dl_bytes", b"burst_dl_bytes", "burst_ul_bytes", b"burst_ul_bytes", "enforcement_method", b"enforcement_method", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps", "qer_id", b"qer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "averaging_window_ms", b"averaging_window_ms", "burst_dl_bytes", b"burst_dl_bytes", "burst_ul_bytes", b"burst_ul_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "gate_status_dl", b"gate_status_dl", "gate_status_ul", b"gate_status_ul", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps", "qer_id", b"qer_id", "queue_dl_bytes", b"queue_dl_bytes", "queue_ul_bytes", b"queue_ul_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dscp_green: _TypeAlias = _typing.Literal["dscp_green"]  # noqa: Y015
+    _WhichOneofArgType__dscp_green: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_red: _TypeAlias = _typing.Literal["dscp_red"]  # noqa: Y015
+    _WhichOneofArgType__dscp_red: _TypeAlias = _typing.Literal["_dscp_red", b"_dscp_red"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_yellow: _TypeAlias = _typing.Literal["dscp_yellow"]  # noqa: Y015
+    _WhichOneofArgType__dscp_yellow: _TypeAlias = _typing.Literal["_dscp_yellow", b"_dscp_yellow"]  # noqa: Y015
+    _WhichOneofReturnType__gbr_dl_bps: _TypeAlias = _typing.Literal["gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_dl_bps: _TypeAlias = _typing.Literal["_gbr_dl_bps", b"_gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__gbr_ul_bps: _TypeAlias = _typing.Literal["gbr_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_ul_bps: _TypeAlias = _typing.Literal["_gbr_ul_bps", b"_gbr_ul_bps"]  # noqa: Y015
     _WhichOneofReturnType__mbr_dl_bps: _TypeAlias = _typing.Literal["mbr_dl_bps"]  # noqa: Y015
     _WhichOneofArgType__mbr_dl_bps: _TypeAlias = _typing.Literal["_mbr_dl_bps", b"_mbr_dl_bps"]  # noqa: Y015
     _WhichOneofReturnType__mbr_ul_bps: _TypeAlias = _typing.Literal["mbr_ul_bps"]  # noqa: Y015
     _WhichOneofArgType__mbr_ul_bps: _TypeAlias = _typing.Literal["_mbr_ul_bps", b"_mbr_ul_bps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_green) -> _WhichOneofReturnType__dscp_green | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_red) -> _WhichOneofReturnType__dscp_red | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_yellow) -> _WhichOneofReturnType__dscp_yellow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_dl_bps) -> _WhichOneofReturnType__gbr_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_ul_bps) -> _WhichOneofReturnType__gbr_ul_bps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mbr_dl_bps) -> _WhichOneofReturnType__mbr_dl_bps | None: ...
     @_typing.overload
