@@ -16,6 +16,7 @@ from upf.compliance import RuleCompliance
 from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
 from upf.errors import UpfError
+from upf.names.inspector import InspectorCounters
 from upf.reports import ReportOptions, Reports
 from upf.rules import Rule
 
@@ -34,6 +35,7 @@ class Report:
     ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the
     median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in
     a cut record: what came before the cut has been counted. ``compliance`` is None unless it was asked for.
+    ``inspection`` is what looking for domain names has done, None where no rule asks for one.
     """
 
     elapsed_s: float
@@ -41,6 +43,7 @@ class Report:
     rules: Mapping[str, RuleCounters]
     errors: tuple[CaptureError, ...]
     compliance: Mapping[str, RuleCompliance] | None = None
+    inspection: InspectorCounters | None = None
 
 
 def replay(
@@ -87,12 +90,12 @@ def replay(
         if reporter is not None:
             reporter.end(engine)
     compliance = reporter.compliance() if reporter is not None else None
-    totals, counters = engine.totals(), engine.rule_counters()
+    totals, counters, inspection = engine.totals(), engine.rule_counters(), engine.inspection()
     later_s = [
         _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0]
         for number in range(1, repeat)
     ]
-    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors), compliance)
+    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors), compliance, inspection)
 
 
 def _run_pass(

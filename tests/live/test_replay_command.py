@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import captures
+import named_traffic
 import pytest
 from captures import Captured
 from command import CASTCORE, castcore, replayed
@@ -74,6 +75,25 @@ def test_the_ue_narrows_what_assigned_stands_for(source: Path) -> None:
     narrowed = replayed(source, *flow, "--ue", "10.45.0.2")["rules"][0]
     assert (narrowed["packets"], narrowed["bytes"]) == (len(of_ue), sum(packet.ip_length for packet in of_ue))
     assert replayed(source, *flow, "--ue", "10.45.9.9")["rules"][0]["packets"] == 0
+
+
+def test_a_domain_detects_both_directions_and_what_was_found_is_told(tmp_path: Path) -> None:
+    ue, server = "10.45.0.2", "198.51.100.7"
+    hello = named_traffic.client_hello("a.video.example.com")
+    packets = [
+        captures.ipv4(ue, server, captures.TCP, named_traffic.tcp(40_000, 443, 1, hello)),
+        captures.ipv4(server, ue, captures.TCP, named_traffic.tcp(443, 40_000, 1, bytes(100))),
+        captures.ipv4(ue, server, captures.UDP, captures.udp(9, 9, bytes(100))),
+    ]
+    path = tmp_path / "in.pcap"
+    captured = [Captured(captures.START_NS + at, packet, len(packet)) for at, packet in enumerate(packets)]
+    path.write_bytes(captures.pcap(captured, link_type=captures.RAW))
+    report = replayed(path, "--domain", "*.example.com")
+    assert [rule["packets"] for rule in report["rules"]] == [2]
+    assert report["inspection"]["named"] == 1
+    assert replayed(path, "--flow", f"permit out ip from any to {ue} domain *.example.com")["rules"][0]["packets"] == 1
+    assert "names: 1 connections that say theirs" in castcore("replay", path, "--domain", "*.example.com").stdout
+    assert "inspection" not in replayed(path, *RULE)
 
 
 def test_several_captures_are_taken_one_after_the_other_by_the_same_buckets(tmp_path: Path) -> None:

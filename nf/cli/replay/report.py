@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from upf.compliance import FlowName, RuleCompliance, Violation, Window
     from upf.counters import RuleCounters
+    from upf.names.inspector import InspectorCounters
     from upf.replay import Report
 
 # Violations that the table shows of each rule; the JSON object has more.
@@ -38,6 +40,8 @@ def to_json(report: Report) -> dict[str, object]:
         "fragments_without_first": totals.fragments_without_first,
         "gtpu": dict(totals.gtpu),
     }
+    if report.inspection is not None:
+        told["inspection"] = asdict(report.inspection)
     if report.compliance is not None:
         told["compliance"] = [_compliance_to_json(rule) for rule in report.compliance.values()]
     return told
@@ -150,8 +154,23 @@ def print_table(report: Report) -> None:
         console.print(f"flow table full: {totals.evicted_flows:,} flows evicted (--max-flows)")
     if totals.time_steps_back:
         console.print(f"clock set back by more than 10 s: {totals.time_steps_back:,} times")
+    if report.inspection is not None:
+        _print_inspection(console, report.inspection)
     if report.compliance is not None:
         _print_compliance(console, report.compliance)
+
+
+def _print_inspection(console: Console, inspection: InspectorCounters) -> None:
+    """Where names come from, and whether a bound stood in the way."""
+    named = f"{inspection.named:,} connections that say theirs, {inspection.learned:,} addresses in DNS answers"
+    console.print(f"names: {named}", soft_wrap=True)
+    for count, what in (
+        (inspection.given_up, "connections given up"),
+        (inspection.forgotten, "connections forgotten"),
+        (inspection.forgotten_addresses, "addresses forgotten"),
+    ):
+        if count:
+            console.print(f"names: {count:,} {what}")
 
 
 def _print_compliance(console: Console, compliance: Mapping[str, RuleCompliance]) -> None:
