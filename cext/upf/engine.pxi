@@ -23,7 +23,7 @@ from flowtable cimport (
     AWAITS_NAME, STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict,
     generation_of, insert_flow, look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
-from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_unlikely
+from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_prefetch_read, cc_unlikely
 from journal cimport forget_flow, journal_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
@@ -375,6 +375,8 @@ cdef class Engine:
         cdef int count = 0
         while count < wanted and cc_likely(next_record(&at, &record)):
             packet = &batch[count]
+            # The processor's own fetching ahead stops at the end of each page.
+            cc_prefetch_read(record.data + 1024)
             packet.data = record.data
             packet.captured = record.captured
             packet.wire_length = record.wire_length
