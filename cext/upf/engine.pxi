@@ -68,7 +68,7 @@ GTPU_MESSAGES = (
 )
 
 cdef enum:
-    BATCH = 64
+    BATCH = 32
     # From so many slots on, a look-up is likely to wait for memory.
     FAR_SLOTS = 1 << 17
     FIRST_SLOTS = 4096
