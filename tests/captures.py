@@ -204,6 +204,7 @@ class Traffic:
     steps_back: bool = True
     zero_lengths: bool = True
     malformed: bool = True
+    gtpu: bool = False
 
 
 def generate(traffic: Traffic) -> list[Captured]:
@@ -327,6 +328,8 @@ def _fragments(draw: random.Random, flow: _Flow, content: bytes) -> Iterator[byt
 def _on_the_link(draw: random.Random, traffic: Traffic, packet: bytes) -> tuple[bytes, int]:
     """The packet behind its link header, spoilt at times, and its length on the wire."""
     family = packet[0] >> 4
+    if traffic.gtpu and draw.random() < 0.4:
+        packet = _tunnelled(draw, traffic, packet)
     if traffic.malformed and draw.random() < 0.02:
         packet = _spoilt(draw, packet)
     if traffic.malformed and traffic.link_type in (ETHERNET, SLL, SLL2) and draw.random() < 0.01:
@@ -342,6 +345,28 @@ def _on_the_link(draw: random.Random, traffic: Traffic, packet: bytes) -> tuple[
     if traffic.malformed and draw.random() < 0.01:
         data = data[: draw.randrange(len(data))]
     return data, wire_length
+
+
+def _tunnelled(draw: random.Random, traffic: Traffic, packet: bytes) -> bytes:
+    """The packet in a G-PDU between two addresses of its own family, or another message of GTP-U."""
+    if traffic.malformed and draw.random() < 0.05:
+        packet = _spoilt(draw, packet)
+    extensions = draw.choice(
+        ((), (pdu_session(draw.randrange(64)),), ((0x40, bytes(6)), pdu_session(9, pdu_type=draw.randrange(3))))
+    )
+    message = gtpu(
+        packet,
+        kind=draw.choice((G_PDU,) * 9 + (1, 2, 26, 31, 254)),
+        teid=draw.randrange(4),
+        sequence=draw.choice((None, 1)),
+        extensions=extensions,
+    )
+    if traffic.malformed and draw.random() < 0.05:
+        at = draw.randrange(12)
+        message = message[:at] + draw.randbytes(1) + message[at + 1 :]
+    if packet[0] >> 4 == 4:
+        return ipv4("192.0.2.1", "192.0.2.2", UDP, udp(GTPU_PORT, GTPU_PORT, message))
+    return ipv6("2001:db8:ff::1", "2001:db8:ff::2", UDP, udp(GTPU_PORT, GTPU_PORT, message))
 
 
 def _spoilt(draw: random.Random, packet: bytes) -> bytes:

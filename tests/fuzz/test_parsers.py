@@ -96,7 +96,9 @@ def test_the_engine_judges_damaged_packets_as_the_reference_does(seeds: Seeds) -
         random = Random(seed)
         link_type = random.choice(sorted(LINK_TYPES))
         family = {228: 4, 229: 6}.get(link_type, 0)
-        traffic = captures.Traffic(seed=seed, packets=300, link_type=link_type, malformed=True, fragments=True)
+        traffic = captures.Traffic(
+            seed=seed, packets=300, link_type=link_type, malformed=True, fragments=True, gtpu=seed % 2 == 0
+        )
         packets = [
             packet._replace(data=data, wire_length=random.choice((len(data), packet.wire_length, 40)))
             for packet in captures.generate(traffic)

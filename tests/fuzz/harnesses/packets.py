@@ -140,7 +140,9 @@ def seeds() -> Iterator[bytes]:
     for number, link_type in enumerate(LINKS):
         family = {228: 4, 229: 6}.get(link_type, 0)
         for seed in range(4):
-            traffic = captures.Traffic(seed=100 * number + seed, packets=40, flows=4, link_type=link_type)
+            traffic = captures.Traffic(
+                seed=100 * number + seed, packets=40, flows=4, link_type=link_type, gtpu=seed % 2 == 1
+            )
             packets = [
                 packet._replace(data=packet.data[:160])
                 for packet in captures.generate(traffic)
