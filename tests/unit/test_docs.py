@@ -19,7 +19,7 @@ from nf.cli.replay.report import to_json
 from nf.common.config import load
 from upf.capture import open_capture
 from upf.replay import replay
-from upf.rules import Mode, RuleSet
+from upf.rules import Marker, Mode, Policer, RuleSet
 from upf.rules_file import parse_rules, rule_from_options
 
 ROOT = Path(__file__).parents[2]
@@ -134,9 +134,9 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_the_rules_file_of_the_replay_page_loads() -> None:
     (text,) = blocks(ROOT / "docs" / "replay.md", "toml")
     found = parse_rules(text, source="docs/replay.md")
-    assert [rule.name for rule in found.rules] == ["video", "audio", "player", "rest"]
+    assert [rule.name for rule in found.rules] == ["video", "audio", "player", "rest", "call", "guaranteed", "backup"]
     assert found.warnings == ()
-    video, audio, player, rest = found.rules
+    video, audio, player, rest, call, guaranteed, backup = found.rules
     assert [each.domain for each in player.filters] == ["*.video.example.com", "player.example.com"]
     assert (video.precedence, audio.precedence, rest.precedence) == (10, 20, 100)
     assert video.policer is not None
@@ -144,6 +144,11 @@ def test_the_rules_file_of_the_replay_page_loads() -> None:
     assert audio.policer is not None
     assert (audio.policer.burst_bytes, audio.mode, audio.per_flow) == (15_000, Mode.MONITOR, True)
     assert (rest.policer, len(video.filters)) == (None, 2)
+    assert [aggregate.bucket_id for aggregate in video.aggregates] == ["session"]
+    assert call.policer == Policer(128_000, 15_000, Marker.TRTCM, 256_000, 15_000, colour_aware=True)
+    assert (call.mode, call.dscp) == (Mode.MARK, (10, 12, 14))
+    assert guaranteed.policer == Policer(500_000, 15_000, Marker.TRTCM, 2_000_000, 25_000)
+    assert (backup.mode, backup.queue_ns) == (Mode.SHAPE, 200_000_000)
 
 
 @pytest.fixture(scope="module")

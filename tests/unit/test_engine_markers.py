@@ -231,3 +231,82 @@ def changed(random: Random, rules: list[Rule]) -> list[Rule]:
             replace(rule, policer=policer, queue_ns=0, queue_bytes=queue_bytes, gate_open=random.random() < 0.9)
         )
     return after
+
+
+def udp(content: bytes, source: bytes, destination: bytes) -> bytes:
+    """A UDP datagram with its checksum (RFC 768), over IPv4."""
+    length = 8 + len(content)
+    bare = struct.pack(">HHHH", 2152, 2152, length, 0) + content
+    covered = source + destination + struct.pack(">HH", 17, length) + bare + bytes(len(bare) % 2)
+    total = sum(word for (word,) in struct.iter_unpack(">H", covered))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return bare[:6] + struct.pack(">H", ~total & 0xFFFF or 0xFFFF) + content
+
+
+def tunnelled(inner: bytes, *, checksum: bool = True) -> bytes:
+    """An Ethernet frame with the packet in a G-PDU."""
+    source, destination = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
+    datagram = udp(struct.pack(">BBHI", 0x30, 255, len(inner), 7) + inner, source, destination)
+    if not checksum:
+        datagram = datagram[:6] + bytes(2) + datagram[8:]
+    outer = captures.ipv4(int.from_bytes(source, "big"), int.from_bytes(destination, "big"), UDP, datagram)
+    return captures.framed(with_checksum(outer[:20]) + outer[20:], ETHERNET)
+
+
+def marked_with(frame: bytes, dscp: int) -> bytes:
+    engine = Engine()
+    everything = (parse_filter("permit out ip from any to any"),)
+    engine.install([Rule("all", 1, everything, None, Mode.MARK, dscp=(dscp, None, None))])
+    engine.output_nanoseconds = True
+    capture, capture_format = capture_of([(START_NS, frame, len(frame))])
+    engine.run(capture, capture_format, offset=24, max_packets=1, emit=True)
+    ((_, sent),) = records_of(engine.take_output())
+    return sent
+
+
+@pytest.mark.parametrize("dscp", range(0, 64, 7))
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_inner_packet_of_a_tunnel_is_marked_and_every_checksum_stays_right(
+    family: int, checksum: bool, dscp: int
+) -> None:
+    content = captures.ports(443, 5000, 33)
+    if family == 4:
+        packet = captures.ipv4("10.0.0.1", "10.0.0.2", UDP, content)
+        inner = with_checksum(packet[:20]) + packet[20:]
+    else:
+        inner = captures.ipv6("2001:db8::1", "2001:db8::2", UDP, content)
+    expected = with_dscp(bytes(14) + inner, dscp)[14:]
+    assert marked_with(tunnelled(inner, checksum=checksum), dscp) == tunnelled(expected, checksum=checksum)
+
+
+def test_a_wrong_checksum_stays_wrong_by_as_much() -> None:
+    packet = captures.ipv4("10.0.0.1", "10.0.0.2", UDP, captures.ports(1, 2))
+    wrong = with_checksum(packet[:20])[:10] + b"\x12\x34" + packet[12:]
+    sent = marked_with(captures.framed(wrong, ETHERNET), 46)[14:]
+
+    def total(header: bytes) -> int:
+        return sum(word for (word,) in struct.iter_unpack(">H", header)) % 0xFFFF
+
+    assert (sent[1], total(sent[:20])) == (46 << 2, total(wrong[:20]))
+
+
+def test_departures_are_rounded_up_to_the_microseconds_of_the_output() -> None:
+    engine = Engine()
+    everything = (parse_filter("permit out ip from any to any"),)
+    # 100 bytes at 3 Mbit/s take 266.67 µs.
+    engine.install([Rule("all", 1, everything, Policer(3_000_000, 100), Mode.SHAPE, queue_bytes=1_000)])
+    frame = captures.framed(captures.ipv4("10.0.0.1", "10.0.0.2", UDP, captures.ports(1, 2, 80)), ETHERNET)
+    capture, capture_format = capture_of([(START_NS, frame, len(frame))] * 4)
+    engine.run(capture, capture_format, offset=24, max_packets=4, emit=True)
+    assert len(records_of(engine.take_output())) == 1
+    engine.finish(emit=True)
+    output, times_us = engine.take_output(), []
+    for at in range(0, len(output), 16 + len(frame)):
+        seconds, micros = struct.unpack_from("=II", output, at)
+        times_us.append(seconds * 10**6 + micros - START_NS // 1_000)
+    assert times_us == [267, 534, 800]
+    counted = engine.rule_counters()["all"]
+    assert (counted.delayed_packets, counted.delay_max_ns) == (3, 800_000)
+    assert counted.delay_sum_ns == 266_667 + 533_334 + 800_000

@@ -88,7 +88,24 @@ def replay(
         str | None,
         typer.Option(
             metavar="MODE",
-            help="police drops the excess, monitor only counts it. [default: police]",
+            help="police drops the excess, monitor counts it, mark writes --dscp, shape delays it. [default: police]",
+            rich_help_panel=POLICING,
+        ),
+    ] = None,
+    dscp: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dscp",
+            metavar="COLOUR=DSCP",
+            help="With mode mark: the DSCP of green (conforming) or red packets, e.g. 'red=CS1'. May be repeated.",
+            rich_help_panel=POLICING,
+        ),
+    ] = None,
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE|TIME",
+            help="With mode shape: what is held back at the most, e.g. '100 KB'. [default: 200 ms, at least 15000 B]",
             rich_help_panel=POLICING,
         ),
     ] = None,
@@ -192,7 +209,7 @@ def replay(
     from upf.capture import open_capture
     from upf.replay import replay as run
 
-    rule_set = rule_set_of(flow, domain, rate, burst, mode, per_flow, rules, ue)
+    rule_set = rule_set_of(flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue)
     reports = report_options_of(flows=flows, flow_timeout=flow_timeout, compliance=compliance, window=window, plot=plot)
     for warning in rule_set.warnings:
         print(f"castcore: warning: {warning}", file=sys.stderr)

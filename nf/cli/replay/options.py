@@ -20,6 +20,9 @@ def rule_set_of(
     per_flow: bool,
     rules: Path | None,
     ue: str | None,
+    *,
+    dscp: Sequence[str] | None,
+    queue: str | None,
 ) -> RuleSet:
     """The one rule of the options, or those of the file; none where nothing is asked for. Raises UpfError."""
     from upf.errors import UpfError
@@ -34,15 +37,25 @@ def rule_set_of(
             "--burst": burst,
             "--mode": mode,
             "--per-flow": per_flow,
+            "--dscp": dscp,
+            "--queue": queue,
         }
         clash = [option for option, value in given.items() if value]
         if clash:
             raise UpfError(f"option '--rules': goes without {', '.join(clash)}: the file says it")
         return load_rules(rules, ue=parse_ue(ue) if ue is not None else None)
-    if not flow and not domain and rate is None and burst is None and mode is None and not per_flow:
+    if not any((flow, domain, per_flow, dscp)) and rate is burst is mode is queue is None:
         return RuleSet(())
     return rule_from_options(
-        flows=flow or [], domains=domain or [], rate=rate, burst=burst, mode=mode, per_flow=per_flow, ue=ue
+        flows=flow or [],
+        domains=domain or [],
+        rate=rate,
+        burst=burst,
+        mode=mode,
+        per_flow=per_flow,
+        dscp=dscp or [],
+        queue=queue,
+        ue=ue,
     )
 
 

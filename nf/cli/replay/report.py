@@ -60,6 +60,12 @@ def _rule_to_json(name: str, counters: RuleCounters) -> dict[str, object]:
         "conforming_bytes": counters.conforming_bytes,
         "exceeding_packets": counters.exceeding_packets,
         "exceeding_bytes": counters.exceeding_bytes,
+        "yellow_packets": counters.yellow_packets,
+        "yellow_bytes": counters.yellow_bytes,
+        "gated_packets": counters.gated_packets,
+        "delayed_packets": counters.delayed_packets,
+        "delay_max_ns": counters.delay_max_ns,
+        "delay_sum_ns": counters.delay_sum_ns,
     }
 
 
@@ -146,6 +152,18 @@ def print_table(report: Report) -> None:
     if totals.unmatched_packets or not report.rules:
         table.add_row("(unmatched)", f"{totals.unmatched_packets:,}", f"{totals.unmatched_bytes:,}", "", "", "")
     console.print(table)
+    for name, rule in report.rules.items():
+        if rule.yellow_packets:
+            console.print(f"{name}: {rule.yellow_bytes:,} bytes in {rule.yellow_packets:,} packets yellow")
+        if rule.gated_packets:
+            console.print(f"{name}: {rule.gated_packets:,} packets stopped by the closed gate")
+        if rule.delayed_packets:
+            mean_ns = rule.delay_sum_ns // rule.delayed_packets
+            console.print(
+                f"{name}: {rule.delayed_packets:,} packets delayed, by {duration(mean_ns)} on average, "
+                f"{duration(rule.delay_max_ns)} at the most",
+                soft_wrap=True,
+            )
     for reason, packets in totals.malformed.items():
         console.print(f"malformed: {packets:,} × {reason}")
     for message, packets in totals.gtpu.items():
