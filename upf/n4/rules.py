@@ -15,10 +15,11 @@ from typing import Final
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod
 from upf.counters import AVERAGING_WINDOW_NS
+from upf.dscp import MAX_DSCP
 from upf.errors import UpfError
 from upf.n4.filters import ACCESS, CORE, described_filters, filters_of
 from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInterface
-from upf.rules import MAX_AGGREGATES, MAX_DSCP, Aggregate, Marker, Mode, Policer, Rule
+from upf.rules import MAX_AGGREGATES, Aggregate, Marker, Mode, Policer, Rule
 from upf.units import default_burst_bytes
 
 __all__ = ["ACCESS", "CORE", "Detection", "detection_of", "rules_of"]
