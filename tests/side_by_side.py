@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from upf import engine as _engine
-from upf.capture import CaptureFormat, write_header
+from upf.capture import CaptureFormat, OutputFormat, write_header
 from upf.counters import FlowCounters, Measure
 from upf.engine import Engine
 from upf.reference import Reference, Released, Verdict, What
@@ -64,14 +64,15 @@ def judged_alike(
     """Runs both over packets (time in ns, captured bytes, length on the wire), the engine in chunks; compares all."""
     reference, engine = Reference(rules, measure=measure, gtpu=gtpu), Engine(measure=measure, gtpu=gtpu)
     engine.install(rules)
-    engine.output_nanoseconds = True
+    engine.begin_output(OutputFormat.of([link_type], nanoseconds=True))
+    output = bytearray()
     capture, capture_format = capture_of(link_type, packets)
     verdicts = bytearray()
     offset = 24
     while len(verdicts) < len(packets):
         judged = bytearray(min(chunk, len(packets) - len(verdicts)))
         offset, processed, _ = engine.run(
-            capture, capture_format, offset=offset, max_packets=len(judged), verdicts=judged, emit=True
+            capture, capture_format, offset=offset, max_packets=len(judged), verdicts=judged, emit=output.extend
         )
         assert processed == len(judged)
         verdicts += judged
@@ -83,9 +84,9 @@ def judged_alike(
         taken = [*verdict.before, Released(data, wire_length, verdict), *verdict.after]
         passed += [(ts_ns, each.data, each.wire_length) for each in taken if each.verdict.passed]
     compare(engine, reference)
-    engine.finish(emit=True)
+    engine.finish(emit=output.extend)
     passed += [(packets[-1][0], each.data, each.wire_length) for each in reference.finish() if each.verdict.passed]
     compare(engine, reference)
-    assert engine.take_output() == capture_of(link_type, passed)[0][24:]
+    assert output == capture_of(link_type, passed)[0][24:]
     assert engine.totals().packets == len(packets)
     return engine

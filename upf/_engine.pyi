@@ -1,7 +1,8 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from upf.capture import CaptureFormat
+from upf.captures.formats import CaptureFormat
+from upf.captures.writing import OutputFormat
 from upf.compliance import TimeSlot, Violation
 from upf.counters import FlowCounters, Measure, RuleCounters, Totals
 from upf.flow_records import FlowRecord
@@ -19,8 +20,10 @@ DROPPED: Final[int]
 YELLOW: Final[int]
 HELD: Final[int]
 
+class Walk:
+    def section(self) -> tuple[str, list[tuple[int, int, int, int]]]: ...
+
 class Engine:
-    output_nanoseconds: bool
     @property
     def packets(self) -> int: ...
     def __init__(
@@ -39,16 +42,16 @@ class Engine:
     def run(
         self,
         capture: bytes | bytearray | memoryview,
-        capture_format: CaptureFormat,
+        capture_format: CaptureFormat | Walk,
         *,
         offset: int,
         max_packets: int,
         time_offset_ns: int = ...,
-        emit: bool = ...,
+        emit: Callable[[memoryview], object] | None = ...,
         verdicts: bytearray | None = ...,
     ) -> tuple[int, int, bool]: ...
-    def finish(self, *, emit: bool = ...) -> None: ...
-    def take_output(self) -> bytes: ...
+    def finish(self, *, emit: Callable[[memoryview], object] | None = ...) -> None: ...
+    def begin_output(self, output_format: OutputFormat) -> None: ...
     def take_flow_records(self) -> list[FlowRecord]: ...
     def take_slots(self) -> list[TimeSlot]: ...
     def take_violations(self) -> list[Violation]: ...
@@ -62,7 +65,7 @@ class Engine:
     def flows(self) -> list[FlowCounters]: ...
 
 def time_span_ns(
-    capture: bytes | bytearray | memoryview, capture_format: CaptureFormat, *, offset: int
+    capture: bytes | bytearray | memoryview, capture_format: CaptureFormat | Walk, *, offset: int
 ) -> tuple[int, int]: ...
 def dissect(
     link_type: int, data: bytes | bytearray | memoryview, wire_length: int, *, gtpu: bool = ...

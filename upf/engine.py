@@ -61,6 +61,7 @@ else:
     compiled = import_module(_MODULES[INSTRUCTIONS])
 
 Engine = compiled.Engine
+Walk = compiled.Walk
 time_span_ns = compiled.time_span_ns
 dissect = compiled.dissect
 MALFORMED_REASONS = compiled.MALFORMED_REASONS

@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from upf.capture import Capture, CaptureError, CaptureWriter, record_error
+from upf.capture import Capture, CaptureError, CaptureWriter, OutputFormat, asks_for_pcapng
 from upf.compliance import RuleCompliance
 from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
-from upf.errors import UpfError
+from upf.errors import OutputError, UpfError
 from upf.names.inspector import InspectorCounters
 from upf.reports import ReportOptions, Reports
 from upf.rules import Rule
@@ -33,9 +33,9 @@ class Report:
     """What a replay has counted.
 
     ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the
-    median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that end in
-    a cut record: what came before the cut has been counted. ``compliance`` is None unless it was asked for.
-    ``inspection`` is what looking for domain names has done, None where no rule asks for one.
+    median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that are cut
+    or damaged: what came before has been counted. ``compliance`` is None unless it was asked for. ``inspection`` is what
+    looking for domain names has done, None where no rule asks for one.
     """
 
     elapsed_s: float
@@ -60,10 +60,10 @@ def replay(
 ) -> Report:
     """Sends the captures, one after the other, through an engine of their own.
 
-    output: where what passes is written; the captures must then have one link type. repeat: passes over all captures;
-    each is moved on in time so far that every bucket is full again, and only the first is counted. measure: what counts
-    as a packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries it. progress: told
-    the bytes processed since the last call. reports: what else is made of the first pass.
+    output: where what passes is written. repeat: passes over all captures, which are held in memory for it; each is
+    moved on in time so far that every bucket is full again, and only the first is counted. measure: what counts as a
+    packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries it. progress: told the
+    bytes processed since the last call. reports: what else is made of the first pass.
 
     Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` or ``reports`` cannot be met.
     """
@@ -84,9 +84,11 @@ def replay(
             journal=reporter.journal if reporter is not None else None,
         )
         engine.install(rules)
-        writer = stack.enter_context(_writer(output, captures)) if output is not None else None
-        engine.output_nanoseconds = any(capture.format.nanoseconds for capture in captures)
-        elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress, reporter=reporter)
+        writer = stack.enter_context(_writer(output, captures, engine)) if output is not None else None
+        try:
+            elapsed_s, errors = _run_pass(engine, captures, writer=writer, progress=progress, reporter=reporter)
+        except OutputError as error:
+            raise CaptureError(f"{output}: cannot be written: {error}") from None
         if reporter is not None:
             reporter.end(engine)
     compliance = reporter.compliance() if reporter is not None else None
@@ -108,46 +110,41 @@ def _run_pass(
     reporter: Reports | None = None,
 ) -> tuple[float, list[CaptureError]]:
     errors = []
+    emit = writer.write_records if writer is not None else None
     started_s = time.perf_counter()
     for capture in captures:
-        offset, over = capture.format.header_bytes, False
-        while not over:
-            before = offset
+        stream = capture.stream()
+        told_bytes = 0
+        while stream.more():
             offset, _, over = engine.run(
-                capture.view,
-                capture.format,
-                offset=offset,
+                stream.view,
+                stream.format,
+                offset=stream.offset,
                 max_packets=CHUNK_PACKETS if reporter is None else NOTED_CHUNK_PACKETS,
                 time_offset_ns=time_offset_ns,
-                emit=writer is not None,
+                emit=emit,
             )
-            if writer is not None:
-                writer.write_records(engine.take_output())
+            stream.taken(offset, over=over)
             if reporter is not None:
                 reporter.take(engine)
             if progress is not None:
-                progress(offset - before)
-        if offset < len(capture.view):
-            errors.append(record_error(capture.view, capture.format, offset, source=str(capture.path)))
-    engine.finish(emit=writer is not None)
-    if writer is not None:
-        writer.write_records(engine.take_output())
+                progress(stream.progress_bytes - told_bytes)
+                told_bytes = stream.progress_bytes
+        if stream.error is not None:
+            errors.append(stream.error)
+    engine.finish(emit=emit)
     return time.perf_counter() - started_s, errors
 
 
-def _writer(output: Path, captures: Sequence[Capture]) -> CaptureWriter:
-    first = captures[0]
-    for capture in captures:
-        if capture.format.link_type != first.format.link_type:
-            raise CaptureError(
-                f"{output}: cannot be written: {capture.path} has link type {capture.format.link_type}, "
-                f"{first.path} has {first.format.link_type}; one capture holds one"
-            )
+def _writer(output: Path, captures: Sequence[Capture], engine: Engine) -> CaptureWriter:
+    output_format = OutputFormat.of(
+        [link_type for capture in captures for link_type in capture.link_types],
+        nanoseconds=any(capture.nanoseconds for capture in captures),
+        pcapng=asks_for_pcapng(output),
+    )
+    engine.begin_output(output_format)
     return CaptureWriter(
-        output,
-        link_type=first.format.link_type,
-        nanoseconds=any(capture.format.nanoseconds for capture in captures),
-        inputs=[capture.path for capture in captures],
+        output, output_format, inputs=[capture.identity for capture in captures if capture.identity is not None]
     )
 
 
@@ -156,13 +153,19 @@ def _reporter(options: ReportOptions, captures: Sequence[Capture], rules: Sequen
     if options.plot is not None:
         earliest_ns, latest_ns = _time_span_ns(captures)
         span_ns = latest_ns - earliest_ns
-    names = [capture.path.name for capture in captures]
+    names = [Path(capture.name).name for capture in captures]
     title = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return Reports(options, rules, span_ns=span_ns, title=title)
 
 
 def _time_span_ns(captures: Sequence[Capture]) -> tuple[int, int]:
-    spans = [time_span_ns(capture.view, capture.format, offset=capture.format.header_bytes) for capture in captures]
+    """Of captures that will be walked again and again: they are held in memory from here on."""
+    spans = []
+    for capture in captures:
+        capture.hold()
+        stream = capture.stream()
+        if stream.more():
+            spans.append(time_span_ns(stream.view, stream.format, offset=stream.offset))
     packets = [span for span in spans if span != (0, 0)]
     return (min(packets)[0], max(packets, key=itemgetter(1))[1]) if packets else (0, 0)
 

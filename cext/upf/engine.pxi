@@ -5,10 +5,11 @@ flows up and polices. Rules keep their counters by name and their buckets by ``b
 """
 
 import os
+import sys
 from ipaddress import IPv4Address, IPv6Address
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -30,28 +31,31 @@ from marker cimport (
     colour_of_dscp, colour_t, count_delay, departure_ns, enforce, limit_bucket, shared_t, treatment_t,
 )
 from marking cimport dscp_of, write_dscp
-from output cimport keep_packet, output_t
 from fragments cimport (
     close_fragments, free_let_go, held_t, let_all_go, next_let_go, open_fragments,
 )
 from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
 from link cimport parse_link
 from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held, parser_t
+from output cimport (
+    MOST_OUTPUT_INTERFACES, REFUSED_LINK_TYPE, REFUSED_MEMORY, REFUSED_NOTHING, keep_as_it_stands, keep_packet, output_t,
+)
 from packet cimport (
     ATTRIBUTE_FLOW_LABEL_BITS, ATTRIBUTE_QFI_KNOWN, ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT,
     ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD, OUTCOME_LINK_HEADER,
     OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_WIDE, has_ports, has_spi, outcome_t, packet_t,
 )
 from queue cimport close_queue, hold_back, next_due, queue_t
-from records cimport next_record, record_t, walk_t
+from records cimport next_record
 from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,
     rule_t, rule_table_t, touch_rule,
 )
+from walk cimport interface_t, record_t, walk_t
 
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
-from upf.errors import UpfError
+from upf.errors import OutputError, UpfError
 from upf.names.patterns import places_wanting
 from upf.rules import Marker, Mode, RulesError, in_order, shared_buckets
 
@@ -93,6 +97,7 @@ include "treatment_book.pxi"
 include "rule_book.pxi"
 include "names.pxi"
 include "journal.pxi"
+include "walk.pxi"
 
 
 cdef class Engine:
@@ -110,7 +115,6 @@ cdef class Engine:
     cdef RuleBook book
     cdef rule_table_t *rule_table   # the book's
     cdef NameSeeker seeker
-    cdef int link_type              # of the packets that run() takes
     cdef readonly uint64_t packets  # judged; those that are held are not yet
     cdef uint64_t malformed[OUTCOME_COUNT]
     cdef uint64_t time_steps_back
@@ -286,25 +290,27 @@ cdef class Engine:
 
     def run(
         self, capture, capture_format, *, uint64_t offset, uint64_t max_packets, int64_t time_offset_ns=0,
-        bint emit=False, verdicts=None,
+        emit=None, verdicts=None,
     ):
-        """Processes the pcap records of ``capture`` from byte ``offset`` on, at most ``max_packets`` of them.
+        """Processes the packets of ``capture`` from byte ``offset`` on, at most ``max_packets`` of them.
 
-        capture: contiguous bytes. capture_format: a CaptureFormat. time_offset_ns: added to every timestamp. emit: keep what
-        passes for take_output(). verdicts: a writable buffer of at least ``max_packets`` bytes that gets one verdict a packet.
+        capture: contiguous bytes. capture_format: a CaptureFormat of a pcap or the Walk through a pcapng. time_offset_ns: added
+        to every timestamp. emit: called, before this returns, with what passed, as begin_output() has said: one memoryview or
+        more, which are valid during the call only. verdicts: a writable buffer of at least ``max_packets`` bytes that gets one
+        verdict a packet.
 
         A fragment that comes before its first is HELD, and judged right after that or when its time is over.
 
         Returns (offset after the last whole record, packets processed, whether the walk is over: nothing is left, or no whole
         record stands at the offset). Raises ValueError where the offset lies outside of the capture or the verdicts have no
-        room, RuntimeError while another call has the engine.
+        room, RuntimeError while another call has the engine, OutputError where a packet has no place in the output (those
+        before it have been emitted), and whatever ``emit`` raises.
         """
         cdef Py_buffer view, verdict_view
         cdef uint64_t processed = 0
         cdef bint over, judged = False
         cdef uint8_t *verdict = NULL
         cdef walk_t walk
-        cdef int link_type = capture_format.link_type
         PyObject_GetBuffer(capture, &view, PyBUF_SIMPLE)
         try:
             begin_walk(&walk, <const uint8_t *>view.buf, view.len, capture_format, offset)
@@ -315,12 +321,19 @@ cdef class Engine:
                 if <uint64_t>verdict_view.len < max_packets:
                     raise ValueError(f"verdicts: expected room for {max_packets} packets, got {verdict_view.len}")
             self.enter("run()")
-            self.link_type = link_type
             try:
                 if self.noted != NULL:
                     self.journal.make_room(len(self.book.rule_names))
+                if emit is not None and time_offset_ns == 0 and self.is_laid_out_alike(&walk):
+                    self.output.input, self.output.input_length = walk.data, walk.size
                 with nogil:
-                    over = self.run_records(&walk, link_type, max_packets, time_offset_ns, emit, verdict, &processed)
+                    over = self.run_records(
+                        &walk, max_packets, time_offset_ns, emit is not None, verdict, &processed
+                    )
+                leave_walk(&walk, capture_format)
+                self.output.input_length = 0
+                if emit is not None:
+                    self.hand_over(emit)
             finally:
                 cc_leave(&self.busy)
         finally:
@@ -328,14 +341,12 @@ cdef class Engine:
                 PyBuffer_Release(&verdict_view)
             PyBuffer_Release(&view)
         self.seeker.raise_failure()
-        if self.output.failed:
-            raise MemoryError("no memory for the packets that passed")
         if self.noted != NULL:
             self.journal.check()
         return walk.at, processed, over
 
     cdef bint run_records(
-        self, walk_t *walk, int link_type, uint64_t max_packets, int64_t time_offset_ns, bint emit, uint8_t *verdicts,
+        self, walk_t *walk, uint64_t max_packets, int64_t time_offset_ns, bint emit, uint8_t *verdicts,
         uint64_t *processed,
     ) noexcept nogil:
         cdef packet_t batch[BATCH]
@@ -345,7 +356,7 @@ cdef class Engine:
         cdef int wanted, count, i
         while not over and done < max_packets:
             wanted = BATCH if max_packets - done >= BATCH else <int>(max_packets - done)
-            count = self.read_batch(walk, link_type, time_offset_ns, batch, wanted)
+            count = self.read_batch(walk, time_offset_ns, batch, wanted)
             over = count < wanted
             if cc_unlikely(self.parser.fragments.let_go != 0 or self.noted != NULL):
                 self.judge_one_by_one(batch, count, judged, emit)
@@ -365,7 +376,7 @@ cdef class Engine:
         return over
 
     cdef int read_batch(
-        self, walk_t *walk, int link_type, int64_t time_offset_ns, packet_t *batch, int wanted
+        self, walk_t *walk, int64_t time_offset_ns, packet_t *batch, int wanted
     ) noexcept nogil:
         """Parses the next records and has their flows fetched; fewer than wanted where the walk is over."""
         cdef walk_t at = walk[0]
@@ -381,7 +392,8 @@ cdef class Engine:
             packet.captured = record.captured
             packet.wire_length = record.wire_length
             packet.ts_ns = record.ts_ns + time_offset_ns
-            outcome = parse_link(&self.parser, packet, link_type)
+            packet.link_type = record.link_type
+            outcome = parse_link(&self.parser, packet, <int>record.link_type)
             packet.outcome = outcome
             if cc_likely(outcome < OUTCOME_NOT_IP):
                 prefetch_flow(&self.tables[<int>outcome], packet.hash)
@@ -425,24 +437,25 @@ cdef class Engine:
             flows = self.tables[<int>OUTCOME_NARROW].flows
             mask = self.tables[<int>OUTCOME_NARROW].mask
 
-    def finish(self, *, bint emit=False):
+    def finish(self, *, emit=None):
         """The input is over: fragments still held are judged without their first, at the time of the last packet.
 
-        What shaping still holds back is kept for take_output().
-
-        Raises RuntimeError while another call has the engine.
+        What shaping still holds back leaves now. ``emit`` is called, and errors are raised, as by run().
         """
+        cdef bint emits = emit is not None
         self.enter("finish()")
-        with nogil:
-            let_all_go(&self.parser.fragments, self.latest_ns)
-            self.parser.holding = False
-            choose_way(&self.parser)
-            self.judge_let_go(NULL, emit)
-            self.release_all()
-        cc_leave(&self.busy)
+        try:
+            with nogil:
+                let_all_go(&self.parser.fragments, self.latest_ns)
+                self.parser.holding = False
+                choose_way(&self.parser)
+                self.judge_let_go(NULL, emits)
+                self.release_all()
+            if emits:
+                self.hand_over(emit)
+        finally:
+            cc_leave(&self.busy)
         self.seeker.raise_failure()
-        if self.output.failed:
-            raise MemoryError("no memory for the packets that passed")
 
     cdef void judge_one_by_one(self, packet_t *batch, int count, uint8_t *verdicts, bint emit) noexcept nogil:
         """A batch of which each packet is noted, or between whose packets fragments stand that are held no longer."""
@@ -454,7 +467,7 @@ cdef class Engine:
             if self.noted != NULL and batch[i].outcome < OUTCOME_NOT_IP:
                 transport.tcp_flags = 0
                 if self.noted.records_flows and <uint8_t>(batch[i].endpoints >> 24) == 6:
-                    transport_of(&batch[i], self.link_type, self.parser.gtpu_port, &transport)
+                    transport_of(&batch[i], <int>batch[i].link_type, self.parser.gtpu_port, &transport)
                 self.note(&batch[i], verdicts[i], transport.tcp_flags)
             if emit and self.passing >> verdicts[i] & 1:
                 self.emit_packet(&batch[i])
@@ -558,7 +571,7 @@ cdef class Engine:
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""
         cdef rule_table_t *installed = self.rule_table
-        cdef const names_t *names = self.seeker.names_of(packet, self.link_type, self.parser.gtpu_port)
+        cdef const names_t *names = self.seeker.names_of(packet, <int>packet.link_type, self.parser.gtpu_port)
         cdef uint32_t place
         cdef rule_t *rule
         cdef bint stays = False, awaits_name
@@ -608,15 +621,18 @@ cdef class Engine:
         remove_flow(table, slot)
 
     cdef inline void emit_packet(self, packet_t *packet) noexcept nogil:
-        """Keeps a packet that passes for take_output()."""
+        """Keeps a packet that passes."""
         if cc_unlikely(self.parser.located or self.queue.count != 0):
             self.emit_treated(packet)
         else:
-            keep_packet(&self.output, packet)
+            keep_as_it_stands(&self.output, packet)
 
     cdef void emit_treated(self, packet_t *packet) noexcept nogil:
         """One that may have been marked or delayed; those that leave before it go before it."""
         self.release(packet.ts_ns)
+        if packet.dscp < 0 and packet.departs_ns <= packet.ts_ns:
+            keep_as_it_stands(&self.output, packet)
+            return
         if packet.dscp >= 0:
             self.mark(packet)
         if packet.departs_ns > packet.ts_ns:
@@ -626,7 +642,7 @@ cdef class Engine:
                 packet.ts_ns = (packet.ts_ns + 999) // 1000 * 1000
             if packet.ts_ns > self.queue.latest_ns:
                 if not hold_back(&self.queue, packet, packet.ts_ns):
-                    self.output.failed = True
+                    self.output.refusal = REFUSED_MEMORY
                 return
         keep_packet(&self.output, packet)
 
@@ -636,7 +652,7 @@ cdef class Engine:
         if packet.captured > self.marked_room:
             larger = <uint8_t *>realloc(self.marked, 2 * <size_t>packet.captured)
             if larger == NULL:
-                self.output.failed = True
+                self.output.refusal = REFUSED_MEMORY
                 return
             self.marked, self.marked_room = larger, 2 * <size_t>packet.captured
         memcpy(self.marked, packet.data, packet.captured)
@@ -665,24 +681,50 @@ cdef class Engine:
             free(packet)
             packet = next_due(&self.queue, END_OF_TIME_NS)
 
-    @property
-    def output_nanoseconds(self):
-        """Whether take_output() writes fractions of a second in nanoseconds; microseconds otherwise."""
-        return self.output.nanoseconds
+    # --- the packets that passed ----------------------------------------------------------------------------------
 
-    @output_nanoseconds.setter
-    def output_nanoseconds(self, bint nanoseconds):
-        self.output.nanoseconds = nanoseconds
+    def begin_output(self, output_format):
+        """How run() is to lay out what it emits: an `upf.captures.writing.OutputFormat`. What was kept is dropped.
 
-    def take_output(self):
-        """The pcap records kept since the last call, as bytes."""
-        self.enter("take_output()")
-        try:
-            records = PyBytes_FromStringAndSize(<char *>self.output.data, self.output.length)
-            self.output.length = 0
-        finally:
-            cc_leave(&self.busy)
-        return records
+        Link types that a pcapng has no interface for are described when their first packet comes.
+        """
+        link_types = list(output_format.link_types)[:MOST_OUTPUT_INTERFACES]
+        self.enter("begin_output()")
+        self.output.pcapng, self.output.nanoseconds = output_format.pcapng, output_format.nanoseconds
+        self.output.length = self.output.run_length = 0
+        self.output.refusal = REFUSED_NOTHING
+        self.output.interface_count = <uint32_t>len(link_types)
+        for place, link_type in enumerate(link_types):
+            self.output.link_types[<int>place] = link_type
+        cc_leave(&self.busy)
+
+    cdef bint is_laid_out_alike(self, const walk_t *walk):
+        """Whether the records of the walk are laid out as those of the output."""
+        return (
+            not self.output.pcapng and not walk.blocks and not walk.swapped
+            and self.output.nanoseconds == (walk.fraction_ns == 1) and self.output.link_types[0] == walk.link_type
+        )
+
+    cdef hand_over(self, emit):
+        """Emits what is kept. The run still stands in the input."""
+        cdef size_t kept = self.output.length, run = self.output.run_length
+        self.output.length = self.output.run_length = 0
+        if kept:
+            with PyMemoryView_FromMemory(<char *>self.output.data, kept, PyBUF_READ) as view:
+                emit(view)
+        if run:
+            with PyMemoryView_FromMemory(<char *>self.output.run, run, PyBUF_READ) as view:
+                emit(view)
+        if self.output.refusal == REFUSED_NOTHING:
+            return
+        if self.output.refusal == REFUSED_MEMORY:
+            raise MemoryError("no memory for the packets that passed")
+        if self.output.refusal == REFUSED_LINK_TYPE:
+            raise OutputError(
+                f"a packet of link type {self.output.refused_link_type} has no place in a pcap of link type "
+                f"{self.output.link_types[0]}, but has in a pcapng"
+            )
+        raise OutputError("a packet later than the year 2105 has no place in a pcap, but has in a pcapng")
 
     # --- what the journal noted -----------------------------------------------------------------------------------
 
@@ -844,31 +886,6 @@ cdef bint is_tunnelled(const table_t *table, const flow_t *flow) noexcept:
 
 cdef object qfi_of(wide_flow_t *flow):
     return flow.attributes[0] >> ATTRIBUTE_QFI_SHIFT & 0x3F if flow.attributes[0] >> 30 & 1 else None
-
-
-cdef int begin_walk(walk_t *walk, const uint8_t *data, uint64_t size, capture_format, uint64_t offset) except -1:
-    if offset > size:
-        raise ValueError(f"offset: expected at most {size}, the capture's size, got {offset}")
-    walk.data, walk.size, walk.at = data, size, offset
-    walk.swapped = capture_format.swapped
-    walk.fraction_ns = 1 if capture_format.nanoseconds else 1000
-    return 0
-
-
-def time_span_ns(capture, capture_format, *, uint64_t offset):
-    """(earliest, latest) packet time of the whole records from byte ``offset`` on; (0, 0) where there are none."""
-    cdef const uint8_t[::1] data = capture
-    cdef walk_t walk
-    cdef record_t record
-    cdef int64_t earliest_ns = 0, latest_ns = 0
-    cdef bint first = True
-    begin_walk(&walk, &data[0] if data.shape[0] else NULL, data.shape[0], capture_format, offset)
-    with nogil:
-        while next_record(&walk, &record):
-            earliest_ns = record.ts_ns if first or record.ts_ns < earliest_ns else earliest_ns
-            latest_ns = record.ts_ns if first or record.ts_ns > latest_ns else latest_ns
-            first = False
-    return earliest_ns, latest_ns
 
 
 def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):

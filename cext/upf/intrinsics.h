@@ -15,6 +15,8 @@
 static inline uint16_t cc_native16(const uint8_t *p) { uint16_t v; memcpy(&v, p, sizeof v); return v; }
 static inline uint32_t cc_native32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof v); return v; }
 static inline uint64_t cc_native64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof v); return v; }
+static inline uint16_t cc_swapped16(uint16_t v) { return __builtin_bswap16(v); }
+static inline uint64_t cc_swapped64(uint64_t v) { return __builtin_bswap64(v); }
 static inline uint32_t cc_swapped32(uint32_t v) { return __builtin_bswap32(v); }
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -32,6 +34,13 @@ static inline uint64_t cc_fold(uint64_t a, uint64_t b)
 {
     unsigned __int128 product = (unsigned __int128)a * b;
     return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* (a * b) >> shift, and so many seconds more, in nanoseconds; -1 where that is not from 0 to below 2^62. */
+static inline int64_t cc_time_ns(uint64_t a, uint64_t b, unsigned shift, int64_t seconds)
+{
+    __int128 ns = (__int128)(((unsigned __int128)a * b) >> shift) + (__int128)seconds * 1000000000;
+    return ns < 0 || ns >> 62 ? -1 : (int64_t)ns;
 }
 
 /* A door for one at a time, whatever threads there are and whether or not an interpreter lock stands before it. */

@@ -53,6 +53,7 @@ ctypedef struct packet_t:
     int8_t dscp                 # that it is to bear; -1: as it came
     # Set where the packet went the long way: the UDP header that tunnels it, if that stands before the network_offset.
     uint32_t udp_offset
+    uint32_t link_type
 
 
 # The attributes of a wide key: which bits of its two words hold what. Absent is 0.

@@ -1,35 +1,21 @@
-"""The records of a pcap in memory: one step of the walk, in either byte order."""
+"""The packets of a capture in memory, one step of the walk after the other: pcap in either byte order, pcapng."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from blocks cimport next_packet_block
 from intrinsics cimport cc_native32, cc_swapped32, cc_unlikely
+from walk cimport LARGEST_RECORD, record_t, walk_t
 
 cdef enum:
     RECORD_HEADER_BYTES = 16
-    # The most that libpcap itself lets a record claim.
-    LARGEST_RECORD = 262_144
-
-
-# A walk over the records; ``at`` is the byte at which the next one begins.
-ctypedef struct walk_t:
-    const uint8_t *data
-    uint64_t size
-    uint64_t at
-    int64_t fraction_ns         # what a unit of the fraction of a second is worth
-    bint swapped                # headers are not in this machine's byte order
-
-
-ctypedef struct record_t:
-    const uint8_t *data
-    int64_t ts_ns
-    uint32_t captured
-    uint32_t wire_length
 
 
 cdef inline bint next_record(walk_t *walk, record_t *record) noexcept nogil:
-    """Takes the next record; False where no whole one stands, and the walk then stays where it is."""
+    """Takes the next packet; False where no whole one stands, and the walk then stays where it is."""
     cdef const uint8_t *header = walk.data + walk.at
     cdef uint32_t seconds, fraction
+    if cc_unlikely(walk.blocks):
+        return next_packet_block(walk, record)
     if cc_unlikely(walk.at + RECORD_HEADER_BYTES > walk.size):
         return False
     seconds = cc_native32(header)
@@ -45,5 +31,6 @@ cdef inline bint next_record(walk_t *walk, record_t *record) noexcept nogil:
         return False
     record.data = header + RECORD_HEADER_BYTES
     record.ts_ns = <int64_t>seconds * 1000000000LL + fraction * walk.fraction_ns
+    record.link_type = walk.link_type
     walk.at += RECORD_HEADER_BYTES + record.captured
     return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import captures as make
 import pytest
 from captures import ETHERNET, RAW, SECOND_NS, START_NS, Captured
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from side_by_side import judged_alike
 
-from upf.capture import CaptureFormat
+from upf.capture import CaptureFormat, OutputFormat
 from upf.counters import Measure
 from upf.engine import CONFORMING, HELD, MALFORMED_REASONS, UNMATCHED, Engine
 from upf.fragments import FRAGMENT_HOLD_NS, MAX_HELD, MAX_HELD_BYTES
@@ -53,7 +55,7 @@ def at(time_ns: int, data: bytes) -> Captured:
     return Captured(START_NS + time_ns, data, len(data))
 
 
-def run(engine: Engine, *packets: Captured, emit: bool = False) -> list[int]:
+def run(engine: Engine, *packets: Captured, emit: Callable[[memoryview], object] | None = None) -> list[int]:
     verdicts = bytearray(len(packets))
     capture = make.pcap(packets, nanoseconds=True, link_type=RAW, order="=")
     capture_format = CaptureFormat(swapped=False, nanoseconds=True, link_type=RAW, snaplen=262_144)
@@ -129,20 +131,23 @@ def test_any_header_of_gtpu_is_read_as_the_reference_reads_it(drawn: list[tuple[
 
 def test_what_was_held_is_written_right_after_its_first_and_bears_its_time() -> None:
     engine = Engine()
-    engine.output_nanoseconds = True
+    engine.begin_output(OutputFormat.of([RAW], nanoseconds=True))
+    output = bytearray()
     late, first, end = fragment(64), fragment(0), fragment(128, more=False)
     packets = [at(0, late), at(0, fragment(64, identification=2)), at(500, first), at(700, end)]
-    assert run(engine, *packets, emit=True) == [HELD, HELD, UNMATCHED, UNMATCHED]
+    assert run(engine, *packets, emit=output.extend) == [HELD, HELD, UNMATCHED, UNMATCHED]
     assert engine.totals().packets == engine.packets == 3
     expected = [at(500, first), at(500, late), at(700, end)]
-    assert engine.take_output() == make.pcap(expected, nanoseconds=True, order="=")[24:]
-    engine.finish(emit=True)
+    assert output == make.pcap(expected, nanoseconds=True, order="=")[24:]
+    output.clear()
+    engine.finish(emit=output.extend)
     # At the end of the input, and at the time of the last packet.
-    assert engine.take_output() == make.pcap([at(700, packets[1].data)], nanoseconds=True, order="=")[24:]
+    assert output == make.pcap([at(700, packets[1].data)], nanoseconds=True, order="=")[24:]
     totals = engine.totals()
     assert (totals.packets, totals.fragments_without_first) == (4, 1)
-    engine.finish(emit=True)
-    assert (engine.take_output(), engine.totals()) == (b"", totals)
+    output.clear()
+    engine.finish(emit=output.extend)
+    assert (output, engine.totals()) == (b"", totals)
 
 
 def test_what_is_held_is_judged_by_the_rules_of_the_moment_in_which_it_is_released() -> None:

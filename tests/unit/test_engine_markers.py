@@ -13,7 +13,7 @@ import pytest
 from captures import ETHERNET, SECOND_NS, START_NS, UDP
 
 from upf import engine as compiled
-from upf.capture import CaptureFormat, write_header
+from upf.capture import CaptureFormat, OutputFormat, write_header
 from upf.engine import Engine
 from upf.reference import Reference, Verdict, What
 from upf.rules import Aggregate, Colour, Marker, Mode, Policer, Rule
@@ -180,11 +180,12 @@ def test_every_verdict_counter_and_record_is_that_of_the_reference(seed: int) ->
     packets = packets_of(random, rules, 300)
     reference, engine = Reference(rules), Engine()
     engine.install(rules)
-    engine.output_nanoseconds = True
+    engine.begin_output(OutputFormat.of([ETHERNET], nanoseconds=True))
+    output = bytearray()
     capture, capture_format = capture_of(packets)
     verdicts = bytearray(len(packets))
-    engine.run(capture, capture_format, offset=24, max_packets=len(packets), verdicts=verdicts, emit=True)
-    engine.finish(emit=True)
+    engine.run(capture, capture_format, offset=24, max_packets=len(packets), verdicts=verdicts, emit=output.extend)
+    engine.finish(emit=output.extend)
     judged = []
     for number, (packet, code) in enumerate(zip(packets, verdicts, strict=True)):
         verdict = reference.process(*packet, ETHERNET)
@@ -192,7 +193,7 @@ def test_every_verdict_counter_and_record_is_that_of_the_reference(seed: int) ->
         judged.append((packet, verdict))
     assert engine.rule_counters() == reference.rule_counters()
     assert engine.totals() == reference.totals()
-    assert records_of(engine.take_output()) == leaving(iter(judged))
+    assert records_of(bytes(output)) == leaving(iter(judged))
 
 
 @pytest.mark.parametrize("seed", range(30))

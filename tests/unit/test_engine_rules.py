@@ -12,7 +12,7 @@ import pytest
 from captures import ETHERNET, LOOP, NULL, RAW, SECOND_NS, START_NS, TCP, UDP, Captured
 
 from upf import engine as _engine
-from upf.capture import CaptureFormat
+from upf.capture import CaptureFormat, OutputFormat
 from upf.engine import Engine
 from upf.fragments import MAX_FRAGMENTS
 from upf.policing import TokenBucket
@@ -342,7 +342,7 @@ def test_while_a_run_is_under_way_nothing_else_may_touch_the_rules_the_table_or_
         "install": lambda: engine.install([rule("video", ANY)]),
         "run": lambda: run(engine, sent(0)),
         "flows": engine.flows,
-        "take_output": engine.take_output,
+        "begin_output": lambda: engine.begin_output(OutputFormat.of([RAW], nanoseconds=True)),
         "reset_flow_counters": engine.reset_flow_counters,
     }
     with Meanwhile(engine):

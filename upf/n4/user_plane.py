@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from heapq import nsmallest
 from typing import Final, TypeVar
 
 from nf.common.clock import Clock
 from nf.common.errors import FailedPrecondition, InvalidArgument
-from upf.capture import CaptureError, CaptureFormat, parse_header, record_error
+from upf.capture import CaptureError, CaptureFormat, CaptureStream, OutputFormat, Pieces
 from upf.counters import FlowCounters, Totals
 from upf.engine import Engine
 from upf.errors import UpfError
@@ -57,7 +56,7 @@ class Treated:
     unmatched_bytes: int
     flows: Sequence[tuple[FlowCounters, Detection | None]]
     passed: bytes
-    format: CaptureFormat
+    format: OutputFormat
 
 
 class UserPlane:
@@ -231,58 +230,64 @@ class UserPlane:
         async with self._one_capture:
             self._removed = {}
             self._engine.reset_flow_counters()
-            self._engine.take_output()
             before = self._engine.totals()
+            passed = bytearray() if keep_passed else None
             try:
-                capture_format, passed = await self._treat_pieces(pieces, keep_passed=keep_passed)
+                output_format = await self._treat_pieces(pieces, passed)
             except CaptureError as error:
                 raise InvalidArgument.of("capture", str(error)) from error
             finally:
                 await self.measure(before_time=True)
-            return self._treated(before, self._engine.totals(), capture_format, passed)
+            return self._treated(before, self._engine.totals(), output_format, bytes(passed or b""))
 
     def _check_forwarding(self) -> None:
         if not self.forwarding:
             raise AwaitingResynchronisation("the UPF awaits its SMF's sessions and forwards nothing yet")
 
-    async def _treat_pieces(self, pieces: AsyncIterator[bytes], *, keep_passed: bool) -> tuple[CaptureFormat, bytes]:
-        held, capture_format, passed = b"", None, bytearray()
-        position = 0
+    async def _treat_pieces(self, pieces: AsyncIterator[bytes], passed: bytearray | None) -> OutputFormat:
+        source = Pieces()
+        stream = CaptureStream(source, name="capture")
+        begun = False
         try:
             async for piece in pieces:
-                held += piece
-                if capture_format is None:
-                    if len(held) < 24:
-                        continue
-                    capture_format = parse_header(held[:24], source="capture")
-                    self._engine.output_nanoseconds = capture_format.nanoseconds
-                    held, position = held[24:], 24
-                taken = await self._run(held, capture_format, keep_passed=keep_passed, passed=passed)
-                held, position = held[taken:], position + taken
+                source.feed(piece)
+                if not begun and stream.begin():
+                    begun = True
+                    self._engine.begin_output(_output_format(stream))
+                await self._walk(stream, passed)
+                if stream.error is not None:
+                    raise stream.error
+            source.end()
+            await self._walk(stream, passed)
         finally:
             async with self._engine_free:
-                self._engine.finish(emit=keep_passed)
-                passed += self._engine.take_output()
-        if capture_format is None:
-            raise CaptureError(f"capture: is shorter than the header of a pcap: {len(held)} of 24 bytes")
-        if held:
-            error = record_error(memoryview(held), capture_format, 0, source="capture")
-            raise CaptureError(str(error).replace("at byte 0", f"at byte {position}"), offset=position)
-        return capture_format, bytes(passed)
+                self._engine.finish(emit=passed.extend if passed is not None else None)
+        if stream.error is not None:
+            raise stream.error
+        return _output_format(stream)
 
-    async def _run(self, held: bytes, capture_format: CaptureFormat, *, keep_passed: bool, passed: bytearray) -> int:
-        offset, over = 0, False
-        while not over:
+    async def _walk(self, stream: CaptureStream, passed: bytearray | None) -> None:
+        """Treats what the stream has been fed; rules may change after every so many packets."""
+        more = True
+        while more:
             async with self._engine_free:
                 self._check_forwarding()
-                run = partial(
-                    self._engine.run, held, capture_format, offset=offset, max_packets=CHUNK_PACKETS, emit=keep_passed
-                )
-                offset, _, over = await _to_its_end(asyncio.to_thread(run))
-                passed += self._engine.take_output()
-        return offset
+                more = await _to_its_end(asyncio.to_thread(self._step, stream, passed))
 
-    def _treated(self, before: Totals, after: Totals, capture_format: CaptureFormat, passed: bytes) -> Treated:
+    def _step(self, stream: CaptureStream, passed: bytearray | None) -> bool:
+        if not stream.more():
+            return False
+        offset, _, over = self._engine.run(
+            stream.view,
+            stream.format,
+            offset=stream.offset,
+            max_packets=CHUNK_PACKETS,
+            emit=passed.extend if passed is not None else None,
+        )
+        stream.taken(offset, over=over)
+        return True
+
+    def _treated(self, before: Totals, after: Totals, output_format: OutputFormat, passed: bytes) -> Treated:
         flows = [flow for flow in self._engine.flows() if flow.conforming_packets or flow.excess_packets]
         flows.sort(key=lambda flow: (flow.first_ns, str(flow.source), flow.source_port, flow.destination_port))
         return Treated(
@@ -297,8 +302,15 @@ class UserPlane:
             unmatched_bytes=after.unmatched_bytes - before.unmatched_bytes,
             flows=[(flow, self._detect(flow.rule) or self._removed.get(flow.rule)) for flow in flows],
             passed=passed,
-            format=capture_format,
+            format=output_format,
         )
+
+
+def _output_format(stream: CaptureStream) -> OutputFormat:
+    """What passes is a capture as the one that came."""
+    if isinstance(stream.format, CaptureFormat):
+        return OutputFormat.of([stream.format.link_type], nanoseconds=stream.format.nanoseconds)
+    return OutputFormat.of([], nanoseconds=True, pcapng=True)
 
 
 async def _to_its_end(work: Coroutine[object, object, T]) -> T:

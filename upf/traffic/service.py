@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -11,10 +10,9 @@ from grpc.aio import ServicerContext
 
 from nf.common.errors import CastcoreError, ResourceExhausted
 from nf.common.v1.types_pb2 import PolicedVolume, Volume
-from upf.capture import write_header
 from upf.counters import FlowCounters
 from upf.n4.rules import CORE, Detection
-from upf.n4.user_plane import Treated, UserPlane
+from upf.n4.user_plane import UserPlane
 from upf.rules import Mode
 from upf.traffic.v1.traffic_pb2 import Flow, Malformed, ReplayRequest, ReplayResponse
 from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceServicer
@@ -52,7 +50,7 @@ class TrafficService(TrafficServiceServicer):
             malformed=[Malformed(reason=reason, packets=packets) for reason, packets in treated.malformed.items()],
             unmatched=Volume(packets=treated.unmatched_packets, bytes=treated.unmatched_bytes),
             flows=[_flow(flow, detection) for flow, detection in treated.flows],
-            passed=_capture(treated) if first.return_passed else b"",
+            passed=treated.format.beginning() + treated.passed if first.return_passed else b"",
         )
 
 
@@ -60,12 +58,6 @@ async def _captures(first: ReplayRequest, others: AsyncIterator[ReplayRequest]) 
     yield first.capture
     async for other in others:
         yield other.capture
-
-
-def _capture(treated: Treated) -> bytes:
-    stream = io.BytesIO()
-    write_header(stream, link_type=treated.format.link_type, nanoseconds=treated.format.nanoseconds)
-    return stream.getvalue() + treated.passed
 
 
 def _flow(flow: FlowCounters, detection: Detection | None) -> Flow:

@@ -92,20 +92,21 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
     """The capture in slices, and the UE that the media session goes to."""
     from nf.cli.demo import traffic
     from nf.cli.demo.slices import cut, ue_of
-    from upf.capture import open_capture
+    from upf.capture import in_memory, open_capture
     from upf.n4.filters import limited_to_ue
     from upf.rules_file import parse_ue
     from upf.sdf import parse_filter
 
     if pcap is None:
         filters = [parse_filter(f"permit out ip from {traffic.SERVER} to {traffic.UE}")]
-        return cut(traffic.media_session(), filters, slices=_SLICES, source="media session"), traffic.UE
+        session = in_memory(traffic.media_session(), name="media session")
+        return cut(session, filters, slices=_SLICES), traffic.UE
     assigned = parse_ue(ue) if ue is not None else None
     filters = [parse_filter(flow, assigned=assigned) for flow in flows]
     if assigned is not None:
         filters = [limited_to_ue(sdf_filter, ip_network(assigned)) for sdf_filter in filters]
     with open_capture(pcap) as capture:
-        pieces = cut(bytes(capture.view), filters, slices=_SLICES, source=str(pcap))
+        pieces = cut(capture, filters, slices=_SLICES)
     return pieces, str(ue_of(pieces))
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from upf.capture import CaptureFormat, parse_header, record_error
+from upf.capture import Capture, CaptureFormat, CaptureStream
+from upf.captures import pcapng
 from upf.counters import FlowCounters
 from upf.engine import Engine
 from upf.errors import UpfError
@@ -31,39 +32,49 @@ class Slice:
     flows: Sequence[FlowCounters]
 
 
-def cut(capture: bytes, filters: Sequence[SdfFilter], *, slices: int, source: str) -> list[Slice]:
+def cut(capture: Capture, filters: Sequence[SdfFilter], *, slices: int) -> list[Slice]:
     """The capture in about ``slices`` pieces of equal packet counts, in order; in more where it has very many flows.
 
-    Raises CaptureError when the capture is none or is cut, naming ``source``.
+    Raises CaptureError where the capture is cut or damaged.
     """
-    capture_format = parse_header(capture[:24], source=source)
-    size = max(1, -(-_count(capture, capture_format, source) // slices))
+    size = max(1, -(-_count(capture) // slices))
     engine = Engine(flow_times=True)
     engine.install([Rule(name=_SESSION, precedence=1, filters=tuple(filters), policer=None, mode=Mode.MONITOR)])
     pieces = []
-    offset, over = capture_format.header_bytes, False
-    while not over and offset < len(capture):
+    stream, over = capture.stream(), False
+    while not over and stream.more():
         engine.reset_flow_counters()
-        begin, left, shown = offset, size, list[FlowCounters]()
+        begin, left, shown = stream.offset, size, list[FlowCounters]()
+        beginning = _beginning(stream)
         # A packet shows one flow more at the most.
         while not over and left and len(shown) < _FLOWS_PER_SLICE:
             step = min(left, _FLOWS_PER_SLICE - len(shown))
-            offset, processed, over = engine.run(capture, capture_format, offset=offset, max_packets=step)
+            offset, processed, over = engine.run(stream.view, stream.format, offset=stream.offset, max_packets=step)
+            stream.taken(offset, over=over)
             left -= processed
             shown = [flow for flow in engine.flows() if flow.rule == _SESSION and flow.conforming_packets]
         shown.sort(key=lambda flow: (flow.first_ns, flow.destination_port, flow.source_port))
-        pieces.append(Slice(capture[: capture_format.header_bytes] + capture[begin:offset], shown))
+        pieces.append(Slice(beginning + bytes(stream.view[begin : stream.offset]), shown))
     return pieces
 
 
-def _count(capture: bytes, capture_format: CaptureFormat, source: str) -> int:
-    """How many packets the capture has."""
-    engine = Engine()
-    offset, over = capture_format.header_bytes, False
-    while not over:
-        offset, _, over = engine.run(capture, capture_format, offset=offset, max_packets=_CHUNK_PACKETS)
-    if offset < len(capture):
-        raise record_error(memoryview(capture), capture_format, offset, source=source)
+def _beginning(stream: CaptureStream) -> bytes:
+    """What has to stand before the next packets, so that they are a capture."""
+    if isinstance(stream.format, CaptureFormat):
+        return bytes(stream.view[: stream.format.header_bytes])
+    order, interfaces = stream.format.section()
+    return pcapng.beginning(pcapng.Section(order, [pcapng.Interface(*interface) for interface in interfaces]))
+
+
+def _count(capture: Capture) -> int:
+    """How many packets the capture has, which is held in memory from here on."""
+    capture.hold()
+    engine, stream = Engine(), capture.stream()
+    while stream.more():
+        offset, _, over = engine.run(stream.view, stream.format, offset=stream.offset, max_packets=_CHUNK_PACKETS)
+        stream.taken(offset, over=over)
+    if stream.error is not None:
+        raise stream.error
     return engine.packets
 
 

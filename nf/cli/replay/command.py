@@ -30,7 +30,11 @@ MAX_FLOWS: Final = 1 << 40
 
 def replay(
     captures: Annotated[
-        list[Path], typer.Argument(metavar="IN...", help="Captures (pcap), taken one after the other.")
+        list[Path],
+        typer.Argument(
+            metavar="IN...",
+            help="Captures (pcap or pcapng, also as gzip or zstd), taken one after the other; - is standard input.",
+        ),
     ],
     flow: Annotated[
         list[str] | None,
@@ -216,7 +220,10 @@ def replay(
     with ExitStack() as stack:
         stack.enter_context(_termination())
         opened = [stack.enter_context(open_capture(path)) for path in captures]
-        total_bytes = repeat * sum(len(capture.view) - capture.format.header_bytes for capture in opened)
+        if repeat > 1:
+            for capture in opened:
+                capture.hold()
+        total_bytes = repeat * sum(capture.size_bytes or 0 for capture in opened)
         progress = stack.enter_context(_progress(total_bytes))
         report = run(
             opened,
