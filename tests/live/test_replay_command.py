@@ -166,7 +166,7 @@ HEADER = captures.pcap([])
     [
         (b"", "is empty"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "is not a pcap"),
-        (b"\x0a\x0d\x0d\x0a" + bytes(60), "is not a pcap: it is pcapng; convert it with 'editcap -F pcap'"),
+        (b"\x0a\x0d\x0d\x0a" + bytes(60), "the section header block at byte 0 has the byte-order magic 00 00 00 00"),
         (HEADER[:10], "is shorter than the header of a pcap: 10 of 24 bytes"),
         (HEADER[:2], "is shorter than the header of a pcap: 2 of 24 bytes"),
         (HEADER[:20] + struct.pack("<I", 147), "link type 147 is not supported"),

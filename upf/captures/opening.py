@@ -40,6 +40,7 @@ class Capture:
         self._stream: CaptureStream | None = stream
         self._held: memoryview | None = None if file is not None else stream.view
         self._end: CaptureError | None = None
+        self._format = stream.format if isinstance(stream.format, CaptureFormat) else None
         if isinstance(stream.format, CaptureFormat):
             self.link_types = [stream.format.link_type]
             self.nanoseconds = stream.format.nanoseconds
@@ -82,9 +83,7 @@ class Capture:
     @property
     def format(self) -> CaptureFormat | Walk:
         """How the engine is to walk the view from its beginning."""
-        stream = CaptureStream.held(self.view, name=self.name)
-        stream.begin()
-        return stream.format
+        return self._format if self._format is not None else Walk()
 
     def records(self) -> Iterator[Record]:
         """Its packets in order, by a walk in plain Python.

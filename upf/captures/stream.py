@@ -62,7 +62,7 @@ class CaptureStream:
         self._name = name
         self._source = Unpacked(source, name=name)
         self._format: CaptureFormat | Walk | None = None
-        self._buffer = memoryview(bytearray(PIECE_BYTES))
+        self._buffer = memoryview(b"")
         # Where in the (unpacked) capture the view begins.
         self._position = 0
         # Whether no whole record stands at the offset; whether the source has ended, and with what.
@@ -119,7 +119,9 @@ class CaptureStream:
         """
         rest = self.view[self.offset :]
         length, end = len(rest), None
-        memory = mmap.mmap(-1, max(expected_bytes + 1, length, _FIRST_HELD_BYTES))
+        # Private: a shared mapping can be made longer, but what is beyond its first length is not there.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        memory = mmap.mmap(-1, max(expected_bytes + 1, length, _FIRST_HELD_BYTES), flags=private)
         memory.madvise(mmap.MADV_HUGEPAGE)
         memory[:length] = rest
         while True:
@@ -184,7 +186,7 @@ class CaptureStream:
         rest = self.view[self.offset :]
         kept = len(rest)
         if needed_bytes > len(self._buffer):
-            self._buffer = memoryview(bytearray(needed_bytes + PIECE_BYTES))
+            self._buffer = memoryview(bytearray(max(needed_bytes, PIECE_BYTES)))
         self._buffer[:kept] = rest
         self._position += self.offset
         self.view, self.offset, self._over = self._buffer[:kept], 0, True
