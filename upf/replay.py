@@ -34,8 +34,8 @@ class Report:
 
     ``elapsed_s`` is the time from the first to the last packet processed, of the first pass or, with several, the
     median of the later ones. ``rules`` stand in the order in which they are tried. ``errors`` are captures that are cut
-    or damaged: what came before has been counted. ``compliance`` is None unless it was asked for. ``inspection`` is what
-    looking for domain names has done, None where no rule asks for one.
+    or damaged: what came before has been counted. ``compliance`` is None unless it was asked for. ``inspection`` is
+    what looking for domain names has done, None where no rule asks for one.
     """
 
     elapsed_s: float
