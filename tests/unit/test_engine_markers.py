@@ -259,10 +259,11 @@ def marked_with(frame: bytes, dscp: int) -> bytes:
     engine = Engine()
     everything = (parse_filter("permit out ip from any to any"),)
     engine.install([Rule("all", 1, everything, None, Mode.MARK, dscp=(dscp, None, None))])
-    engine.output_nanoseconds = True
+    engine.begin_output(OutputFormat.of([ETHERNET], nanoseconds=True))
+    output = bytearray()
     capture, capture_format = capture_of([(START_NS, frame, len(frame))])
-    engine.run(capture, capture_format, offset=24, max_packets=1, emit=True)
-    ((_, sent),) = records_of(engine.take_output())
+    engine.run(capture, capture_format, offset=24, max_packets=1, emit=output.extend)
+    ((_, sent),) = records_of(bytes(output))
     return sent
 
 
@@ -300,10 +301,12 @@ def test_departures_are_rounded_up_to_the_microseconds_of_the_output() -> None:
     engine.install([Rule("all", 1, everything, Policer(3_000_000, 100), Mode.SHAPE, queue_bytes=1_000)])
     frame = captures.framed(captures.ipv4("10.0.0.1", "10.0.0.2", UDP, captures.ports(1, 2, 80)), ETHERNET)
     capture, capture_format = capture_of([(START_NS, frame, len(frame))] * 4)
-    engine.run(capture, capture_format, offset=24, max_packets=4, emit=True)
-    assert len(records_of(engine.take_output())) == 1
-    engine.finish(emit=True)
-    output, times_us = engine.take_output(), []
+    engine.begin_output(OutputFormat.of([ETHERNET], nanoseconds=False))
+    output, times_us = bytearray(), []
+    engine.run(capture, capture_format, offset=24, max_packets=4, emit=output.extend)
+    assert len(records_of(bytes(output))) == 1
+    output.clear()
+    engine.finish(emit=output.extend)
     for at in range(0, len(output), 16 + len(frame)):
         seconds, micros = struct.unpack_from("=II", output, at)
         times_us.append(seconds * 10**6 + micros - START_NS // 1_000)
