@@ -460,3 +460,94 @@ async def test_a_session_may_ask_for_the_traffic_class_of_either_family(upf: Upf
     )
     answer = await upf.send([(START_NS, plain), (START_NS, marked), (START_NS, marked6)])
     assert sorted((flow.dst_ip, flow.pdr_id) for flow in answer.flows) == [(UE, 1), (UE, 2), ("2001:db8:45::9", 1)]
+
+
+def one_rule(*qers: n4.Qer, **names: object) -> n4.Session:
+    """A session whose downlink is one PDR that names these QERs."""
+    made = n4.Session(cp_seid=7, qers=qers, urrs=[n4.Urr(urr_id=1)])
+    pdi = n4.Pdi(source_interface=CORE, ue_ip_address=UE)
+    made.pdrs.append(n4.Pdr(pdr_id=1, precedence=1, pdi=pdi, urr_id=1, **names))  # type: ignore[arg-type]
+    return made
+
+
+async def passed_of(upf: Upf, made: n4.Session, sent: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], Usage]:
+    """The packets that pass and their times, and the session's usage."""
+    await upf.associate()
+    await upf.n4.EstablishSession(n4.EstablishSessionRequest(session=made))
+    answer = await upf.send(sent)
+    capture_format = parse_header(answer.passed[:24], source="passed")
+    records = read_records(memoryview(answer.passed), capture_format, source="passed")
+    passed = [(record.ts_ns, bytes(record.data)) for record in records]
+    (report,) = (await upf.n4.DeleteSession(n4.DeleteSessionRequest(cp_seid=7))).usage_reports
+    return passed, report.usage
+
+
+async def test_a_closed_gate_drops_everything_and_the_uplink_stays_open(upf: Upf) -> None:
+    closed = n4.Qer(qer_id=1, gate_status_dl=n4.GATE_STATUS_CLOSED)
+    passed, usage = await passed_of(upf, one_rule(closed, qer_id=1), [downlink(0), downlink(1)])
+    assert passed == []
+    assert (usage.downlink.dropped.packets, usage.downlink.offered.packets) == (2, 2)
+
+
+async def test_a_session_s_ambr_bounds_what_its_flows_pass_together(upf: Upf) -> None:
+    flow = {"mbr_dl_bps": 8_000, "burst_dl_bytes": 3_000}
+    ambr = n4.Qer(qer_id=9, mbr_dl_bps=8_000, burst_dl_bytes=4_000)
+    made = n4.Session(cp_seid=7, qers=[n4.Qer(qer_id=1, **flow), n4.Qer(qer_id=2, **flow), ambr])  # type: ignore[arg-type]
+    made.urrs.add(urr_id=1)
+    for number, port in ((1, 443), (2, 444)):
+        sdf = n4.SdfFilter(flow_description=f"permit out 17 from {SERVER} {port} to assigned")
+        pdi = n4.Pdi(source_interface=CORE, ue_ip_address=UE, sdf_filters=[sdf])
+        made.pdrs.append(n4.Pdr(pdr_id=number, precedence=1, pdi=pdi, qer_id=number, further_qer_ids=[9], urr_id=1))
+    passed, usage = await passed_of(
+        upf, made, [downlink(number, port=port, gap_ns=1) for number in range(4) for port in (443, 444)]
+    )
+    # Each flow may send three packets at once, the session four.
+    assert [data[21] for _, data in passed] == [0xBB, 0xBC, 0xBB, 0xBC]
+    assert (usage.downlink.conforming.packets, usage.downlink.dropped.packets) == (4, 4)
+
+
+async def test_what_is_above_the_guaranteed_rate_and_within_the_maximum_one_passes(upf: Upf) -> None:
+    guaranteed = n4.Qer(qer_id=1, gbr_dl_bps=8_000, mbr_dl_bps=16_000, burst_dl_bytes=2_000)
+    passed, usage = await passed_of(upf, one_rule(guaranteed, qer_id=1), [downlink(n, gap_ns=1) for n in range(4)])
+    assert len(passed) == 2
+    assert (usage.downlink.conforming.packets, usage.downlink.dropped.packets) == (2, 2)
+
+
+async def test_marking_passes_everything_with_the_dscp_of_its_colour(upf: Upf) -> None:
+    marking = n4.Qer(
+        qer_id=1, mbr_dl_bps=8_000, burst_dl_bytes=2_000, dscp_green=10, dscp_red=14,
+        enforcement_method=EnforcementMethod.ENFORCEMENT_METHOD_MARK,
+    )  # fmt: skip
+    passed, usage = await passed_of(upf, one_rule(marking, qer_id=1), [downlink(n, gap_ns=1) for n in range(3)])
+    assert [data[1] >> 2 for _, data in passed] == [10, 10, 14]
+    assert (usage.downlink.conforming.packets, usage.downlink.exceeding.packets) == (2, 1)
+
+
+async def test_shaping_delays_what_exceeds_the_rate_and_drops_what_its_queue_has_no_room_for(upf: Upf) -> None:
+    shaping = n4.Qer(
+        qer_id=1, mbr_dl_bps=8_000, burst_dl_bytes=1_000, queue_dl_bytes=2_000,
+        enforcement_method=EnforcementMethod.ENFORCEMENT_METHOD_SHAPE,
+    )  # fmt: skip
+    passed, usage = await passed_of(upf, one_rule(shaping, qer_id=1), [downlink(0, gap_ns=1) for _ in range(4)])
+    assert [ts_ns - START_NS for ts_ns, _ in passed] == [0, 10**9, 2 * 10**9]
+    assert (usage.downlink.dropped.packets, usage.downlink.offered.packets) == (1, 4)
+
+
+async def test_a_filter_described_for_the_downlink_serves_the_uplink_by_its_identifier(upf: Upf) -> None:
+    await upf.associate()
+    made = n4.Session(cp_seid=7)
+    described = n4.SdfFilter(flow_description=f"permit out 17 from {SERVER} 443 to assigned", sdf_filter_id=4)
+    for number, interface, sdf in ((1, CORE, described), (2, ACCESS, n4.SdfFilter(sdf_filter_id=4))):
+        pdi = n4.Pdi(source_interface=interface, ue_ip_address=UE, sdf_filters=[sdf])
+        made.pdrs.append(n4.Pdr(pdr_id=number, precedence=1, pdi=pdi))
+    await upf.n4.EstablishSession(n4.EstablishSessionRequest(session=made))
+    answer = await upf.send(
+        [
+            (START_NS, udp(SERVER, UE, 443, 9, 100)),
+            (START_NS, udp(UE, SERVER, 9, 443, 100)),
+            (START_NS, udp(UE, SERVER, 9, 444, 100)),
+        ]
+    )
+    assert sorted((flow.dst_port, flow.pdr_id, flow.downlink) for flow in answer.flows) == [
+        (9, 1, True), (443, 2, False), (444, 0, False),
+    ]  # fmt: skip
