@@ -26,6 +26,7 @@ Wrong = Callable[[str, str], None]
 """Told of each field that is wrong, and why."""
 
 _DEFAULT_PREFIX_LENGTH: Final = 64
+_NO_TUNNEL: Final[list[tuple[int | None, int | None]]] = [(None, None)]
 # Sessions of many UEs have the same few descriptions.
 _parse: Final = lru_cache(maxsize=4096)(parse_filter)
 _EVERYTHING: Final = "permit out ip from any to any"
@@ -55,6 +56,8 @@ def filters_of(pdi: Pdi, described: dict[int, SdfFilter], wrong: Wrong) -> tuple
         found += _filters_of(sdf, described, ues, f"sdf_filters[{number}]", wrong)
     if pdi.source_interface != CORE:
         found = [each.swapped() for each in found]
+    if tunnels == _NO_TUNNEL:
+        return tuple(found)
     return tuple(replace(each, teid=teid, qfi=qfi) for each in found for teid, qfi in tunnels)
 
 
@@ -74,6 +77,7 @@ def limited_to_ue(sdf_filter: EngineFilter, ue: Network) -> EngineFilter:
     return replace(sdf_filter, family=ue.version, dst_network=int(ue.network_address), dst_prefix_length=ue.prefixlen)
 
 
+@lru_cache(maxsize=1024)
 def ue_network(text: str) -> Network:
     """The UE's address or prefix; an IPv6 address without a length stands for its /64. Raises UpfError."""
     try:

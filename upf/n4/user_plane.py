@@ -16,7 +16,7 @@ from upf.engine import Engine
 from upf.errors import UpfError
 from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
-from upf.n4.rules import Detection, cp_seid_of, detection_of, rules_of
+from upf.n4.rules import Detection, cp_seid_of, detection_of, rule_names_of, rules_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
 from upf.rules import Rule
@@ -159,8 +159,13 @@ class UserPlane:
         added: list[Rule] = []
         removed: list[str] = []
         for cp_seid, session in sessions.items():
-            before = {rule.name: rule for rule in self._rules_in_force(cp_seid)}
-            after = {rule.name: rule for rule in rules_of(session)} if session is not None else {}
+            in_force = self._sessions.get(cp_seid)
+            if session is None:
+                removed += rule_names_of(in_force) if in_force is not None else ()
+                continue
+            # Rules are made again when they are needed: to keep them would cost more than the sessions themselves.
+            before = {rule.name: rule for rule in rules_of(in_force)} if in_force is not None else {}
+            after = {rule.name: rule for rule in rules_of(session)}
             added += (rule for name, rule in after.items() if before.get(name) != rule)
             removed += before.keys() - after.keys()
         self._harvest()
@@ -180,11 +185,6 @@ class UserPlane:
             else:
                 self._sessions.pop(cp_seid, None)
         return reports
-
-    def _rules_in_force(self, cp_seid: int) -> Sequence[Rule]:
-        """Made again when they are needed: to keep them would cost more than the sessions themselves."""
-        session = self._sessions.get(cp_seid)
-        return rules_of(session) if session is not None else ()
 
     def _detect(self, rule: str) -> Detection | None:
         """What a rule in force stands for."""
