@@ -31,7 +31,9 @@ class Capture:
     those known from its beginning. nanoseconds: whether its times may be finer than microseconds.
     """
 
-    def __init__(self, name: str, file: _File | None, stream: CaptureStream) -> None:
+    def __init__(
+        self, name: str, file: _File | None, stream: CaptureStream, *, end: CaptureError | None = None
+    ) -> None:
         """``stream`` stands at the beginning, with the header read. Use `open_capture` or `in_memory`."""
         self.name = name
         self.size_bytes = file.size_bytes if file is not None else len(stream.view)
@@ -39,7 +41,7 @@ class Capture:
         self._file = file
         self._stream: CaptureStream | None = stream
         self._held: memoryview | None = None if file is not None else stream.view
-        self._end: CaptureError | None = None
+        self._end = end
         self._format = stream.format if isinstance(stream.format, CaptureFormat) else None
         if isinstance(stream.format, CaptureFormat):
             self.link_types = [stream.format.link_type]
@@ -137,7 +139,7 @@ def in_memory(content: bytes | memoryview, *, name: str) -> Capture:
     stream = CaptureStream.held(held, name=name, end=end)
     if not stream.begin() and stream.error is not None:
         raise stream.error
-    return Capture(name, None, stream)
+    return Capture(name, None, stream, end=end)
 
 
 class _File:
