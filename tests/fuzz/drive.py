@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
+from hashlib import sha1
 from importlib import import_module
 from pathlib import Path
 
@@ -28,8 +31,24 @@ def main() -> None:
         harness = import_module(f"fuzz.harnesses.{name}")
     # libFuzzer starts itself anew by its first argument where it compares the inputs of a corpus.
     sys.argv[0] = os.environ["FUZZ_COMMAND"]
-    atheris.Setup(sys.argv, harness.check)
+    atheris.Setup(sys.argv, keeping_what_fails(harness.check))
     atheris.Fuzz()
+
+
+def keeping_what_fails(check: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """An exception is a finding like any other; the process ends here, before the interpreter is taken apart."""
+
+    def checked(data: bytes) -> None:
+        try:
+            check(data)
+        except Exception:
+            finding = Path(os.environ["FUZZ_FINDINGS"]) / f"failed-{sha1(data, usedforsecurity=False).hexdigest()}"
+            finding.write_bytes(data)
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(77)
+
+    return checked
 
 
 if __name__ == "__main__":

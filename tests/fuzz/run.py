@@ -108,6 +108,7 @@ def driven(name: str, *arguments: str, log: Path | None = None) -> subprocess.Co
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONMALLOC": "malloc",
         "FUZZ_ENGINE": str(BUILD / "lib" / "upf"),
+        "FUZZ_FINDINGS": str(BUILD / "findings" / name),
         "CASTCORE_ENGINE": "baseline",
     }
     symbolizer = subprocess.run(

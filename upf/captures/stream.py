@@ -152,7 +152,10 @@ class CaptureStream:
 
     def _overcome(self, obstacle: CaptureError | None) -> bool:
         """Reads on; False at the end, and where nothing is there yet."""
-        if obstacle is not None and (self._ended or not isinstance(obstacle, CutError)):
+        if obstacle is not None and not isinstance(obstacle, CutError):
+            # Whatever the source has ended with comes later.
+            self.error = obstacle
+        elif obstacle is not None and self._ended:
             self.error = self._end or obstacle
         elif self._ended:
             self.error = self._end
