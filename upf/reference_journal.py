@@ -24,7 +24,10 @@ RST: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One packet of a flow, and what became of it; ``tcp_flags`` are 0 where it has none, or none was captured."""
+    """One packet of a flow, and what became of it; ``tcp_flags`` are 0 where it has none, or none was captured.
+
+    ``passes_ns`` is when it passed, if that was later than it came.
+    """
 
     ts_ns: int
     flow: FlowKey
@@ -33,6 +36,7 @@ class Noted:
     passed: bool
     excess: bool
     tcp_flags: int = 0
+    passes_ns: int | None = None
 
 
 class ReferenceJournal:
@@ -54,10 +58,11 @@ class ReferenceJournal:
         if self._options.flow_timeout_ns:
             self._note_flow(packet)
         if self._options.slot_ns:
-            slot = self._slots.setdefault((packet.rule, packet.ts_ns // self._options.slot_ns), [0, 0, 0])
-            slot[0] += packet.length
-            slot[1] += packet.length if packet.passed else 0
-            slot[2] += packet.length if packet.passed and packet.excess else 0
+            self._slot(packet.rule, packet.ts_ns)[0] += packet.length
+            if packet.passed:
+                slot = self._slot(packet.rule, packet.ts_ns if packet.passes_ns is None else packet.passes_ns)
+                slot[1] += packet.length
+                slot[2] += packet.length if packet.excess else 0
             if packet.excess:
                 self._note_excess(packet)
 
@@ -73,6 +78,9 @@ class ReferenceJournal:
     def slots(self) -> Mapping[tuple[str, int], TimeSlot]:
         """Every slot in which there was a packet, whole, by rule and number."""
         return {key: TimeSlot(*key, *volumes) for key, volumes in self._slots.items()}
+
+    def _slot(self, rule: str, at_ns: int) -> list[int]:
+        return self._slots.setdefault((rule, at_ns // self._options.slot_ns), [0, 0, 0])
 
     def _note_flow(self, packet: Noted) -> None:
         flow = packet.flow

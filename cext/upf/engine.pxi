@@ -565,8 +565,16 @@ cdef class Engine:
         """The journal's part of a packet that has been judged, before the next one can evict its flow."""
         cdef table_t *table = &self.tables[<int>packet.outcome]
         cdef flow_t *flow = find_flow(table, packet)
-        cdef bint excess = verdict == VERDICT_EXCEEDING or verdict == VERDICT_DROPPED
-        note_packet(self.noted, table, flow, packet, tcp_flags, self.passing >> verdict & 1, excess)
+        cdef rule_t *rule = &self.rule_table.rules[flow.state & STATE_RULE]
+        # What a closed gate stops was not above any rate.
+        cdef bint excess = (
+            (verdict == VERDICT_EXCEEDING or verdict == VERDICT_DROPPED)
+            and self.rule_table.treatments[rule.treatment].gate_open
+        )
+        cdef int64_t passes_ns = packet.ts_ns
+        if self.parser.located and packet.departs_ns > packet.ts_ns:
+            passes_ns = packet.departs_ns
+        note_packet(self.noted, table, flow, packet, passes_ns, tcp_flags, self.passing >> verdict & 1, excess)
 
     cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
         """Classifies a flow that is new (NULL) or was classified under another rule set."""

@@ -295,19 +295,18 @@ cdef inline void note_excess(
 
 
 cdef inline void note_packet(
-    journal_t *journal, table_t *table, const flow_t *flow, const packet_t *packet, uint8_t tcp_flags, bint passed,
-    bint excess,
+    journal_t *journal, table_t *table, const flow_t *flow, const packet_t *packet, int64_t passes_ns, uint8_t tcp_flags,
+    bint passed, bint excess,
 ) noexcept nogil:
-    """What became of a packet of a flow."""
+    """What became of a packet of a flow; ``passes_ns``: when it passed, if it did."""
     cdef uint32_t rule = flow.state & STATE_RULE
     if packet.ts_ns > journal.latest_ns:
         journal.latest_ns = packet.ts_ns
     if journal.records_flows:
         note_flow(journal, record_place(table, flow), flow, packet, tcp_flags, passed, excess)
     if journal.slot_ns != 0:
-        note_slot(
-            journal, rule, packet.ts_ns, packet.ip_length, packet.ip_length if passed else 0,
-            packet.ip_length if passed and excess else 0,
-        )
+        note_slot(journal, rule, packet.ts_ns, packet.ip_length, 0, 0)
+        if passed:
+            note_slot(journal, rule, passes_ns, 0, packet.ip_length, packet.ip_length if excess else 0)
         if excess:
             note_excess(journal, rule, flow, packet)

@@ -23,7 +23,7 @@ from upf.journal import JournalOptions
 from upf.parsing import Packet, parse_packet, transport_of
 from upf.reference import Reference, Verdict, What
 from upf.reference_journal import FIN, RST, SYN, Noted, ReferenceJournal
-from upf.rules import Mode, Policer, Rule
+from upf.rules import Marker, Mode, Policer, Rule
 from upf.sdf import parse_filter
 
 SERVER, UE = "198.51.100.7", "10.45.0.2"
@@ -31,9 +31,9 @@ ACK = 16
 MS, S = 10**6, 10**9
 
 
-def rule(name: str, flow: str, rate_bps: int = 0, mode: Mode = Mode.POLICE, per_flow: bool = False) -> Rule:
+def rule(name: str, flow: str, rate_bps: int = 0, mode: Mode = Mode.POLICE, **options: object) -> Rule:
     policer = Policer(rate_bps, 1500) if rate_bps else None
-    return Rule(name, 1, (parse_filter(flow),), policer, mode, per_flow)
+    return Rule(name, 1, (parse_filter(flow),), policer, mode, **options)  # type: ignore[arg-type]
 
 
 RULES = [
@@ -41,6 +41,18 @@ RULES = [
     rule("watched", "permit out 6 from any to any 443", 8_000, Mode.MONITOR),
     rule("each", "permit out 17 from any to any", 8_000, per_flow=True),
     rule("counted", "permit out 1 from any to any"),
+]
+TREATED = [
+    rule("shaped", "permit out 6 from 198.51.100.0/24 to any", 40_000, Mode.SHAPE, queue_bytes=5_000),
+    rule("marked", "permit out 6 from any to any 5000", 8_000, Mode.MARK, dscp=(10, None, 0)),
+    rule("closed", "permit out 6 from any to any", gate_open=False),
+    Rule(
+        "coloured",
+        1,
+        (parse_filter("permit out 17 from any to any"),),
+        Policer(8_000, 1500, Marker.TRTCM, 16_000, 3000),
+        Mode.MONITOR,
+    ),
 ]
 
 
@@ -105,22 +117,34 @@ def engine_noting(
 
 def reference_noting(packets: list[Sent], rules: list[Rule], options: JournalOptions) -> Noting:
     reference, journal = Reference(rules), ReferenceJournal(options)
+    closed = {rule.name for rule in rules if not rule.gate_open}
+
+    def note(verdict: Verdict, at_ns: int, tcp_flags: int = 0) -> None:
+        if verdict.flow is None or verdict.what is What.HELD:
+            return
+        journal.note(
+            Noted(
+                START_NS + at_ns,
+                verdict.flow,
+                verdict.length,
+                verdict.rule,
+                verdict.passed,
+                not verdict.conforms and verdict.rule not in closed,
+                tcp_flags,
+                verdict.departure_ns,
+            )
+        )
+
     at_ns = 0
-
-    def note(verdict: Verdict, tcp_flags: int = 0) -> None:
-        if verdict.flow is not None and verdict.what is not What.HELD:
-            passed, excess = verdict.passed, not verdict.conforms
-            journal.note(Noted(START_NS + at_ns, verdict.flow, verdict.length, verdict.rule, passed, excess, tcp_flags))
-
     for at_ns, data in packets:
         verdict = reference.process(START_NS + at_ns, data, len(data), RAW)
         for released in verdict.before:
-            note(released.verdict)
-        note(verdict, tcp_flags_of(data))
+            note(released.verdict, at_ns)
+        note(verdict, at_ns, tcp_flags_of(data))
         for released in verdict.after:
-            note(released.verdict)
+            note(released.verdict, at_ns)
     for released in reference.finish():
-        note(released.verdict)
+        note(released.verdict, at_ns)
     journal.end()
     return Noting(journal.records, dict(journal.slots()), journal.violations)
 
@@ -130,9 +154,9 @@ def tcp_flags_of(data: bytes) -> int:
     return transport_of(packet, data).tcp_flags if isinstance(packet, Packet) else 0
 
 
-def agree(packets: list[Sent], options: JournalOptions, *, chunk: int) -> None:
-    engine = engine_noting(packets, RULES, options, chunk=chunk)
-    reference = reference_noting(packets, RULES, options)
+def agree(packets: list[Sent], rules: list[Rule], options: JournalOptions, *, chunk: int) -> None:
+    engine = engine_noting(packets, rules, options, chunk=chunk)
+    reference = reference_noting(packets, rules, options)
     assert Counter(engine.records) == Counter(reference.records)
     assert engine.slots == reference.slots
     assert Counter(engine.violations) == Counter(reference.violations)
@@ -160,9 +184,14 @@ PACKETS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(drawn=PACKETS, chunk=st.sampled_from([1, 7, 1000]), slot_ns=st.sampled_from([50 * MS, 100 * MS, 3 * S]))
+@given(
+    drawn=PACKETS,
+    rules=st.sampled_from([RULES, TREATED]),
+    chunk=st.sampled_from([1, 7, 1000]),
+    slot_ns=st.sampled_from([50 * MS, 100 * MS, 3 * S]),
+)
 def test_records_slots_and_violations_are_those_of_the_reference(
-    drawn: list[tuple[int | None, int, int, str, int]], chunk: int, slot_ns: int
+    drawn: list[tuple[int | None, int, int, str, int]], rules: list[Rule], chunk: int, slot_ns: int
 ) -> None:
     now_ns, packets = 0, []
     for flags, port, length, source, step_ns in drawn:
@@ -171,18 +200,18 @@ def test_records_slots_and_violations_are_those_of_the_reference(
             packets.append(udp(now_ns, length=length, port=port))
         else:
             packets.append(tcp(now_ns, flags, length=length, source=source, port=port))
-    agree(packets, JournalOptions(flow_timeout_ns=5 * S, slot_ns=slot_ns, window_ns=2 * S), chunk=chunk)
+    agree(packets, rules, JournalOptions(flow_timeout_ns=5 * S, slot_ns=slot_ns, window_ns=2 * S), chunk=chunk)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_long_mixture_of_good_and_bad_packets_has_the_records_of_the_reference(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "rules"), [(1, RULES), (2, TREATED)], ids=["policed", "treated"])
+def test_a_long_mixture_of_good_and_bad_packets_has_the_records_of_the_reference(seed: int, rules: list[Rule]) -> None:
     traffic = make.Traffic(packets=3_000, seed=seed, steps_back=True, link_type=RAW)
     packets = [
         Sent(packet.ts_ns - START_NS, packet.data)
         for packet in make.generate(traffic)
         if packet.wire_length == len(packet.data) and packet.ts_ns >= 0
     ]
-    agree(packets, JournalOptions(flow_timeout_ns=S, slot_ns=100 * MS, window_ns=S), chunk=1000)
+    agree(packets, rules, JournalOptions(flow_timeout_ns=S, slot_ns=100 * MS, window_ns=S), chunk=1000)
 
 
 def test_a_record_tells_who_when_how_much_and_by_which_rule() -> None:
