@@ -215,10 +215,10 @@ def replay(
 
     rule_set = rule_set_of(flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue)
     reports = report_options_of(flows=flows, flow_timeout=flow_timeout, compliance=compliance, window=window, plot=plot)
-    for warning in rule_set.warnings:
-        print(f"castcore: warning: {warning}", file=sys.stderr)
     with ExitStack() as stack:
         stack.enter_context(_termination())
+        for warning in rule_set.warnings:
+            print(f"castcore: warning: {warning}", file=sys.stderr)
         opened = [stack.enter_context(open_capture(path)) for path in captures]
         if repeat > 1:
             for capture in opened:
