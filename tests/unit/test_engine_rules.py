@@ -274,7 +274,9 @@ def test_a_full_table_forgets_the_idle_and_counts_them_and_polices_those_it_sees
     assert 1_000 < expected.count(DROPPED) < 4_000
     totals = engine.totals()
     assert totals.flows == 50_001
-    assert getattr(totals, counter) == totals.aged_flows + totals.evicted_flows == 50_001 - 1_000
+    assert totals.aged_flows + totals.evicted_flows == 50_001 - 1_000
+    # It looks at a few flows only: now and then none of them is idle though others are.
+    assert getattr(totals, counter) > 48_000
     assert len(engine.flows()) == 1_000
     assert totals.packets == 55_000
 
