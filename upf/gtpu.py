@@ -33,17 +33,19 @@ class Tunnel(NamedTuple):
     end: int = 0
 
 
-def parse_gtpu(data: bytes, room: int) -> Tunnel | Malformation:
-    """Read what was captured of a UDP payload of ``room`` bytes.
+def parse_gtpu(data: bytes, room: int) -> Tunnel | Malformation | None:
+    """Read what was captured of a UDP payload of ``room`` bytes; None is another protocol that came to this port.
 
     All of the header must have been captured, like that of a link: the packet behind it is the one to be measured.
     """
+    # Version 1, and not GTP'.
+    if not room or (data and data[0] >> 4 != 0b0011):
+        return None
     if len(data) < 8:
         return Malformation.GTPU_HEADER
     flags, kind = data[0], data[1]
     end = 8 + int.from_bytes(data[2:4], "big")
-    # Version 1, and not GTP'.
-    if flags >> 4 != 0b0011 or end > room:
+    if end > room:
         return Malformation.GTPU_HEADER
     teid = int.from_bytes(data[4:8], "big")
     start, following = 8, 0

@@ -123,8 +123,8 @@ def parse_packet(
         tunnel = parse_gtpu(data[after_udp:udp_end], start + datagram.ip_length - after_udp)
         if isinstance(tunnel, Malformation):
             return tunnel
-        message = tunnel.message
-        if message == G_PDU:
+        message = tunnel.message if tunnel is not None else ""
+        if tunnel is not None and message == G_PDU:
             start, data = after_udp + tunnel.start, data[: after_udp + tunnel.end]
             inner = _parse_ip(data[start:], None, tunnel.end - tunnel.start)
             if isinstance(inner, Malformation):

@@ -24,6 +24,7 @@ cdef enum message_t:
     MESSAGE_OTHER
     MESSAGE_COUNT
     MESSAGE_BROKEN
+    MESSAGE_NONE                # not GTP-U of version 1 at all
 
 
 ctypedef struct tunnel_t:
@@ -55,17 +56,22 @@ cdef inline message_t message_of(uint8_t kind) noexcept nogil:
 cdef inline message_t read_gtpu(
     tunnel_t *tunnel, const uint8_t *header, uint64_t captured, uint64_t room
 ) noexcept nogil:
-    """Reads what was captured of a UDP payload of ``room`` bytes; MESSAGE_BROKEN unless all of the header was."""
+    """Reads what was captured of a UDP payload of ``room`` bytes; MESSAGE_BROKEN unless all of the header was.
+
+    Other traffic comes to this port too, from one who happened to use it: what shows another version is none of ours.
+    """
     cdef uint64_t at = 8, end, extension_bytes
     cdef message_t message
     cdef uint8_t following = 0
     if captured > room:
         captured = room
+    # Version 1, and not GTP'.
+    if room == 0 or (captured != 0 and header[0] >> 4 != 3):
+        return MESSAGE_NONE
     if captured < 8:
         return MESSAGE_BROKEN
     end = 8 + <uint64_t>cc_network16(header + 2)
-    # Version 1, and not GTP'.
-    if header[0] >> 4 != 3 or end > room:
+    if end > room:
         return MESSAGE_BROKEN
     if captured > end:
         captured = end

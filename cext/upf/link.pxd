@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fragments cimport let_expired_go
-from gtpu cimport MESSAGE_BROKEN, MESSAGE_G_PDU, NO_PORT, message_t, read_gtpu, tunnel_t
+from gtpu cimport MESSAGE_BROKEN, MESSAGE_COUNT, MESSAGE_G_PDU, MESSAGE_NONE, NO_PORT, message_t, read_gtpu, tunnel_t
 from intrinsics cimport cc_fold, cc_likely, cc_network16, cc_network32, cc_network64, cc_swapped32, cc_unlikely
 from network cimport choose_way, ip_t, parse_ip, parser_t
 from packet cimport (
@@ -133,7 +133,8 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     cdef int family = skip_link(packet, link_type, &offset)
     cdef ip_t ip
     cdef outcome_t outcome
-    cdef message_t message = MESSAGE_BROKEN
+    cdef message_t message = MESSAGE_NONE
+    cdef uint32_t udp_offset
     packet.departs_ns, packet.dscp, packet.udp_offset = 0, -1, 0xFFFFFFFF
     if cc_unlikely(parser.holding):
         let_expired_go(&parser.fragments, packet.ts_ns, packet - 1)
@@ -150,12 +151,14 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
         outcome = parse_ip(parser, packet, &ip, family)
         if cc_likely(outcome != OUTCOME_TUNNEL):
             break
-        packet.udp_offset = packet.network_offset
+        udp_offset = packet.network_offset
         message = unwrap(packet, &ip)
         if message == MESSAGE_BROKEN:
             return OUTCOME_GTPU_HEADER
-        family = FAMILY_OF_VERSION
-    if cc_unlikely(message != MESSAGE_BROKEN) and outcome <= OUTCOME_HELD:
+        if message == MESSAGE_G_PDU:
+            packet.udp_offset = udp_offset
+            family = FAMILY_OF_VERSION
+    if cc_unlikely(message < MESSAGE_COUNT) and outcome <= OUTCOME_HELD:
         parser.messages[<int>message] += 1
     return outcome
 

@@ -120,10 +120,8 @@ def test_other_messages_are_packets_of_their_own(kind: int, name: str) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        b"",
+        make.gtpu(INNER4)[:1],
         make.gtpu(INNER4)[:7],
-        b"\x50" + make.gtpu(INNER4)[1:],
-        b"\x20" + make.gtpu(INNER4)[1:],
         make.gtpu(INNER4, length=121),
         make.gtpu(b"", sequence=1, length=3),
         make.gtpu(b"", sequence=1)[:-1],
@@ -133,10 +131,18 @@ def test_other_messages_are_packets_of_their_own(kind: int, name: str) -> None:
         make.gtpu(b"", extensions=[(0x40, bytes(2))], length=4),
         make.gtpu(b"", kind=1, length=1),
     ],
-    ids=range(12),
+    ids=range(10),
 )
 def test_a_header_that_cannot_be_right_is_malformed(message: bytes) -> None:
     assert parsed(outer(message)) is Malformation.GTPU_HEADER
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\x50" + make.gtpu(INNER4)[1:], b"\x20" + make.gtpu(INNER4)[1:], b"\0", b"GET / HTTP/1.1"]
+)
+def test_what_only_happens_to_come_to_the_port_of_gtpu_is_what_it_is(payload: bytes) -> None:
+    assert parsed(outer(payload)) == parsed(outer(payload), gtpu=False)
+    assert parsed(outer(payload)).flow == OUTER_FLOW
 
 
 def test_a_udp_header_without_room_or_capture_leaves_no_gtpu_header() -> None:
