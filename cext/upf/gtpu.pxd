@@ -66,7 +66,7 @@ cdef inline message_t read_gtpu(
     if captured > room:
         captured = room
     # Version 1, and not GTP'.
-    if room == 0 or (captured != 0 and header[0] >> 4 != 3):
+    if captured != 0 and header[0] >> 4 != 3:
         return MESSAGE_NONE
     if captured < 8:
         return MESSAGE_BROKEN

@@ -97,6 +97,8 @@ cdef inline message_t enter_tunnel(ip_t *ip, tunnel_t *tunnel, uint64_t udp, uin
     """
     cdef uint64_t before = udp + 8, captured_end
     cdef message_t message
+    if before == ip_length:
+        return MESSAGE_NONE
     if before > ip_length or before > ip.captured:
         return MESSAGE_BROKEN
     message = read_gtpu(tunnel, ip.header + before, ip.captured - before, ip_length - before)
