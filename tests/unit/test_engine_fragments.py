@@ -216,7 +216,9 @@ def test_every_reason_for_which_a_packet_is_malformed_is_counted_by_its_name(rea
             make.ipv6(SERVER6, UE6, 60, make.extension(60, 17), payload_length=7), ETHERNET
         ),
         Malformation.TRANSPORT_HEADER: make.framed(make.ipv4(SERVER, UE, 6, b"abc"), ETHERNET),
-        Malformation.GTPU_HEADER: make.framed(make.ipv4(SERVER, UE, 17, make.udp(1, 2152, b"\x30" + bytes(6))), ETHERNET),
+        Malformation.GTPU_HEADER: make.framed(
+            make.ipv4(SERVER, UE, 17, make.udp(1, 2152, b"\x30" + bytes(6))), ETHERNET
+        ),
     }[reason]
     engine = judged_alike([at(0, packet)] * 3, RULES, ETHERNET)
     assert engine.totals().malformed == {reason: 3}

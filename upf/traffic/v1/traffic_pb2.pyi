@@ -146,7 +146,7 @@ class ReplayResponse(_message.Message):
     bytes: _builtins.int
     """Sum of IP total lengths."""
     passed: _builtins.bytes
-    """The packets that passed, as a capture; empty unless asked for."""
+    """The packets that passed, as a pcap where a pcap came, else as a pcapng; empty unless asked for."""
     @_builtins.property
     def malformed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Malformed]:
         """By reason."""

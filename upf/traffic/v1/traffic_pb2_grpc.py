@@ -47,7 +47,7 @@ class TrafficServiceServicer(object):
     """
 
     def Replay(self, request_iterator, context):
-        """Sends a capture (pcap), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation.
+        """Sends a capture (pcap or pcapng, plain, gzip or zstd), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

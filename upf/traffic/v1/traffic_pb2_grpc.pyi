@@ -34,7 +34,7 @@ class TrafficServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrafficServiceAsyncStub: ...
     Replay: _grpc.StreamUnaryMultiCallable[_traffic_pb2.ReplayRequest, _traffic_pb2.ReplayResponse]
-    """Sends a capture (pcap), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
+    """Sends a capture (pcap or pcapng, plain, gzip or zstd), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
 
 @_typing.type_check_only
 class TrafficServiceAsyncStub(TrafficServiceStub):
@@ -42,7 +42,7 @@ class TrafficServiceAsyncStub(TrafficServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Replay: _aio.StreamUnaryMultiCallable[_traffic_pb2.ReplayRequest, _traffic_pb2.ReplayResponse]  # type: ignore[assignment]
-    """Sends a capture (pcap), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
+    """Sends a capture (pcap or pcapng, plain, gzip or zstd), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
 
 class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends traffic through the UPF."""
@@ -53,6 +53,6 @@ class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_traffic_pb2.ReplayRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.ReplayResponse, _abc.Awaitable[_traffic_pb2.ReplayResponse]]:
-        """Sends a capture (pcap), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
+        """Sends a capture (pcap or pcapng, plain, gzip or zstd), in pieces, in the order of its records. Refused while the UPF awaits resynchronisation."""
 
 def add_TrafficServiceServicer_to_server(servicer: TrafficServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
