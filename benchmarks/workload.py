@@ -60,6 +60,7 @@ def records(flows: NDArray[np.uint32], times_ns: NDArray[np.int64], *, nanosecon
     keys["source"] = 0xC6336400 + flows % 250
     keys["destination"] = 0x0A2D0000 + flows // 250
     keys["source_port"] = 443
-    keys["destination_port"] = 1024 + flows % 60_000
+    # Above GTP-U's 2152: what these carry is not a tunnel.
+    keys["destination_port"] = 4096 + flows % 60_000
     made["frame"][:, _ADDRESSES_AT : _ADDRESSES_AT + _FLOW.itemsize] = keys.view(np.uint8).reshape(len(flows), -1)
     return made
