@@ -1,7 +1,7 @@
 """Writes the generated parts of the documentation: `make docs`.
 
-docs/lifecycles.md is written whole. Elsewhere what stands between ``<!-- generated: WHAT … -->`` and
-``<!-- end -->`` is replaced; WHAT is one of SECTIONS. `tests/golden/test_docs_current.py` fails when a page is stale.
+docs/lifecycles.md is written whole. Elsewhere, in the README too, what stands between ``<!-- generated: WHAT … -->``
+and ``<!-- end -->`` is replaced; WHAT is one of SECTIONS. `tests/golden/test_docs_current.py` fails at a stale page.
 """
 
 from __future__ import annotations
@@ -284,19 +284,44 @@ def decisions(_: str) -> str:
     return table(*rows)
 
 
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def policing_speed(_: str) -> str:
+    """The headline of benchmarks/results/policing.json, as it was measured last, with its machine."""
+    said = json.loads((ROOT / "benchmarks" / "results" / "policing.json").read_text(encoding="utf-8"))
+    subjects = ("castcore", "DPDK rte_hash + rte_meter", "read-only floor")
+    rows = [("flows", *(f"{subject}: ns per packet" for subject in subjects), "castcore is faster")]
+    figures = {(row["flows"], row["subject"]): row for row in said["results"]}
+    for flows in sorted({flows for flows, _ in figures}):
+        found = [figures.get((flows, subject), {}) for subject in subjects]
+        ratio = found[0].get("times_as_fast_as_dpdk")
+        rows.append(
+            (
+                f"{flows:,}",
+                *(f"{each['ns_per_packet']:.1f}" if each else "–" for each in found),
+                f"{ratio:.2f} ×" if ratio else "–",
+            )
+        )
+    machine = said["machine"]
+    where = f"{machine['cpu']} ({machine['cores']} cores, {machine['instructions']}), {machine['date']}"
+    return f"{table(*rows)}\nOne core of an {where}, load average {machine['load_average']}.\n"
+
+
 SECTIONS: Final[dict[str, Callable[[str], str]]] = {
     "calls": calls,
     "configuration": configuration,
     "decisions": decisions,
     "errors": errors,
     "options": options,
+    "policing_speed": policing_speed,
 }
 
 
 def generated() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
     pages = {DOCS / "lifecycles.md": lifecycles()}
-    for page in sorted(DOCS.rglob("*.md")):
+    for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         if page not in pages and _SECTION.search(text):
             pages[page] = _SECTION.sub(

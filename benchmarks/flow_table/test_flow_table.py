@@ -65,7 +65,9 @@ def row(what: str, figure: float, wanted: str = "") -> dict[str, object]:
 @dataclass
 class Run:
     engine: Engine
-    seconds: NDArray[np.float64]  # of each call
+    # Of each call: on the clock on the wall, and of the core alone.
+    wall_ms: NDArray[np.float64]
+    core_ms: NDArray[np.float64]
     known_verdicts: NDArray[np.uint8]
 
 
@@ -91,17 +93,18 @@ def run(pieces: list[bytes], *, known_every: int) -> Run:
     engine = Engine(max_flows=BOUND)
     engine.install([rule(KNOWN_RATE_BPS, BURST_BYTES)])
     verdicts = bytearray(CALL_PACKETS)
-    known, seconds = [], []
+    known, wall_ns, core_ns = [], [], []
     done = 0
     for piece in pieces:
         offset = 0
         while offset < len(piece):
-            began_s = time.perf_counter()
+            began_ns, core_began_ns = time.perf_counter_ns(), time.thread_time_ns()
             offset, count, _ = engine.run(piece, FORMAT, offset=offset, max_packets=CALL_PACKETS, verdicts=verdicts)
-            seconds.append(time.perf_counter() - began_s)
+            core_ns.append(time.thread_time_ns() - core_began_ns)
+            wall_ns.append(time.perf_counter_ns() - began_ns)
             known.append(bytes(verdicts[-done % known_every : count : known_every]))
             done += count
-    return Run(engine, np.array(seconds), np.frombuffer(b"".join(known), np.uint8))
+    return Run(engine, np.array(wall_ns) / 1e6, np.array(core_ns) / 1e6, np.frombuffer(b"".join(known), np.uint8))
 
 
 def test_a_flood_of_flows(results) -> None:
@@ -120,16 +123,25 @@ def test_a_flood_of_flows(results) -> None:
     for each in runs:
         assert np.array_equal(each.known_verdicts, alone.known_verdicts), "known flows are policed as without the flood"
     # What else the machine does holds a call up now and then, but not the same one each time.
-    calls_s = np.min([each.seconds for each in runs], axis=0)
+    wall_ms = np.min([each.wall_ms for each in runs], axis=0)
+    core_ms = np.min([each.core_ms for each in runs], axis=0)
     results.add(
         FLOOD,
         [
-            row(f"longest call of {CALL_PACKETS} packets, ms (the least of {REPEATS} runs, call by call)",
-                float(calls_s.max() * 1e3), "≤ 1"),
-            row("99.9 % of the calls, ms", float(np.quantile(calls_s, 0.999) * 1e3)),
-            row("median call, ms", float(np.median(calls_s) * 1e3)),
-            row("longest call of the best single run, ms", float(min(each.seconds.max() for each in runs) * 1e3)),
+            row(
+                f"longest call of {CALL_PACKETS} packets, ms: each the shortest of {REPEATS} runs",
+                ms(wall_ms.max()),
+                "≤ 1",
+            ),
+            row("the same, CPU time", ms(core_ms.max()), "≤ 1"),
+            row("99.9 % of the calls, ms", ms(np.quantile(wall_ms, 0.999))),
+            row("median call, ms", ms(np.median(wall_ms))),
+            row("longest call of the best single run, ms", ms(min(each.wall_ms.max() for each in runs))),
             row("flows evicted", totals.evicted_flows + totals.aged_flows, f"{totals.flows - BOUND:,}"),
             row("packets of known flows judged otherwise than without the flood", 0, "0"),
         ],
-    )  # fmt: skip
+    )
+
+
+def ms(figure: np.floating) -> float:
+    return round(float(figure), 3)

@@ -14,7 +14,7 @@ from nf.common.resources import new_id
 from nf.common.store import Store, Transaction, url_for
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
 
-WRITES, CALLERS = 2000, 256
+WRITES, CALLERS = 1000, 256
 
 
 def create(tx: Transaction, name: str) -> None:
@@ -44,5 +44,5 @@ def test_durable_writes_per_second(
     benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int
 ) -> None:
     monkeypatch.setattr(writer, "MAX_GROUP", group)
-    benchmark.pedantic(lambda: asyncio.run(write_all(tmp_path)), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(lambda: asyncio.run(write_all(tmp_path)), rounds=3)
     benchmark.extra_info["writes_per_s"] = round(WRITES / benchmark.stats.stats.median)

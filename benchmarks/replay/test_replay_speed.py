@@ -73,7 +73,7 @@ def frame(flow: int) -> bytes:
     ip = struct.pack(
         "!BBHHHBBHII", 0x45, 0, IP_BYTES, 0, 0, 64, 17, 0, 0xC6336400 + flow % 250, 0x0A2D0000 + flow // 250
     )
-    udp = struct.pack("!HHHH", 443, 1024 + flow, IP_BYTES - 20, 0)
+    udp = struct.pack("!HHHH", 443, 4096 + flow, IP_BYTES - 20, 0)
     return (bytes(12) + b"\x08\0" + ip + udp).ljust(FRAME_BYTES, b"\0")
 
 
