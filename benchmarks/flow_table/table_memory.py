@@ -16,7 +16,7 @@ from upf.engine import Engine
 
 
 def own_bytes() -> int:
-    """Resident memory that no file backs: a mapped capture is not counted."""
+    """Resident memory that no file backs."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) * 1024
 

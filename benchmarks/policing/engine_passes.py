@@ -25,16 +25,23 @@ def rule(rate_bps: int, burst_bytes: int) -> Rule:
 
 
 def run_pass(engine: Engine, capture: Capture, shift_ns: int) -> None:
-    offset, over = capture.format.header_bytes, False
-    while not over:
+    """As replay() does it."""
+    stream = capture.stream()
+    while stream.more():
         offset, _, over = engine.run(
-            capture.view, capture.format, offset=offset, max_packets=CHUNK_PACKETS, time_offset_ns=shift_ns
+            stream.view, stream.format, offset=stream.offset, max_packets=CHUNK_PACKETS, time_offset_ns=shift_ns
         )
+        stream.taken(offset, over=over)
+    assert stream.error is None, stream.error
+    engine.finish()
 
 
 def main(path: str, rate_bps: int, burst_bytes: int) -> None:
     with open_capture(Path(path)) as capture:
-        earliest_ns, latest_ns = time_span_ns(capture.view, capture.format, offset=capture.format.header_bytes)
+        capture.hold()
+        stream = capture.stream()
+        assert stream.more()
+        earliest_ns, latest_ns = time_span_ns(stream.view, stream.format, offset=stream.offset)
         shift_ns = latest_ns - earliest_ns + -(-burst_bytes * 8 * 10**9 // rate_bps) + 1
         engine = Engine(max_flows=1 << 20)
         engine.install([rule(rate_bps, burst_bytes)])

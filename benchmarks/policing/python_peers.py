@@ -78,6 +78,6 @@ def by_scapy(path: Path, packets: int, rate_bps: int, burst_bytes: int) -> tuple
 
 # How each judges, and how many packets it is given to come to an end.
 PEERS: Final[dict[str, tuple[Callable[[Path, int, int, int], tuple[list[bool], int]], int]]] = {
-    "dpkt": (by_dpkt, 20_000),
+    "dpkt": (by_dpkt, 10_000),
     "scapy": (by_scapy, 2_000),
 }
