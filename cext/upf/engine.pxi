@@ -98,9 +98,12 @@ include "rule_book.pxi"
 include "names.pxi"
 include "journal.pxi"
 include "walk.pxi"
+include "departures.pxi"
+include "flow_counters.pxi"
+include "packet_path.pxi"
 
 
-cdef class Engine:
+cdef class Engine(PacketPath):
     """One share-nothing instance of the packet path.
 
     max_flows: bound on the flow table, for IPv4 and IPv6 each. flow_idle_timeout_ns: packet time after which a full table
@@ -110,24 +113,8 @@ cdef class Engine:
     and must be taken between runs. It does not go with flow_times.
     """
 
-    cdef parser_t parser
-    cdef table_t tables[2]
-    cdef RuleBook book
-    cdef rule_table_t *rule_table   # the book's
-    cdef NameSeeker seeker
-    cdef readonly uint64_t packets  # judged; those that are held are not yet
-    cdef uint64_t malformed[OUTCOME_COUNT]
-    cdef uint64_t time_steps_back
-    cdef int64_t latest_ns      # of the last packet processed
-    cdef output_t output
-    cdef queue_t queue          # what passes but leaves later
-    cdef uint8_t *marked        # a packet's bytes as they leave
-    cdef size_t marked_room
-    cdef uint32_t passing       # of the verdicts, a bit each: which packets go on
     cdef int busy               # run() or whatever else must have the engine for itself is under way
     cdef int64_t idle_timeout_ns
-    cdef Journal journal        # None where nothing is noted ...
-    cdef journal_t *noted       # ... and NULL also where nothing is noted any more
 
     def __cinit__(
         self, *, uint64_t max_flows=1_048_576, int64_t flow_idle_timeout_ns=300_000_000_000, bint flow_times=False,
@@ -161,6 +148,7 @@ cdef class Engine:
             self.tables[i].keep_first = flow_times or journal is not None
             if not open_table(&self.tables[i], FIRST_SLOTS):
                 raise MemoryError
+        self.departures = Departures()
         self.book = RuleBook()
         self.rule_table = &self.book.table
         self.seeker = NameSeeker()
@@ -172,9 +160,6 @@ cdef class Engine:
         close_fragments(&self.parser.fragments)
         for i in range(2):
             close_table(&self.tables[i])
-        free(self.output.data)
-        free(self.marked)
-        close_queue(&self.queue)
 
     cdef int enter(self, str what) except -1:
         if not cc_enter(&self.busy):
@@ -232,60 +217,6 @@ cdef class Engine:
         self.seeker.rules_changed(self.book.filters)
         self.next_generation()
 
-    cdef widen(self):
-        """From now on every flow has a wide entry, with room for a second bucket; those that there are move over.
-
-        What has been widened stays so: no flow comes back to a place that it has left.
-        """
-        cdef table_t *narrow = &self.tables[<int>OUTCOME_NARROW]
-        cdef table_t *wide = &self.tables[<int>OUTCOME_WIDE]
-        cdef wide_flow_t moving
-        cdef packet_t packet
-        cdef flow_t *flow
-        cdef uint64_t slot
-        finish_growing(narrow)
-        memset(&moving, 0, sizeof(wide_flow_t))
-        packet.addresses6 = moving.addresses6
-        packet.attributes[0] = packet.attributes[1] = 0
-        for slot in range(narrow.mask + 1):
-            flow = flow_at(narrow, slot)
-            if flow.endpoints == 0:
-                continue
-            moving.flow = flow[0]
-            packet.addresses = flow.addresses
-            packet.endpoints = flow.endpoints & ~<uint64_t>0xFFFF
-            packet.hash = flow_hash(wide, &moving.flow)
-            packet.ts_ns = narrow.now.first_ns[slot] if narrow.keep_first else 0
-            if must_make_room(wide):
-                self.evict(wide, flow.bucket.latest_ns)
-            insert_flow(wide, &packet)[0] = moving.flow
-            wide.created -= 1
-            memset(flow, 0, sizeof(flow_t))
-        narrow.count = 0
-        self.parser.wide = True
-
-    cdef next_generation(self):
-        """From now on every flow is classified anew with its next packet."""
-        cdef uint64_t slot
-        cdef flow_t *flow
-        cdef uint32_t place
-        cdef int i
-        if self.rule_table.generation < LAST_GENERATION:
-            self.rule_table.generation += 1
-            return
-        # The 15 bits are used up: every flow becomes one of generation 0, and every rule one that was there already.
-        for i in range(2):
-            finish_growing(&self.tables[i])
-            for slot in range(self.tables[i].mask + 1):
-                flow = flow_at(&self.tables[i], slot)
-                if flow.endpoints != 0:
-                    if generation_of(flow) < self.rule_table.rules[flow.state & STATE_RULE].born:
-                        flow.state = NO_RULE
-                    flow.endpoints &= ~<uint64_t>0xFFFF
-        for place in range(<uint32_t>len(self.book.rule_names)):
-            self.rule_table.rules[place].born = 0
-        self.rule_table.generation = 1
-
     # --- packets --------------------------------------------------------------------------------------------------
 
     def run(
@@ -324,16 +255,16 @@ cdef class Engine:
             try:
                 if self.noted != NULL:
                     self.journal.make_room(len(self.book.rule_names))
-                if emit is not None and time_offset_ns == 0 and self.is_laid_out_alike(&walk):
-                    self.output.input, self.output.input_length = walk.data, walk.size
+                if emit is not None and time_offset_ns == 0 and self.departures.is_laid_out_alike(&walk):
+                    self.departures.output.input, self.departures.output.input_length = walk.data, walk.size
                 with nogil:
                     over = self.run_records(
                         &walk, max_packets, time_offset_ns, emit is not None, verdict, &processed
                     )
                 leave_walk(&walk, capture_format)
-                self.output.input_length = 0
+                self.departures.output.input_length = 0
                 if emit is not None:
-                    self.hand_over(emit)
+                    self.departures.hand_over(emit)
             finally:
                 cc_leave(&self.busy)
         finally:
@@ -344,98 +275,6 @@ cdef class Engine:
         if self.noted != NULL:
             self.journal.check()
         return walk.at, processed, over
-
-    cdef bint run_records(
-        self, walk_t *walk, uint64_t max_packets, int64_t time_offset_ns, bint emit, uint8_t *verdicts,
-        uint64_t *processed,
-    ) noexcept nogil:
-        cdef packet_t batch[BATCH]
-        cdef uint8_t judged[BATCH]
-        cdef bint over = False
-        cdef uint64_t done = 0
-        cdef int wanted, count, i
-        while not over and done < max_packets:
-            wanted = BATCH if max_packets - done >= BATCH else <int>(max_packets - done)
-            count = self.read_batch(walk, time_offset_ns, batch, wanted)
-            over = count < wanted
-            if cc_unlikely(self.parser.fragments.let_go != 0 or self.noted != NULL):
-                self.judge_one_by_one(batch, count, judged, emit)
-            else:
-                self.judge_batch(batch, count, judged)
-                if emit:
-                    for i in range(count):
-                        if self.passing >> judged[i] & 1:
-                            self.emit_packet(&batch[i])
-            if verdicts != NULL:
-                memcpy(verdicts + done, judged, count)
-            if cc_likely(count != 0):
-                self.latest_ns = batch[count - 1].ts_ns
-            done += count
-            self.packets += count
-        processed[0] = done
-        return over
-
-    cdef int read_batch(
-        self, walk_t *walk, int64_t time_offset_ns, packet_t *batch, int wanted
-    ) noexcept nogil:
-        """Parses the next records and has their flows fetched; fewer than wanted where the walk is over."""
-        cdef walk_t at = walk[0]
-        cdef record_t record
-        cdef packet_t *packet
-        cdef outcome_t outcome
-        cdef int count = 0
-        while count < wanted and cc_likely(next_record(&at, &record)):
-            packet = &batch[count]
-            # The processor's own fetching ahead stops at the end of each page.
-            cc_prefetch_read(record.data + 1024)
-            packet.data = record.data
-            packet.captured = record.captured
-            packet.wire_length = record.wire_length
-            packet.ts_ns = record.ts_ns + time_offset_ns
-            packet.link_type = record.link_type
-            outcome = parse_link(&self.parser, packet, <int>record.link_type)
-            packet.outcome = outcome
-            if cc_likely(outcome < OUTCOME_NOT_IP):
-                prefetch_flow(&self.tables[<int>outcome], packet.hash)
-            count += 1
-        walk[0] = at
-        return count
-
-    cdef void judge_batch(self, packet_t *batch, int count, uint8_t *verdicts) noexcept nogil:
-        """The verdicts, of verdict_t. What is written out here is the short way of known flows under simple rules."""
-        cdef rule_table_t table = self.rule_table[0]
-        cdef uint8_t *flows = self.tables[<int>OUTCOME_NARROW].flows
-        cdef uint64_t mask = self.tables[<int>OUTCOME_NARROW].mask
-        cdef packet_t *packet
-        cdef flow_t *flow
-        cdef rule_t *rule
-        cdef uint64_t slot, endpoints
-        cdef int i
-        if mask >= FAR_SLOTS:
-            look_ahead(batch, count, flows, mask)
-        for i in range(count):
-            packet = &batch[i]
-            if cc_likely(packet.outcome == OUTCOME_NARROW):
-                endpoints = packet.endpoints | table.generation
-                slot = packet.probable_slot & mask
-                flow = <flow_t *>(flows + slot * sizeof(flow_t))
-                while ((flow.addresses ^ packet.addresses) | (flow.endpoints ^ endpoints)) != 0:
-                    if flow.endpoints == 0:
-                        break
-                    slot = (slot + 1) & mask
-                    flow = <flow_t *>(flows + slot * sizeof(flow_t))
-                else:
-                    rule = &table.rules[flow.state & STATE_RULE]
-                    if cc_likely(rule.quick):
-                        verdicts[i] = judge_simply(
-                            rule, table.buckets, flow, packet.ts_ns, packet.ip_length, table.averaging_window_ns,
-                            &self.time_steps_back,
-                        )
-                        continue
-            verdicts[i] = self.judge(packet)
-            # The table may have grown.
-            flows = self.tables[<int>OUTCOME_NARROW].flows
-            mask = self.tables[<int>OUTCOME_NARROW].mask
 
     def finish(self, *, emit=None):
         """The input is over: fragments still held are judged without their first, at the time of the last packet.
@@ -450,289 +289,23 @@ cdef class Engine:
                 self.parser.holding = False
                 choose_way(&self.parser)
                 self.judge_let_go(NULL, emits)
-                self.release_all()
+                self.departures.release_all()
             if emits:
-                self.hand_over(emit)
+                self.departures.hand_over(emit)
         finally:
             cc_leave(&self.busy)
         self.seeker.raise_failure()
-
-    cdef void judge_one_by_one(self, packet_t *batch, int count, uint8_t *verdicts, bint emit) noexcept nogil:
-        """A batch of which each packet is noted, or between whose packets fragments stand that are held no longer."""
-        cdef transport_t transport
-        cdef int i
-        for i in range(count):
-            self.judge_let_go(&batch[i], emit)
-            self.judge_batch(&batch[i], 1, &verdicts[i])
-            if self.noted != NULL and batch[i].outcome < OUTCOME_NOT_IP:
-                transport.tcp_flags = 0
-                if self.noted.records_flows and <uint8_t>(batch[i].endpoints >> 24) == 6:
-                    transport_of(&batch[i], <int>batch[i].link_type, self.parser.gtpu_port, &transport)
-                self.note(&batch[i], verdicts[i], transport.tcp_flags)
-            if emit and self.passing >> verdicts[i] & 1:
-                self.emit_packet(&batch[i])
-        self.judge_let_go(NULL, emit)
-
-    cdef void judge_let_go(self, const packet_t *before, bint emit) noexcept nogil:
-        """Judges the fragments that are held no longer and stand before a packet of the batch (NULL: all of them)."""
-        cdef held_t *held = next_let_go(&self.parser.fragments, before)
-        cdef uint8_t verdict
-        while held != NULL:
-            self.packets += 1
-            finish_held(&self.parser, held)
-            verdict = self.judge(&held.packet)
-            if self.noted != NULL:
-                self.note(&held.packet, verdict, 0)
-            if emit and self.passing >> verdict & 1:
-                self.emit_packet(&held.packet)
-            free_let_go(&self.parser.fragments)
-            held = next_let_go(&self.parser.fragments, before)
-
-    cdef uint8_t judge(self, packet_t *packet) noexcept nogil:
-        """The verdict on any packet."""
-        cdef table_t *table
-        cdef flow_t *flow
-        cdef rule_t *rule
-        if cc_unlikely(packet.outcome >= OUTCOME_NOT_IP):
-            return self.judge_keyless(packet)
-        table = &self.tables[<int>packet.outcome]
-        flow = find_flow(table, packet)
-        if cc_unlikely(flow == NULL or <uint16_t>flow.endpoints != self.rule_table.generation):
-            flow = self.assign_rule(table, flow, packet)
-        rule = &self.rule_table.rules[flow.state & STATE_RULE]
-        if not rule.touched:
-            touch_rule(self.rule_table, rule)
-        if cc_likely(rule.simple):
-            return judge_simply(
-                rule, self.rule_table.buckets, flow, packet.ts_ns, packet.ip_length,
-                self.rule_table.averaging_window_ns, &self.time_steps_back,
-            )
-        return self.judge_fully(table, flow, rule, packet)
-
-    cdef uint8_t judge_keyless(self, const packet_t *packet) noexcept nogil:
-        """A packet that has no flow: not IP, or malformed, or a fragment that has none yet."""
-        if packet.outcome == OUTCOME_NOT_IP:
-            self.rule_table.rules[NO_RULE].packets[FATE_CONFORMING] += 1
-            return VERDICT_UNMATCHED
-        if packet.outcome == OUTCOME_HELD:
-            self.packets -= 1
-            return VERDICT_HELD
-        self.malformed[<int>packet.outcome] += 1
-        return VERDICT_MALFORMED
-
-    cdef uint8_t judge_fully(self, table_t *table, flow_t *flow, rule_t *rule, packet_t *packet) noexcept nogil:
-        """Under a rule that is more than one token bucket."""
-        cdef treatment_t *treatment = &self.rule_table.treatments[rule.treatment]
-        cdef bucket_t *bucket = NULL
-        cdef int64_t no_tokens = 0
-        cdef int64_t *excess_tokens = &no_tokens
-        cdef int64_t ts_ns = packet.ts_ns
-        cdef colour_t colour = COLOUR_GREEN
-        cdef uint64_t fate
-        if rule.limits.cost_of_byte != 0:
-            if rule.own_bucket:
-                bucket = &flow.bucket
-                if table.shift == 7:
-                    excess_tokens = &(<wide_flow_t *>flow).excess_tokens
-            else:
-                bucket = &self.rule_table.buckets[rule.bucket]
-                excess_tokens = &self.rule_table.shared[rule.bucket].excess_tokens
-        if treatment.colour_aware:
-            colour = colour_of_dscp(dscp_of(packet.data + packet.network_offset))
-        colour = enforce(
-            treatment, &rule.limits, bucket, excess_tokens, self.rule_table.buckets, self.rule_table.shared, ts_ns,
-            packet.ip_length, colour, &self.time_steps_back,
-        )
-        if bucket != &flow.bucket and ts_ns > flow.bucket.latest_ns:
-            flow.bucket.latest_ns = ts_ns
-        count_flow(flow, packet.ip_length, colour < COLOUR_RED)
-        if colour == GATED:
-            treatment.gated_packets += 1
-            count_gated(rule, ts_ns, packet.ip_length)
-            return rule.verdicts[FATE_DROPPED]
-        fate = FATE_CONFORMING if colour == COLOUR_GREEN else FATE_YELLOW if colour == COLOUR_YELLOW else rule.above
-        count_rule(
-            rule, ts_ns, packet.ip_length, fate, -<int64_t>(colour == COLOUR_RED), self.rule_table.averaging_window_ns
-        )
-        if treatment.marks:
-            packet.dscp = treatment.dscp[<int>colour]
-        if treatment.shapes and colour != COLOUR_RED:
-            packet.departs_ns = departure_ns(bucket, &rule.limits)
-            count_delay(treatment, packet.departs_ns - ts_ns)
-        return rule.verdicts[fate]
-
-    cdef void note(self, packet_t *packet, uint8_t verdict, uint8_t tcp_flags) noexcept nogil:
-        """The journal's part of a packet that has been judged, before the next one can evict its flow."""
-        cdef table_t *table = &self.tables[<int>packet.outcome]
-        cdef flow_t *flow = find_flow(table, packet)
-        cdef rule_t *rule = &self.rule_table.rules[flow.state & STATE_RULE]
-        # What a closed gate stops was not above any rate.
-        cdef bint excess = (
-            (verdict == VERDICT_EXCEEDING or verdict == VERDICT_DROPPED)
-            and self.rule_table.treatments[rule.treatment].gate_open
-        )
-        cdef int64_t passes_ns = packet.ts_ns
-        if self.parser.located and packet.departs_ns > packet.ts_ns:
-            passes_ns = packet.departs_ns
-        note_packet(self.noted, table, flow, packet, passes_ns, tcp_flags, self.passing >> verdict & 1, excess)
-
-    cdef flow_t *assign_rule(self, table_t *table, flow_t *flow, packet_t *packet) noexcept nogil:
-        """Classifies a flow that is new (NULL) or was classified under another rule set."""
-        cdef rule_table_t *installed = self.rule_table
-        cdef const names_t *names = self.seeker.names_of(packet, <int>packet.link_type, self.parser.gtpu_port)
-        cdef uint32_t place
-        cdef rule_t *rule
-        cdef bint stays = False, awaits_name
-        place = classify(installed.index, packet, names, &awaits_name)
-        rule = &installed.rules[place]
-        if flow == NULL:
-            if must_make_room(table):
-                self.evict(table, packet.ts_ns)
-            flow = insert_flow(table, packet)
-            if self.noted != NULL:
-                record_place(table, flow)[0] = 0
-        else:
-            stays = flow.state & STATE_RULE == place and generation_of(flow) >= rule.born
-        flow.state = place
-        flow.endpoints = packet.endpoints | installed.generation | (0 if names.settled else AWAITS_NAME)
-        if rule.packets[FATE_CONFORMING] + rule.packets[FATE_YELLOW] + (
-            rule.packets[FATE_EXCEEDING] + rule.packets[FATE_DROPPED]
-        ) == 0:
-            rule.first_ns = packet.ts_ns
-        if rule.per_flow:
-            self.limit_flow(table, flow, rule, stays)
-        elif rule.own_bucket:
-            flow.bucket.tokens = 0
-        return flow
-
-    cdef void limit_flow(self, table_t *table, flow_t *flow, rule_t *rule, bint stays) noexcept nogil:
-        """The limits of a flow's own bucket, which is a new one unless the flow stays under its rule."""
-        cdef treatment_t *treatment = &self.rule_table.treatments[rule.treatment]
-        cdef int64_t no_tokens = 0
-        cdef int64_t *excess_tokens = &(<wide_flow_t *>flow).excess_tokens if table.shift == 7 else &no_tokens
-        if stays:
-            limit_bucket(
-                &flow.bucket, excess_tokens, &rule.limits, &treatment.excess, treatment.owed_at_most
-            )
-        else:
-            fill_bucket(&flow.bucket, &rule.limits)
-            excess_tokens[0] = treatment.excess.capacity
-
-    cdef void evict(self, table_t *table, int64_t now_ns) noexcept nogil:
-        cdef uint64_t slot = flow_to_evict(table, now_ns)
-        if now_ns - flow_at(table, slot).bucket.latest_ns > table.idle_timeout_ns:
-            table.aged += 1
-        else:
-            table.evicted += 1
-        if self.noted != NULL:
-            forget_flow(self.noted, &table.now.first_ns[slot], now_ns)
-        remove_flow(table, slot)
-
-    cdef inline void emit_packet(self, packet_t *packet) noexcept nogil:
-        """Keeps a packet that passes."""
-        if cc_unlikely(self.parser.located or self.queue.count != 0):
-            self.emit_treated(packet)
-        else:
-            keep_as_it_stands(&self.output, packet)
-
-    cdef void emit_treated(self, packet_t *packet) noexcept nogil:
-        """One that may have been marked or delayed; those that leave before it go before it."""
-        self.release(packet.ts_ns)
-        if packet.dscp < 0 and packet.departs_ns <= packet.ts_ns:
-            keep_as_it_stands(&self.output, packet)
-            return
-        if packet.dscp >= 0:
-            self.mark(packet)
-        if packet.departs_ns > packet.ts_ns:
-            # Rounded up to what the output can say: nothing leaves before it may.
-            packet.ts_ns = packet.departs_ns
-            if not self.output.nanoseconds:
-                packet.ts_ns = (packet.ts_ns + 999) // 1000 * 1000
-            if packet.ts_ns > self.queue.latest_ns:
-                if not hold_back(&self.queue, packet, packet.ts_ns):
-                    self.output.refusal = REFUSED_MEMORY
-                return
-        keep_packet(&self.output, packet)
-
-    cdef void mark(self, packet_t *packet) noexcept nogil:
-        """Writes the DSCP into a copy of the bytes, which is good until the next."""
-        cdef uint8_t *larger
-        if packet.captured > self.marked_room:
-            larger = <uint8_t *>realloc(self.marked, 2 * <size_t>packet.captured)
-            if larger == NULL:
-                self.output.refusal = REFUSED_MEMORY
-                return
-            self.marked, self.marked_room = larger, 2 * <size_t>packet.captured
-        memcpy(self.marked, packet.data, packet.captured)
-        packet.data = self.marked
-        write_dscp(self.marked, packet.network_offset, packet.udp_offset, packet.dscp)
-
-    cdef void release(self, int64_t now_ns) noexcept nogil:
-        """Packet time has come to ``now_ns``: what leaves by then has left."""
-        cdef packet_t *packet
-        if now_ns < self.queue.latest_ns - 10000000000LL:
-            # The clock was set back: what was held has no time in common with what comes.
-            self.release_all()
-            self.queue.latest_ns = now_ns
-        elif now_ns > self.queue.latest_ns:
-            self.queue.latest_ns = now_ns
-        packet = next_due(&self.queue, self.queue.latest_ns)
-        while packet != NULL:
-            keep_packet(&self.output, packet)
-            free(packet)
-            packet = next_due(&self.queue, self.queue.latest_ns)
-
-    cdef void release_all(self) noexcept nogil:
-        cdef packet_t *packet = next_due(&self.queue, END_OF_TIME_NS)
-        while packet != NULL:
-            keep_packet(&self.output, packet)
-            free(packet)
-            packet = next_due(&self.queue, END_OF_TIME_NS)
-
-    # --- the packets that passed ----------------------------------------------------------------------------------
 
     def begin_output(self, output_format):
         """How run() is to lay out what it emits: an `upf.captures.writing.OutputFormat`. What was kept is dropped.
 
         Link types that a pcapng has no interface for are described when their first packet comes.
         """
-        link_types = list(output_format.link_types)[:MOST_OUTPUT_INTERFACES]
         self.enter("begin_output()")
-        self.output.pcapng, self.output.nanoseconds = output_format.pcapng, output_format.nanoseconds
-        self.output.length = self.output.run_length = 0
-        self.output.refusal = REFUSED_NOTHING
-        self.output.interface_count = <uint32_t>len(link_types)
-        for place, link_type in enumerate(link_types):
-            self.output.link_types[<int>place] = link_type
-        cc_leave(&self.busy)
-
-    cdef bint is_laid_out_alike(self, const walk_t *walk):
-        """Whether the records of the walk are laid out as those of the output."""
-        return (
-            not self.output.pcapng and not walk.blocks and not walk.swapped
-            and self.output.nanoseconds == (walk.fraction_ns == 1) and self.output.link_types[0] == walk.link_type
-        )
-
-    cdef hand_over(self, emit):
-        """Emits what is kept. The run still stands in the input."""
-        cdef size_t kept = self.output.length, run = self.output.run_length
-        self.output.length = self.output.run_length = 0
-        if kept:
-            with PyMemoryView_FromMemory(<char *>self.output.data, kept, PyBUF_READ) as view:
-                emit(view)
-        if run:
-            with PyMemoryView_FromMemory(<char *>self.output.run, run, PyBUF_READ) as view:
-                emit(view)
-        if self.output.refusal == REFUSED_NOTHING:
-            return
-        if self.output.refusal == REFUSED_MEMORY:
-            raise MemoryError("no memory for the packets that passed")
-        if self.output.refusal == REFUSED_LINK_TYPE:
-            raise OutputError(
-                f"a packet of link type {self.output.refused_link_type} has no place in a pcap of link type "
-                f"{self.output.link_types[0]}, but has in a pcapng"
-            )
-        raise OutputError("a packet later than the year 2105 has no place in a pcap, but has in a pcapng")
+        try:
+            self.departures.begin(output_format)
+        finally:
+            cc_leave(&self.busy)
 
     # --- what the journal noted -----------------------------------------------------------------------------------
 
@@ -836,65 +409,10 @@ cdef class Engine:
         """
         self.enter("flows()")
         try:
-            return self.flow_counters()
+            keeps_first = self.tables[0].keep_first and self.journal is None
+            return flows_in(&self.tables[0], self.book, keeps_first) + flows_in(&self.tables[1], self.book, keeps_first)
         finally:
             cc_leave(&self.busy)
-
-    cdef list flow_counters(self):
-        cdef table_t *table
-        cdef flow_t *flow
-        cdef uint64_t slot
-        cdef int i
-        flows = []
-        for i in range(2):
-            table = &self.tables[i]
-            finish_growing(table)
-            for slot in range(table.mask + 1):
-                flow = flow_at(table, slot)
-                if flow.endpoints == 0:
-                    continue
-                if not (flow.endpoints >> 16) & FLAG_IPV6:
-                    source = IPv4Address(flow.addresses >> 32)
-                    destination = IPv4Address(flow.addresses & 0xFFFFFFFF)
-                else:
-                    source = IPv6Address((<wide_flow_t *>flow).addresses6[:16])
-                    destination = IPv6Address((<wide_flow_t *>flow).addresses6[16:32])
-                flows.append(FlowCounters(
-                    source=source,
-                    destination=destination,
-                    protocol=<uint8_t>(flow.endpoints >> 24),
-                    source_port=0 if has_spi(<uint8_t>(flow.endpoints >> 24)) else flow.endpoints >> 48,
-                    destination_port=(
-                        0 if has_spi(<uint8_t>(flow.endpoints >> 24)) else <uint16_t>(flow.endpoints >> 32)
-                    ),
-                    ports_known=not (flow.endpoints >> 16) & FLAG_PORTS_UNKNOWN,
-                    rule=self.book.name_of(flow),
-                    conforming_packets=flow.packets[1] + (<uint64_t>flow.packets_high[1] << 32),
-                    conforming_bytes=flow.bytes[1],
-                    excess_packets=flow.packets[0] + (<uint64_t>flow.packets_high[0] << 32),
-                    excess_bytes=flow.bytes[0],
-                    first_ns=table.now.first_ns[slot] if table.keep_first and self.journal is None else 0,
-                    last_ns=flow.bucket.latest_ns,
-                    spi=spi_of(flow),
-                    teid=(<wide_flow_t *>flow).attributes[0] >> ATTRIBUTE_TEID_SHIFT if is_tunnelled(table, flow) else None,
-                    qfi=qfi_of(<wide_flow_t *>flow) if is_tunnelled(table, flow) else None,
-                ))
-        return flows
-
-
-cdef object spi_of(flow_t *flow):
-    if not has_spi(<uint8_t>(flow.endpoints >> 24)) or (flow.endpoints >> 16) & FLAG_PORTS_UNKNOWN:
-        return None
-    return flow.endpoints >> 32
-
-
-cdef bint is_tunnelled(const table_t *table, const flow_t *flow) noexcept:
-    return table.shift == 7 and (<const wide_flow_t *>flow).attributes[0] >> 31 & 1
-
-
-cdef object qfi_of(wide_flow_t *flow):
-    return flow.attributes[0] >> ATTRIBUTE_QFI_SHIFT & 0x3F if flow.attributes[0] >> 30 & 1 else None
-
 
 def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
     """Where things stand in the captured bytes of an IP packet, or None where it is not one; 0 is nowhere.
