@@ -46,21 +46,25 @@ def counted_by_capinfos(path: Path) -> int:
 
 
 @WIRESHARK
-@pytest.mark.parametrize("kind", ["pcap", "nsecpcap", "pcapng"])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("kind", "pack"),
+    [("pcap", zstandard.compress), ("nsecpcap", gzip.compress), ("pcapng", bytes), ("pcapng", zstandard.compress)],
+    ids=["pcap, zstd", "nanoseconds, gzip", "pcapng", "pcapng, zstd"],
+)
 def test_whatever_editcap_writes_is_counted_as_capinfos_does(source: Path, tmp_path: Path, kind: str, pack) -> None:
     made, packed = tmp_path / "made", tmp_path / "packed"
     subprocess.run(["editcap", "-F", kind, source, made], check=True, capture_output=True)
     packed.write_bytes(pack(made.read_bytes()))
-    expected = replayed(source, *RULE) | {"elapsed_s": 0}
-    assert counted_by_capinfos(made) == expected["packets"] == 3_000
-    if kind != "pcap":
+    assert counted_by_capinfos(made) == 3_000
+    told = replayed(packed, *RULE) | {"elapsed_s": 0}
+    if kind == "pcap":
         # Microseconds are other times, so that other packets exceed.
-        assert replayed(packed, *RULE) | {"elapsed_s": 0} == expected
-    assert replayed(packed)["packets"] == 3_000
-    status, report, errors = piped(packed.read_bytes(), "--json", "--repeat", "2")
+        assert told["packets"] == 3_000
+    else:
+        assert told == replayed(source, *RULE) | {"elapsed_s": 0}
+    status, report, errors = piped(packed.read_bytes(), *RULE, "--json", "--repeat", "2")
     assert (status, errors) == (0, "")
-    assert json.loads(report)["packets"] == 3_000
+    assert json.loads(report) | {"elapsed_s": 0} == told
 
 
 @WIRESHARK
