@@ -42,11 +42,17 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def available() -> tuple[str, ...]:
+    """The modules that were built and that this machine can run, the best one last."""
+    suits = level_of(platform.machine(), _cpu_flags())
+    levels = (BASELINE,) if suits == BASELINE else (BASELINE, suits)
+    return tuple(level for level in levels if find_spec(_MODULES[level]) is not None)
+
+
 def _choose() -> str:
     chosen = os.environ.get("CASTCORE_ENGINE")
     if chosen is None:
-        suits = level_of(platform.machine(), _cpu_flags())
-        return suits if find_spec(_MODULES[suits]) is not None else BASELINE
+        return available()[-1]
     if chosen not in _MODULES:
         raise UpfError(f"CASTCORE_ENGINE: found {chosen!r}, expected one of {', '.join(_MODULES)}")
     return chosen
