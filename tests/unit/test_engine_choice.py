@@ -15,8 +15,8 @@ from known_traffic import at_rate, known_traffic
 from upf.engine import BASELINE, X86_64_V3, available, level_of
 
 V3_FLAGS = [
-    "fpu", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm", "avx", "avx2", "bmi1", "bmi2",
-    "f16c", "fma", "abm", "movbe", "xsave",
+    "fpu", "sse", "sse2", "pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "lahf_lm", "avx", "avx2", "bmi1",
+    "bmi2", "f16c", "fma", "abm", "movbe", "xsave",
 ]  # fmt: skip
 COMMAND = (
     "import json, upf.engine, nf.cli.main as m, sys; print(upf.engine.INSTRUCTIONS, file=sys.stderr); "
