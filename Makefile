@@ -43,7 +43,7 @@ docs: install    ## the generated parts of docs/: life cycles, configuration, ca
 	$(BIN)/python docs/generate.py
 
 bench: install   ## the benchmarks with their peers; each checks its result against the oracle first
-	$(BIN)/python -m pytest benchmarks -p no:cacheprovider
+	$(BIN)/python -m pytest benchmarks --benchmark-quiet -p no:cacheprovider
 	$(BIN)/python docs/generate.py
 
 .venv/.fuzz: .venv/.deps

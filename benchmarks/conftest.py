@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from statistics import median, quantiles
 import pytest
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from upf.engine import INSTRUCTIONS
@@ -98,11 +100,11 @@ class Results:
         columns = list(dict.fromkeys(key for row in self.rows() for key in row))
         table = Table(box=SIMPLE_HEAD, title=self.about, title_justify="left", pad_edge=False)
         for column in columns:
-            name = column in ("subject", "what")
+            name = column in ("subject", "what", "beside")
             table.add_column(column.replace("_", " "), justify="left" if name else "right", no_wrap=name)
         for part in self.parts:
             for row in self.rows_of.get(part, []):
-                table.add_row(*(shown(row.get(column)) for column in columns))
+                table.add_row(*(escape(shown(row.get(column))) for column in columns))
             table.add_section()
         console = Console(width=160, color_system=None)
         with console.capture() as capture:
@@ -114,6 +116,8 @@ class Results:
 def shown(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict):
+        return "\n".join(f"{name.replace('_', ' ')} {shown(figure)}" for name, figure in value.items())
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -151,6 +155,30 @@ def results_of(pytestconfig: pytest.Config) -> Callable[..., Results]:
     return opened
 
 
+@pytest.fixture(autouse=True)
+def kept(request: pytest.FixtureRequest, results_of: Callable[..., Results]) -> Iterator[None]:
+    """What pytest-benchmark timed, where the question has no figures of its own: kept, and shown, as the others are."""
+    if "benchmark" not in request.fixturenames or "figures" in request.fixturenames:
+        yield
+        return
+    benchmark = request.getfixturevalue("benchmark")
+    question = request.path.parent.name
+    asked = [item for item in request.session.items if item.path.parent.name == question]
+    about = inspect.getdoc(request.module) or question
+    results = results_of(question, about=about.splitlines()[0], parts=tuple(item.nodeid for item in asked))
+    yield
+    if benchmark.stats is not None:
+        times = benchmark.stats.stats
+        timed: dict[str, object] = {
+            "what": request.node.name.removeprefix("test_").replace("_", " "),
+            "rounds": times.rounds,
+            "median_ms": round(times.median * 1e3, 3),
+            "fastest_ms": round(times.min * 1e3, 3),
+            "beside": dict(benchmark.extra_info),
+        }
+        results.add(request.node.nodeid, [timed])
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for large captures: in memory where there is room, so that no disk is at work meanwhile."""
@@ -163,7 +191,8 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    whole = exitstatus == 0 and not config.option.keyword
+    # A part of the benchmarks that was asked for by name or by place is not all of a question.
+    whole = exitstatus == 0 and not config.option.keyword and not any("::" in each for each in config.args)
     for question, figures in config.stash[_FIGURES].items():
         if figures.seconds_per_packet:
             terminalreporter.section(f"{question}: speed, per packet")

@@ -32,7 +32,7 @@
 #define UDP 17
 /* Cycles are counted by a multiplication for the whole seconds and one for the nanoseconds. */
 #define NS_SHIFT 30
-#define MADVISE_COLLAPSE 25
+#define HEAP "transparent huge pages"
 
 /* 13 bytes of 5-tuple; with 16, rte_hash compares by one SSE instruction and hashes by two. */
 struct key {
@@ -211,16 +211,6 @@ static uint64_t free_huge_pages(void)
     return pages;
 }
 
-static int ask_for_huge_pages(const struct rte_memseg_list *list, void *unused)
-{
-    (void)unused;
-    if (!list->external) {
-        madvise(list->base_va, list->len, MADV_HUGEPAGE);
-        madvise(list->base_va, list->len, MADVISE_COLLAPSE);
-    }
-    return 0;
-}
-
 /* Kilobytes of this process that transparent huge pages hold. */
 static uint64_t transparent_kilobytes(void)
 {
@@ -238,13 +228,13 @@ static uint64_t transparent_kilobytes(void)
     return sum;
 }
 
-/* The EAL of one core, without devices; huge pages where the system has enough of them reserved. Returns whether. */
-static int begin_eal(uint64_t megabytes, int argc, char **argv)
+/* The EAL of one core, without devices. */
+static void begin_eal(uint64_t megabytes, int huge, int argc, char **argv)
 {
     char memory[32];
     char *arguments[32] = {"meter", "--no-pci", "--no-telemetry", "--log-level=error", "-l", NULL, "-m", memory};
     char core[16];
-    int count = 8, huge = free_huge_pages() * 2 >= megabytes + 8;
+    int count = 8;
     cpu_set_t cores;
 
     snprintf(memory, sizeof memory, "%llu", (unsigned long long)megabytes);
@@ -264,7 +254,16 @@ static int begin_eal(uint64_t megabytes, int argc, char **argv)
         arguments[count++] = argv[i];
     if (rte_eal_init(count, arguments) < 0)
         fail("rte_eal_init", rte_strerror(rte_errno));
-    return huge;
+}
+
+/* Without reserved huge pages the EAL has small ones: a heap of its own then, on transparent ones. Returns its socket. */
+static int transparent_heap(size_t bytes)
+{
+    bytes = (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    if (rte_malloc_heap_create(HEAP) != 0
+        || rte_malloc_heap_memory_add(HEAP, huge_alloc(bytes), bytes, NULL, 0, HUGE_PAGE) != 0)
+        fail("rte_malloc_heap_memory_add", rte_strerror(rte_errno));
+    return rte_malloc_heap_get_socket(HEAP);
 }
 
 /* Full meters, and counters at nothing. */
@@ -298,7 +297,7 @@ int main(int argc, char **argv)
     struct stopwatch took;
     struct rte_hash_parameters table = {.name = "flows", .key_len = sizeof(struct key), .hash_func = rte_hash_crc};
     struct rte_meter_srtcm_params limits = {0};
-    uint64_t bound, rate_bps, transparent, shift_cycles, flows;
+    uint64_t bound, rate_bps, megabytes, transparent, shift_cycles, flows;
     int huge;
 
     if (argc < 5)
@@ -315,13 +314,15 @@ int main(int argc, char **argv)
     /* Less than half full: cuckoo look-ups then rarely need their second place. */
     run.places = bound * LOAD < 64 ? 64 : bound * LOAD;
     table.entries = run.places;
-    huge = begin_eal(64 + run.places * 160 / 1000000, argc - 5, argv + 5);
+    megabytes = 64 + (uint64_t)run.places * 160 / 1000000;
+    huge = free_huge_pages() * 2 >= megabytes + 8;
+    begin_eal(huge ? megabytes : 64, huge, argc - 5, argv + 5);
+    table.socket_id = huge ? SOCKET_ID_ANY : transparent_heap(megabytes << 20);
     run.hash = rte_hash_create(&table);
-    run.flows = rte_zmalloc("flows", (size_t)(run.places + 1) * sizeof *run.flows, RTE_CACHE_LINE_SIZE);
+    run.flows = rte_zmalloc_socket(
+        "flows", (size_t)(run.places + 1) * sizeof *run.flows, RTE_CACHE_LINE_SIZE, table.socket_id);
     if (run.hash == NULL || run.flows == NULL)
         fail("memory for the flows", rte_strerror(rte_errno));
-    if (!huge)
-        rte_memseg_list_walk(ask_for_huge_pages, NULL);
     run.hz = rte_get_tsc_hz();
     run.ns_to_cycles = (uint64_t)(((unsigned __int128)run.hz << NS_SHIFT) / NANOSECONDS);
     if (rte_meter_srtcm_profile_config(&run.profile, &limits) != 0)
@@ -335,7 +336,7 @@ int main(int argc, char **argv)
     printf("{\"packets\": %llu, \"flows\": %llu, \"other\": %llu, \"unknown\": %llu, ", (unsigned long long)run.packets,
         (unsigned long long)flows, (unsigned long long)run.other, (unsigned long long)run.unknown);
     printf("\"pages\": \"%s\", \"version\": \"%s\"}\n",
-        huge ? "huge" : transparent_kilobytes() > transparent + 1024 ? "transparent huge" : "4 KB", rte_version());
+        huge ? "huge" : transparent_kilobytes() > transparent + (megabytes << 9) ? "transparent huge" : "4 KB", rte_version());
     while (pass_wanted()) {
         run.offset_cycles += shift_cycles;
         for (uint32_t place = 0; place <= run.places; place++)

@@ -40,7 +40,7 @@ def test_a_capture_written(scratch: Path, results) -> None:
         CASTCORE: [*castcore, "-o"],
         POLICING: [*castcore, "--rate", "20 Kbps", "--burst", "1500 B", "--per-flow", "-o"],
     }
-    tcpdump = shutil.which("tcpdump") or shutil.which("tcpdump", path="/usr/sbin")
+    tcpdump = shutil.which("tcpdump") or shutil.which("tcpdump", path="/usr/sbin:/sbin")
     if tcpdump is None:
         results.notes = ["tcpdump is left out: install tcpdump to have it beside"]
     else:
