@@ -192,21 +192,12 @@ class TwoRate(_ThreeColour):
             self.committed.tokens -= cost
 
 
-class DifferentiatedTwoRate(TwoRate):
-    """RFC 4115: the excess bucket stands beside the committed one; green costs that, yellow the excess one."""
+class DifferentiatedTwoRate(SingleRate):
+    """RFC 4115: the excess bucket stands beside the committed one, as in RFC 2697, but has a rate of its own."""
 
-    def _colour(self, cost: int, incoming: Colour) -> Colour:
-        if incoming is Colour.GREEN and self.committed.tokens >= cost:
-            return Colour.GREEN
-        if incoming is not Colour.RED and self.excess.tokens >= cost:
-            return Colour.YELLOW
-        return Colour.RED
-
-    def _charge(self, cost: int, colour: Colour) -> None:
-        if colour is Colour.GREEN:
-            self.committed.tokens -= cost
-        elif colour is Colour.YELLOW:
-            self.excess.tokens -= cost
+    def _earn(self, elapsed_ns: int) -> None:
+        self.committed.earn(elapsed_ns)
+        self.excess.earn(elapsed_ns)
 
 
 class Shaper(TwoColour):
