@@ -50,6 +50,16 @@ class Engine:
         emit: Callable[[memoryview], object] | None = ...,
         verdicts: bytearray | None = ...,
     ) -> tuple[int, int, bool]: ...
+    def run_timed(
+        self,
+        capture: bytes | bytearray | memoryview,
+        capture_format: CaptureFormat | Walk,
+        *,
+        offset: int,
+        max_packets: int,
+        time_offset_ns: int = ...,
+        emit: Callable[[memoryview], object] | None = ...,
+    ) -> tuple[int, int, bool, list[int]]: ...
     def finish(self, *, emit: Callable[[memoryview], object] | None = ...) -> None: ...
     def begin_output(self, output_format: OutputFormat) -> None: ...
     def take_flow_records(self) -> list[FlowRecord]: ...

@@ -17,6 +17,9 @@ from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
 from upf.errors import OutputError, UpfError
 from upf.names.inspector import InspectorCounters
+from upf.profile import PASSES as PROFILED_PASSES
+from upf.profile import Profile
+from upf.profile import profile as time_stages
 from upf.reports import ReportOptions, Reports
 from upf.rules import Rule
 
@@ -24,6 +27,8 @@ from upf.rules import Rule
 CHUNK_PACKETS: Final = 1 << 18
 # Shorter where every packet may leave something to be taken.
 NOTED_CHUNK_PACKETS: Final = 1 << 15
+# A plot of less than this has slots that suit the time it spans.
+MOST_HELD_BYTES: Final = 256 << 20
 # The engine's packet time ends here, in the year 2116.
 _LATEST_NS: Final = 1 << 62
 
@@ -44,6 +49,7 @@ class Report:
     errors: tuple[CaptureError, ...]
     compliance: Mapping[str, RuleCompliance] | None = None
     inspection: InspectorCounters | None = None
+    profile: Profile | None = None
 
 
 def replay(
@@ -57,22 +63,25 @@ def replay(
     gtpu: bool = True,
     progress: Callable[[int], None] | None = None,
     reports: ReportOptions | None = None,
+    profile: bool = False,
 ) -> Report:
     """Sends the captures, one after the other, through an engine of their own.
 
     output: where what passes is written. repeat: passes over all captures, which are held in memory for it; each is
     moved on in time so far that every bucket is full again, and only the first is counted. measure: what counts as a
     packet's bytes. gtpu: whether the packet in a G-PDU counts in place of that which carries it. progress: told the
-    bytes processed since the last call. reports: what else is made of the first pass.
+    bytes processed since the last call. reports: what else is made of the first pass. profile: time the stages, in more
+    passes.
 
     Raises CaptureError where ``output`` cannot be written, UpfError where ``repeat`` or ``reports`` cannot be met.
     """
-    earliest_ns, latest_ns = _time_span_ns(captures) if repeat > 1 else (0, 0)
+    passes = repeat + (2 * PROFILED_PASSES if profile else 0)
+    earliest_ns, latest_ns = _time_span_ns(captures) if passes > 1 else (0, 0)
     # Later than any packet before it, and by so much that every bucket is full: no pass sees the one before.
     shift_ns = latest_ns - earliest_ns + _longest_filling_ns(rules) + 1
-    if latest_ns + shift_ns * (repeat - 1) >= _LATEST_NS:
+    if latest_ns + shift_ns * (passes - 1) >= _LATEST_NS:
         raise UpfError(
-            f"{repeat} passes would take packet time beyond the year 2116: the capture spans too much, or a "
+            f"{passes} passes would take packet time beyond the year 2116: the capture spans too much, or a "
             "bucket fills too slowly"
         )
     with ExitStack() as stack:
@@ -97,7 +106,18 @@ def replay(
         _run_pass(engine, captures, time_offset_ns=shift_ns * number, progress=progress)[0]
         for number in range(1, repeat)
     ]
-    return Report(median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors), compliance, inspection)
+    profiled = None
+    if profile:
+        profiled = time_stages(
+            engine,
+            captures,
+            time_offsets_ns=lambda number: shift_ns * (repeat + number),
+            chunk_packets=CHUNK_PACKETS,
+            output=output is not None,
+        )
+    return Report(
+        median(later_s) if later_s else elapsed_s, totals, counters, tuple(errors), compliance, inspection, profiled
+    )
 
 
 def _run_pass(
@@ -150,7 +170,9 @@ def _writer(output: Path, captures: Sequence[Capture], engine: Engine) -> Captur
 
 def _reporter(options: ReportOptions, captures: Sequence[Capture], rules: Sequence[Rule]) -> Reports:
     span_ns = 0
-    if options.plot is not None:
+    # To know what time they span, captures are held in memory, as far as that is reasonable.
+    held = [capture.size_bytes is not None and capture.size_bytes <= MOST_HELD_BYTES for capture in captures]
+    if options.plot is not None and all(held):
         earliest_ns, latest_ns = _time_span_ns(captures)
         span_ns = latest_ns - earliest_ns
     names = [Path(capture.name).name for capture in captures]

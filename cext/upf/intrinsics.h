@@ -47,6 +47,20 @@ static inline int64_t cc_time_ns(uint64_t a, uint64_t b, unsigned shift, int64_t
 static inline int cc_enter(int *busy) { return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); }
 static inline void cc_leave(int *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
 
+/* A counter that moves on steadily: the time-stamp counter, or the clock where there is none that is as cheap. */
+#if defined(__x86_64__)
+#include <x86intrin.h>
+static inline uint64_t cc_ticks(void) { unsigned int processor; return __rdtscp(&processor); }
+#else
+#include <time.h>
+static inline uint64_t cc_ticks(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+#endif
+
 #define CC_HUGE_PAGE ((size_t)2 << 20)
 
 /* Zeroed memory, aligned to a huge page where it is that large; nothing of it is touched yet. NULL: there is none. */

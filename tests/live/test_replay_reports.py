@@ -100,6 +100,20 @@ def test_a_plot_is_a_picture(session: Path, tmp_path: Path) -> None:
     assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_profile_has_the_stages_and_they_add_up(session: Path, tmp_path: Path) -> None:
+    plain = replayed(session, *RULE)
+    profiled = replayed(session, *RULE, "--profile")
+    profile = profiled.pop("profile")
+    assert profiled | {"elapsed_s": 0} == plain | {"elapsed_s": 0}
+    assert [stage["name"] for stage in profile["stages"]] == ["read", "parse", "look-up", "police"]
+    assert sum(stage["ns_per_packet"] for stage in profile["stages"]) == pytest.approx(profile["sum_ns_per_packet"])
+    assert sum(stage["percent"] for stage in profile["stages"]) == pytest.approx(100)
+    assert profile["whole_ns_per_packet"] > 0
+    written = replayed(session, *RULE, "--profile", "-o", tmp_path / "out.pcap", "--flows", tmp_path / "flows.csv")
+    assert [stage["name"] for stage in written["profile"]["stages"]][-1] == "output"
+    assert replayed(tmp_path / "out.pcap")["packets"] == 3_386
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -139,20 +153,21 @@ def test_an_extra_that_is_not_installed_is_named(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_the_flows_of_before_and_nothing_half_written(
+def test_a_signal_leaves_the_files_of_before_and_nothing_half_written(
     session: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    flows = tmp_path / "flows.csv"
-    flows.write_text("of yesterday\n")
+    flows, output = tmp_path / "flows.csv", tmp_path / "out.pcap"
+    for path in (flows, output):
+        path.write_text("of yesterday\n")
     inputs = [session] * 2_000
     # A burst below one packet is warned of just before the replay begins, which tells when to interrupt it.
-    arguments = [CASTCORE, "replay", *inputs, *RULE, "--burst", "1000 B", "--flows", flows]
+    arguments = [CASTCORE, "replay", *inputs, *RULE, "--burst", "1000 B", "--flows", flows, "-o", output]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         assert "packets longer than that never conform" in process.stderr.readline()
         process.send_signal(number)
         assert process.wait(timeout=60) == code
-    assert flows.read_text() == "of yesterday\n"
-    assert list(tmp_path.iterdir()) == [flows]
+    assert flows.read_text() == output.read_text() == "of yesterday\n"
+    assert set(tmp_path.iterdir()) == {flows, output}
 
 
 def test_help_has_its_options_in_groups_and_examples_that_can_be_pasted() -> None:

@@ -13,6 +13,8 @@ from typing import Final, Self
 from upf.captures import pcap, pcapng
 from upf.captures.compression import packer
 from upf.captures.formats import CaptureError
+from upf.errors import UpfError
+from upf.pending import PendingFile
 
 _ETHERNET: Final = 1
 
@@ -53,6 +55,8 @@ def asks_for_pcapng(path: Path) -> bool:
 class CaptureWriter:
     """A file for the packets that passed; a context manager. ``.gz`` and ``.zst`` are packed.
 
+    It is there when the context is left without an error; until then what was there before is.
+
     inputs: (device, inode) of files, none of which may be written. Raises CaptureError where the file is one of them,
     cannot be written, or has a name that asks for a compression that is not installed.
     """
@@ -65,10 +69,20 @@ class CaptureWriter:
         try:
             if path.exists() and S_ISREG((state := path.stat()).st_mode) and (state.st_dev, state.st_ino) in inputs:
                 raise CaptureError(f"{path}: cannot be written: it is an input too")
-            self._file = io.FileIO(path, "w")
+            self._pending = PendingFile(path)
+            self._file = io.FileIO(self._pending.working_path, "w")
+        except CaptureError:
+            raise
+        except UpfError as error:
+            raise CaptureError(str(error)) from None
         except OSError as error:
             raise self._failed(error) from None
-        self.write_records(output_format.beginning())
+        try:
+            self.write_records(output_format.beginning())
+        except BaseException:
+            self._file.close()
+            self._pending.discard()
+            raise
 
     def write_records(self, records: bytes | bytearray | memoryview) -> None:
         """Append packets that are laid out as the format of the file says."""
@@ -102,7 +116,12 @@ class CaptureWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            self._pending.discard()
+            raise
+        self._pending.__exit__(kind, error, trace)
 
     def _failed(self, error: OSError) -> CaptureError:
         return CaptureError(f"{self.path}: cannot be written: {error.strerror}")

@@ -163,6 +163,14 @@ def replay(
             rich_help_panel=RESULTS,
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Tell where the time goes: read, parse, look-up, police, output, in ns a packet (ten more passes).",
+            rich_help_panel=ENGINE,
+        ),
+    ] = False,
     repeat: Annotated[
         int,
         typer.Option(
@@ -235,6 +243,7 @@ def replay(
             gtpu=not no_gtpu,
             progress=progress,
             reports=reports,
+            profile=profile,
         )
     if as_json:
         print(json.dumps(to_json(report)))

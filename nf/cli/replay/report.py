@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from upf.compliance import FlowName, RuleCompliance, Violation, Window
     from upf.counters import RuleCounters
     from upf.names.inspector import InspectorCounters
+    from upf.profile import Profile
     from upf.replay import Report
 
 # Violations that the table shows of each rule; the JSON object has more.
@@ -44,7 +45,21 @@ def to_json(report: Report) -> dict[str, object]:
         told["inspection"] = asdict(report.inspection)
     if report.compliance is not None:
         told["compliance"] = [_compliance_to_json(rule) for rule in report.compliance.values()]
+    if report.profile is not None:
+        told["profile"] = _profile_to_json(report.profile)
     return told
+
+
+def _profile_to_json(profile: Profile) -> dict[str, object]:
+    whole = profile.sum_ns_per_packet
+    return {
+        "stages": [
+            {"name": stage.name, "ns_per_packet": stage.ns_per_packet, "percent": 100 * stage.ns_per_packet / whole}
+            for stage in profile.stages
+        ],
+        "sum_ns_per_packet": whole,
+        "whole_ns_per_packet": profile.whole_ns_per_packet,
+    }
 
 
 def _rule_to_json(name: str, counters: RuleCounters) -> dict[str, object]:
@@ -176,6 +191,8 @@ def print_table(report: Report) -> None:
         _print_inspection(console, report.inspection)
     if report.compliance is not None:
         _print_compliance(console, report.compliance)
+    if report.profile is not None:
+        _print_profile(console, report.profile)
 
 
 def _print_inspection(console: Console, inspection: InspectorCounters) -> None:
@@ -189,6 +206,25 @@ def _print_inspection(console: Console, inspection: InspectorCounters) -> None:
     ):
         if count:
             console.print(f"names: {count:,} {what}")
+
+
+def _print_profile(console: Console, profile: Profile) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stage")
+    table.add_column("ns a packet", justify="right")
+    table.add_column("%", justify="right")
+    for stage in profile.stages:
+        percent = 100 * stage.ns_per_packet / profile.sum_ns_per_packet
+        table.add_row(stage.name, f"{stage.ns_per_packet:,.1f}", f"{percent:.0f}")
+    console.print()
+    console.print(table)
+    console.print(
+        f"all stages {profile.sum_ns_per_packet:,.1f} ns a packet; without a stop-watch "
+        f"{profile.whole_ns_per_packet:,.1f}",
+        soft_wrap=True,
+    )
 
 
 def _print_compliance(console: Console, compliance: Mapping[str, RuleCompliance]) -> None:
