@@ -209,7 +209,10 @@ def test_an_output_that_cannot_be_written_is_one_line_that_names_it(tmp_path: Pa
         ([*RULE[:2], "--rate", "0 bps"], ["option '--rate': found '0 bps', expected 1 bps to 10 Tbps"]),
         ([*RULE[:4], "--burst", "63 B"], ["option '--burst': found '63 B', expected at least 64 B"]),
         ([*RULE[:4], "--burst", "2 weeks"], ["option '--burst': found '2 weeks', expected "]),
-        ([*RULE[:4], "--mode", "drop"], ["option '--mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'"]),
+        (
+            [*RULE[:4], "--mode", "drop"],
+            ["option '--mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'"],
+        ),
         ([*RULE, "--ue", "10.45.0"], ["option '--ue': found '10.45.0', expected an IPv4 or IPv6 address"]),
         (["--rate", "5 Mbps"], ["option '--flow': missing"]),
         ([*RULE, "--rules", "rules.toml"], ["option '--rules': goes without --flow, --rate, --burst"]),
