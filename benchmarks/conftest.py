@@ -81,11 +81,15 @@ def interquartile_range(times: list[float]) -> float:
 
 @dataclass
 class Results:
-    """The rows of a question that is not one of speeds against baselines alone. Each part of it adds its rows once."""
+    """The rows of a question that is not one of speeds against baselines alone. Each part of it adds its rows once.
+
+    ``columns``: those of the table for eyes, where not all fit.
+    """
 
     question: str
     about: str
     parts: tuple[object, ...]
+    columns: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     rows_of: dict[object, list[dict[str, object]]] = field(default_factory=dict)
 
@@ -97,7 +101,7 @@ class Results:
         return [row for part in self.parts for row in self.rows_of.get(part, [])]
 
     def table(self) -> Iterator[str]:
-        columns = list(dict.fromkeys(key for row in self.rows() for key in row))
+        columns = self.columns or tuple(dict.fromkeys(key for row in self.rows() for key in row))
         table = Table(box=SIMPLE_HEAD, title=self.about, title_justify="left", pad_edge=False)
         for column in columns:
             name = column in ("subject", "what", "beside")
@@ -149,8 +153,8 @@ def figures_of(pytestconfig: pytest.Config) -> Callable[..., Figures]:
 def results_of(pytestconfig: pytest.Config) -> Callable[..., Results]:
     """Opens the results of a question: ``results_of("policing", about="…", parts=(100, 10_000))``."""
 
-    def opened(question: str, *, about: str, parts: tuple[object, ...]) -> Results:
-        return pytestconfig.stash[_RESULTS].setdefault(question, Results(question, about, parts))
+    def opened(question: str, *, about: str, parts: tuple[object, ...], columns: tuple[str, ...] = ()) -> Results:
+        return pytestconfig.stash[_RESULTS].setdefault(question, Results(question, about, parts, columns))
 
     return opened
 
