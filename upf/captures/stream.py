@@ -144,6 +144,7 @@ class CaptureStream:
         try:
             if self._format is None:
                 self._format, self.offset = self._begin()
+                self._over = False
             elif self._over and self.offset < len(self.view):
                 self._explain(self._format)
         except CaptureError as error:

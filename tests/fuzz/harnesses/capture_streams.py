@@ -71,6 +71,8 @@ def walked_whole(content: bytes) -> tuple[Engine, str | None]:
 
 
 def walk(engine: Engine, stream: CaptureStream) -> None:
+    # As whoever opens a capture does, before the first packet is asked for.
+    stream.begin()
     while stream.more():
         with exact_buffer(bytes(stream.view[stream.offset :])) as view:
             at, _, over = engine.run(view, stream.format, offset=0, max_packets=1 << 20)
@@ -80,5 +82,8 @@ def walk(engine: Engine, stream: CaptureStream) -> None:
 def seeds() -> Iterator[bytes]:
     for number, content in enumerate((*pcap_records.seeds(), *pcapng_blocks.seeds())):
         yield bytes((number, number)) + content
+    # A section and nothing in it.
+    section = next(pcapng_blocks.seeds())[:28]
+    yield from (bytes((0, 0)) + section, bytes((0, 0)) + section * 2, bytes((1, 0)) + section[:27])
     yield bytes((0x81, 1)) + next(pcap_records.seeds())
     yield bytes((0x82, 2)) + next(pcapng_blocks.seeds())
