@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from upf.counters import AVERAGING_WINDOW_NS
 from upf.errors import UpfError
-from upf.rules import Rule
+from upf.rules import Marker, Rule
 
 SLOTS_PER_WINDOW: Final = 20
 # Packets may be out of order by as much; one still earlier begins a new stretch of time, as it re-anchors a bucket.
@@ -195,7 +195,14 @@ class Compliance:
 
 def thresholds_bps(rule: Rule) -> tuple[tuple[str, int], ...]:
     """The rates that the rule is held to, each with what it is called; above the last a packet is excess."""
-    return () if rule.policer is None else (("threshold", rule.policer.rate_bps),)
+    policer = rule.policer
+    if policer is None:
+        return ()
+    if policer.marker is Marker.TRTCM:
+        return (("committed", policer.rate_bps), ("peak", policer.excess_rate_bps))
+    if policer.marker is Marker.DIFFSERV_TRTCM:
+        return (("committed", policer.rate_bps), ("with excess", policer.rate_bps + policer.excess_rate_bps))
+    return (("threshold", policer.rate_bps),)
 
 
 def threshold_bps(rule: Rule) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 
@@ -16,9 +17,10 @@ from upf.compliance import (
     TimeSlot,
     Violation,
     Window,
+    thresholds_bps,
 )
 from upf.errors import UpfError
-from upf.rules import Mode, Policer, Rule
+from upf.rules import Marker, Mode, Policer, Rule
 from upf.sdf import parse_filter
 
 S = 10**9
@@ -165,6 +167,26 @@ def test_flows_with_a_bucket_each_are_judged_by_their_violations_not_by_their_su
     compliance.add_slots(slots({0: 300_000}))
     report = compliance.report()["video"]
     assert (report.compliant, report.threshold_bps, report.windows_above) == (True, RATE_BPS, None)
+
+
+@pytest.mark.parametrize(
+    ("policer", "expected"),
+    [
+        (Policer(RATE_BPS, 15_000, Marker.SRTCM, excess_burst_bytes=30_000), (("threshold", 1_000_000),)),
+        (Policer(RATE_BPS, 15_000, Marker.TRTCM, 3_000_000, 30_000), (("committed", 1_000_000), ("peak", 3_000_000))),
+        (
+            Policer(RATE_BPS, 15_000, Marker.DIFFSERV_TRTCM, 3_000_000, 30_000),
+            (("committed", 1_000_000), ("with excess", 4_000_000)),
+        ),
+    ],
+    ids=lambda value: str(value.marker) if isinstance(value, Policer) else "",
+)
+def test_the_threshold_is_the_rate_above_which_a_packet_is_red(
+    policer: Policer, expected: tuple[tuple[str, int], ...]
+) -> None:
+    coloured = replace(rule(), policer=policer)
+    assert thresholds_bps(coloured) == expected
+    assert Compliance([coloured]).report()["video"].threshold_bps == expected[-1][1]
 
 
 def test_a_rule_that_saw_nothing_has_no_window() -> None:
