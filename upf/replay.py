@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from upf.capture import Capture, CaptureError, CaptureWriter, OutputFormat, asks_for_pcapng
 from upf.compliance import RuleCompliance
 from upf.counters import Measure, RuleCounters, Totals
 from upf.engine import Engine, time_span_ns
 from upf.errors import OutputError, UpfError
-from upf.names.inspector import InspectorCounters
 from upf.profile import PASSES as PROFILED_PASSES
 from upf.profile import Profile
 from upf.profile import profile as time_stages
 from upf.reports import ReportOptions, Reports
 from upf.rules import Rule
+
+if TYPE_CHECKING:
+    from upf.names.inspector import InspectorCounters
 
 # Between two chunks the caller hears of the progress and an interrupt is heard: some ten milliseconds.
 CHUNK_PACKETS: Final = 1 << 18
