@@ -302,7 +302,7 @@ cdef class PacketPath:
             if self.noted != NULL:
                 record_place(table, flow)[0] = 0
         else:
-            stays = flow.state & STATE_RULE == place and generation_of(flow) >= rule.born
+            stays = flow.state & STATE_RULE == place and generation_of(flow) >= rule.kept_from
         flow.state = place
         flow.endpoints = packet.endpoints | installed.generation | (0 if names.settled else AWAITS_NAME)
         if rule.packets[FATE_CONFORMING] + rule.packets[FATE_YELLOW] + (
@@ -385,9 +385,9 @@ cdef class PacketPath:
             for slot in range(self.tables[i].mask + 1):
                 flow = flow_at(&self.tables[i], slot)
                 if flow.endpoints != 0:
-                    if generation_of(flow) < self.rule_table.rules[flow.state & STATE_RULE].born:
+                    if generation_of(flow) < self.rule_table.rules[flow.state & STATE_RULE].kept_from:
                         flow.state = NO_RULE
                     flow.endpoints &= ~<uint64_t>0xFFFF
         for place in range(<uint32_t>len(self.book.rule_names)):
-            self.rule_table.rules[place].born = 0
+            self.rule_table.rules[place].born = self.rule_table.rules[place].kept_from = 0
         self.rule_table.generation = 1

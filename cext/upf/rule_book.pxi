@@ -215,7 +215,7 @@ cdef class RuleBook:
         memset(&self.table.rules[place], 0, sizeof(rule_t))
         self.table.rules[place].last_excess_ns = 1 - AVERAGING_WINDOW_NS
         self.table.rules[place].touched = touched
-        self.table.rules[place].born = <uint32_t>self.table.generation + 1
+        self.table.rules[place].born = self.table.rules[place].kept_from = <uint32_t>self.table.generation + 1
         return place
 
     cdef uint32_t place_of_bucket(self, key, policer, uint8_t kind, int64_t owed_at_most, terms) except? 0:
@@ -260,7 +260,7 @@ cdef class RuleBook:
         cdef dict terms = dict(shared_buckets(rule)) if rule.bucket_id or rule.aggregates else {}
         if per_flow != r.per_flow or kind != r.kind:
             # Its flows have no bucket of their own to keep, or need none any more: they begin anew.
-            r.born = <uint32_t>self.table.generation + 1
+            r.kept_from = <uint32_t>self.table.generation + 1
         r.per_flow = per_flow
         r.kind = kind
         r.own_bucket = True

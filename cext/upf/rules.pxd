@@ -41,6 +41,7 @@ ctypedef struct rule_t:
     int64_t first_ns
     bint per_flow
     uint32_t born               # generation in which this place was given to this rule
+    uint32_t kept_from          # generation from which on a flow that stays under it keeps its bucket; born or later
     uint32_t first_filter       # 0: it has none
     uint32_t precedence
     uint64_t sequence

@@ -1,4 +1,7 @@
-"""The kept corpus: for every harness a text file with an input a line, in hexadecimal digits."""
+"""The kept inputs: for every harness a text file with one a line, in hexadecimal digits.
+
+corpus/ holds those that between them reach what has been reached, and is made anew at times; findings/ what once failed.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,12 @@ def harness(name: str) -> ModuleType:
 def inputs(name: str) -> Iterator[bytes]:
     """Those that were kept, and those that the harness makes itself."""
     yield from kept(name)
+    yield from kept(name, "findings")
     yield from harness(name).seeds()
 
 
-def kept(name: str) -> list[bytes]:
-    path = _path(name)
+def kept(name: str, which: str = "corpus") -> list[bytes]:
+    path = HERE / which / f"{name}.txt"
     return [bytes.fromhex(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -36,10 +40,6 @@ def keep(name: str, found: Iterable[bytes]) -> int:
     """Replace what is kept by what of this is short enough, the shortest first; tells how many those are."""
     chosen = sorted({data for data in found if 0 < len(data) <= LONGEST_KEPT}, key=lambda data: (len(data), data))
     lines = [data.hex() for data in chosen[:MOST_KEPT]]
-    _path(name).parent.mkdir(exist_ok=True)
-    _path(name).write_text("".join(f"{line}\n" for line in lines))
+    (HERE / "corpus").mkdir(exist_ok=True)
+    (HERE / "corpus" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     return len(lines)
-
-
-def _path(name: str) -> Path:
-    return HERE / "corpus" / f"{name}.txt"
