@@ -22,9 +22,9 @@ from filter_index cimport (
 from filters cimport filter_t, names_t, port_range_t
 from flowtable cimport (
     AWAITS_NAME, STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict,
-    generation_of, insert_flow, look_ahead, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
+    generation_of, hinted_slot, insert_flow, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
 )
-from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_prefetch_read, cc_ticks, cc_unlikely
+from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely
 from journal cimport forget_flow, journal_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,

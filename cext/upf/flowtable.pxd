@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from bucket cimport bucket_t
-from intrinsics cimport cc_fold, cc_likely, cc_prefetch_write, cc_table_map, cc_table_unmap, cc_touch
-from packet cimport OUTCOME_NARROW, packet_t
+from intrinsics cimport cc_fold, cc_prefetch_write, cc_table_map, cc_table_unmap, cc_touch
+from packet cimport packet_t
 
 cdef enum:
     # Flows looked at, at the most, to make room in a full table; also the bound on the work that one packet can cause.
@@ -61,6 +61,7 @@ ctypedef struct wide_flow_t:
 # its open record; NULL where nobody asked.
 ctypedef struct slots_t:
     uint8_t *flows
+    uint8_t *hints                  # of the narrow table: see hint_at()
     int64_t *first_ns
     uint64_t mask
 
@@ -137,13 +138,18 @@ cdef inline bint map_slots(const table_t *table, slots_t *slots, uint64_t count)
     """False when there is no memory."""
     slots.flows = <uint8_t *>cc_table_map(count << table.shift)
     slots.first_ns = NULL
+    slots.hints = NULL
     slots.mask = count - 1
     if slots.flows == NULL:
         return False
+    if table.shift == 6:
+        # Not having them only costs time.
+        slots.hints = <uint8_t *>cc_table_map(count)
     if table.keep_first:
         slots.first_ns = <int64_t *>cc_table_map(count * sizeof(int64_t))
         if slots.first_ns == NULL:
             cc_table_unmap(slots.flows, count << table.shift)
+            cc_table_unmap(slots.hints, count)
             slots.flows = NULL
             return False
     return True
@@ -155,8 +161,10 @@ cdef inline void unmap_slots(const table_t *table, slots_t *slots, uint64_t retu
         return
     cc_table_unmap(slots.flows + returned_bytes, ((slots.mask + 1) << table.shift) - returned_bytes)
     cc_table_unmap(slots.first_ns, (slots.mask + 1) * sizeof(int64_t))
+    cc_table_unmap(slots.hints, slots.mask + 1)
     slots.flows = NULL
     slots.first_ns = NULL
+    slots.hints = NULL
 
 
 cdef inline bint open_table(table_t *table, uint64_t slots) noexcept nogil:
@@ -174,6 +182,23 @@ cdef inline void close_table(table_t *table) noexcept nogil:
     unmap_slots(table, &table.next, 0)
 
 
+# --- hints ------------------------------------------------------------------------------------------------------------
+# In a table that is half full every fourth flow stands beyond its home slot, and memory that was not fetched ahead is
+# waited for. So a byte says how far beyond (low 4 bits), for the flow that these 4 bits of its hash tell from most others.
+# It is only where a look-up begins: a stale or overwritten hint costs time, nothing else.
+
+cdef inline uint64_t hinted_slot(const uint8_t *hints, uint64_t mask, uint64_t hash) noexcept nogil:
+    """Where a flow of this hash probably stands; still to be masked."""
+    cdef uint64_t hint = hints[(hash >> 32) & mask]
+    return hash + (hint & 15 if ((hint ^ (hash >> 24)) & 0xF0) == 0 else 0)
+
+
+cdef inline void leave_hint(const table_t *table, uint64_t hash, uint64_t slot) noexcept nogil:
+    cdef uint64_t beyond = (slot - hash) & table.mask
+    if beyond != 0 and beyond < 16 and table.now.hints != NULL:
+        table.now.hints[(hash >> 32) & table.mask] = (hash >> 24) & 0xF0 | beyond
+
+
 # --- moving -----------------------------------------------------------------------------------------------------------
 
 cdef inline void move_flow(
@@ -186,9 +211,11 @@ cdef inline void move_flow(
 
 cdef inline flow_t *take_over(table_t *table, uint64_t old_slot) noexcept nogil:
     """Moves a flow of the old table to the current one."""
-    cdef uint64_t slot = flow_hash(table, flow_in(table, &table.old, old_slot)) & table.mask
+    cdef uint64_t hash = flow_hash(table, flow_in(table, &table.old, old_slot))
+    cdef uint64_t slot = hash & table.mask
     while flow_at(table, slot).endpoints != 0:
         slot = (slot + 1) & table.mask
+    leave_hint(table, hash, slot)
     move_flow(table, &table.old, old_slot, &table.now, slot)
     flow_in(table, &table.old, old_slot).endpoints = SLOT_MOVED
     return flow_at(table, slot)
@@ -225,6 +252,8 @@ cdef inline void touch_next(table_t *table) noexcept nogil:
         cc_touch(flow_in(table, &table.next, table.touched))
         if table.keep_first:
             cc_touch(&table.next.first_ns[table.touched])
+        if table.next.hints != NULL:
+            cc_touch(&table.next.hints[table.touched])
         table.touched += TOUCHED_SLOTS
 
 
@@ -237,6 +266,7 @@ cdef inline bint grow(table_t *table) noexcept nogil:
     table.old, table.now = table.now, table.next
     table.next.flows = NULL
     table.next.first_ns = NULL
+    table.next.hints = NULL
     table.flows = table.now.flows
     table.mask = table.now.mask
     table.moved = table.returned_bytes = table.touched = table.hand = 0
@@ -281,24 +311,6 @@ cdef inline flow_t *find_old_flow(table_t *table, const packet_t *packet) noexce
     return NULL
 
 
-cdef inline void look_ahead(packet_t *batch, int count, const uint8_t *flows, uint64_t mask) noexcept nogil:
-    """Has the next slot fetched where a narrow packet's home is another's: so many flows of a filled table stand there.
-
-    There is no branch on it, which would be foreseen as seldom as the verdict.
-    """
-    cdef packet_t *packet
-    cdef const flow_t *flow
-    cdef int i
-    for i in range(count):
-        packet = &batch[i]
-        if cc_likely(packet.outcome == OUTCOME_NARROW):
-            flow = <const flow_t *>(flows + (packet.hash & mask) * sizeof(flow_t))
-            packet.probable_slot += (
-                (flow.addresses ^ packet.addresses) | ((flow.endpoints ^ packet.endpoints) >> 16)
-            ) != 0
-            cc_prefetch_write(flows + (packet.probable_slot & mask) * sizeof(flow_t))
-
-
 cdef inline flow_t *find_flow(table_t *table, const packet_t *packet) noexcept nogil:
     """The flow of the packet, whatever rule set classified it; NULL where it is new."""
     cdef uint64_t slot = packet.hash & table.mask
@@ -313,17 +325,19 @@ cdef inline flow_t *find_flow(table_t *table, const packet_t *packet) noexcept n
 
 
 cdef inline void remove_flow(table_t *table, uint64_t slot) noexcept nogil:
-    cdef uint64_t hole = slot, home
+    cdef uint64_t hole = slot, hash, home
     cdef flow_t *flow
     while True:
         slot = (slot + 1) & table.mask
         flow = flow_at(table, slot)
         if flow.endpoints == 0:
             break
-        home = flow_hash(table, flow) & table.mask
+        hash = flow_hash(table, flow)
+        home = hash & table.mask
         # The entry may fill the hole only if the hole does not stand before its home.
         if ((slot - home) & table.mask) >= ((slot - hole) & table.mask):
             move_flow(table, &table.now, slot, &table.now, hole)
+            leave_hint(table, hash, hole)
             hole = slot
     memset(flow_at(table, hole), 0, <size_t>1 << table.shift)
     table.count -= 1
@@ -366,6 +380,7 @@ cdef inline flow_t *insert_flow(table_t *table, const packet_t *packet) noexcept
     cdef flow_t *flow
     while flow_at(table, slot).endpoints != 0:
         slot = (slot + 1) & table.mask
+    leave_hint(table, packet.hash, slot)
     flow = flow_at(table, slot)
     flow.addresses = packet.addresses
     flow.endpoints = packet.endpoints

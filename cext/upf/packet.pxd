@@ -36,7 +36,7 @@ ctypedef struct packet_t:
     uint64_t addresses          # IPv4: source, destination; IPv6: hash of both
     uint64_t endpoints          # source port, destination port (or SPI), protocol, flags; the low 16 bits are 0
     uint64_t hash
-    uint64_t probable_slot      # narrow: the hash, or one more where another flow stands at home; see look_ahead()
+    uint64_t probable_slot      # narrow: the hash, or a little more where the flow probably stands beyond; see hinted_slot()
     uint64_t ip_length          # by which the packet is measured
     int64_t ts_ns
     const uint8_t *data

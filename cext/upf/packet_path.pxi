@@ -114,6 +114,10 @@ cdef class PacketPath:
         cdef packet_t *packet
         cdef outcome_t outcome
         cdef int count = 0
+        cdef const uint8_t *flows = self.tables[<int>OUTCOME_NARROW].flows
+        cdef const uint8_t *hints = self.tables[<int>OUTCOME_NARROW].now.hints
+        cdef uint64_t mask = self.tables[<int>OUTCOME_NARROW].mask
+        cdef bint far = mask >= FAR_SLOTS and hints != NULL
         while count < wanted and cc_likely(next_record(&at, &record)):
             packet = &batch[count]
             # The processor's own fetching ahead stops at the end of each page.
@@ -125,7 +129,11 @@ cdef class PacketPath:
             packet.link_type = record.link_type
             outcome = parse_link(&self.parser, packet, <int>record.link_type)
             packet.outcome = outcome
-            if cc_likely(outcome < OUTCOME_NOT_IP):
+            if cc_likely(outcome == OUTCOME_NARROW):
+                if far:
+                    packet.probable_slot = hinted_slot(hints, mask, packet.hash)
+                cc_prefetch_write(flows + (packet.probable_slot & mask) * sizeof(flow_t))
+            elif outcome < OUTCOME_NOT_IP:
                 prefetch_flow(&self.tables[<int>outcome], packet.hash)
             count += 1
         walk[0] = at
@@ -141,8 +149,6 @@ cdef class PacketPath:
         cdef rule_t *rule
         cdef uint64_t slot, endpoints
         cdef int i
-        if mask >= FAR_SLOTS:
-            look_ahead(batch, count, flows, mask)
         for i in range(count):
             packet = &batch[i]
             if cc_likely(packet.outcome == OUTCOME_NARROW):
