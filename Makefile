@@ -13,7 +13,7 @@ install: .venv/.built  ## .venv with castcore, its dependencies and the compiled
 .venv/.deps: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	CASTCORE_ENGINE=none $(BIN)/python -m pip install --quiet --editable '.[dev]'  # compiled below, once
 	@touch $@
 
 .venv/.built: .venv/.deps setup.py $(CEXT)

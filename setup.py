@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 # CASTCORE_DEBUG=1 brings bounds checks, the annotated HTML and symbols back ("make debug").
 debug = os.environ.get("CASTCORE_DEBUG") == "1"
-# CASTCORE_ENGINE=baseline builds that one alone.
+# CASTCORE_ENGINE=baseline builds that one alone, CASTCORE_ENGINE=none neither.
 only = os.environ.get("CASTCORE_ENGINE")
 
 engines = {"baseline": ("upf._engine", [])}

@@ -1,6 +1,6 @@
 """The kept inputs: for every harness a text file with one a line, in hexadecimal digits.
 
-corpus/ holds those that between them reach what has been reached, and is made anew at times; findings/ what once failed.
+corpus/ holds those that between them reach what has been reached, made anew at times; findings/ what once failed.
 """
 
 from __future__ import annotations
