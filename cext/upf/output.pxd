@@ -151,7 +151,7 @@ cdef inline void keep_as_it_stands(output_t *output, const packet_t *packet) noe
     if <size_t>(packet.data - output.input) >= output.input_length:
         keep_packet(output, packet)
         return
-    if record != output.run + output.run_length or output.run_length == 0:
+    if output.run_length == 0 or record != output.run + output.run_length:
         end_run(output)
         output.run = record
     output.run_length += length

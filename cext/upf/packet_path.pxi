@@ -192,6 +192,7 @@ cdef class PacketPath:
     cdef void judge_let_go(self, const packet_t *before, bint emit) noexcept nogil:
         """Judges the fragments that are held no longer and stand before a packet of the batch (NULL: all of them)."""
         cdef held_t *held = next_let_go(&self.parser.fragments, before)
+        cdef const uint8_t *data
         cdef uint8_t verdict
         while held != NULL:
             self.packets += 1
@@ -200,7 +201,10 @@ cdef class PacketPath:
             if self.noted != NULL:
                 self.note(&held.packet, verdict, 0)
             if emit and self.passing >> verdict & 1:
+                # Where it is marked, the packet that leaves has its bytes elsewhere.
+                data = held.packet.data
                 self.departures.emit_packet(&held.packet, self.parser.located)
+                held.packet.data = data
             free_let_go(&self.parser.fragments)
             held = next_let_go(&self.parser.fragments, before)
 

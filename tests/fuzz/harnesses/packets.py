@@ -17,11 +17,11 @@ import captures
 from captures import SECOND_NS, START_NS, Captured
 
 from fuzz.exact_buffer import exact_buffer
-from upf.capture import LINK_TYPES, parse_header
+from upf.capture import LINK_TYPES, CaptureFormat, OutputFormat, Record, parse_header, read_records
 from upf.counters import FlowCounters, Measure
-from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, Engine
-from upf.reference import Reference, Verdict, What
-from upf.rules import Mode, Policer, Rule
+from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, YELLOW, Engine
+from upf.reference import Reference, Released, Verdict, What
+from upf.rules import Aggregate, Colour, Marker, Mode, Policer, Rule
 from upf.sdf import parse_filter
 
 LINKS: Final = sorted(LINK_TYPES)
@@ -43,7 +43,8 @@ def rule(name: str, precedence: int, flow: str, policer: Policer | None, mode: M
     return Rule(name, precedence, (parse_filter(flow),), policer, mode, per_flow)
 
 
-RULE_SETS: Final = (
+ANY, ANY_TCP, ANY_UDP = ((parse_filter(f"permit out {protocol} from any to any"),) for protocol in ("ip", 6, 17))
+RULE_SETS = (
     (
         rule("udp", 1, "permit out 17 from any 80,443,8000-8099 to any", Policer(2_000_000, 3_000), Mode.POLICE),
         rule("each", 2, "permit out ip from any to 10.45.0.0/24", Policer(64_000, 2_000), Mode.MONITOR, True),
@@ -63,6 +64,24 @@ RULE_SETS: Final = (
         rule("AH", 5, "permit out 51 from any to any spi 7", Policer(8_000, 3_000), Mode.MONITOR, True),
     ),
 )
+AMBR: Final = Aggregate("session", Policer(100_000, 2_000))
+MARKING: Final = {"mode": Mode.MARK, "dscp": (10, 12, 14)}
+RULE_SETS += (
+    (
+        Rule("blue", 1, ANY_UDP, Policer(64_000, 1_500, Marker.SRTCM, 0, 3_000), **MARKING),
+        Rule("two", 2, ANY_TCP, Policer(64_000, 1_500, Marker.TRTCM, 128_000, 3_000, True), **MARKING),
+        Rule("rest", 3, ANY, Policer(64_000, 1_500, Marker.DIFFSERV_TRTCM, 8_000, 3_000), per_flow=True, **MARKING),
+    ),
+    (
+        Rule("gate", 1, ANY_TCP, Policer(64_000, 1_500), Mode.POLICE, gate_open=False, aggregates=(AMBR,)),
+        Rule("flow", 2, ANY_UDP, Policer(64_000, 1_500), Mode.POLICE, True, aggregates=(AMBR,)),
+        Rule("rest", 3, ANY, None, Mode.MONITOR, aggregates=(AMBR,)),
+    ),
+    (
+        Rule("shaped", 1, ANY_UDP, Policer(64_000, 1_500), Mode.SHAPE, queue_bytes=4_000),
+        Rule("each", 2, ANY, Policer(8_000, 3_000), Mode.SHAPE, True, queue_ns=2 * SECOND_NS),
+    ),
+)
 MEASURES: Final = (Measure.L3, Measure.L2, Measure.L4)
 CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED, What.HELD: HELD}
 
@@ -78,12 +97,16 @@ def check(data: bytes) -> None:
     engine = Engine(max_flows=64, measure=measure, gtpu=gtpu)
     reference, verdicts = Reference(rules, measure=measure, gtpu=gtpu), bytearray(len(packets))
     engine.install(rules)
+    engine.begin_output(OutputFormat.of([link_type], nanoseconds=True))
+    output, passed = bytearray(), list[Released]()
     offset, one_by_one = 24, data[1] < 0x80
     for number, packet in enumerate(packets):
         end = offset + 16 + len(packet.data) if one_by_one else len(capture)
         with exact_buffer(capture[offset:end]) as records:
             room = memoryview(verdicts)[number:]
-            at, walked, _ = engine.run(records, capture_format, offset=0, max_packets=len(room), verdicts=room)
+            at, walked, _ = engine.run(
+                records, capture_format, offset=0, max_packets=len(room), verdicts=room, emit=output.extend
+            )
         assert at == end - offset, f"the walk ended at {at} of {end - offset} bytes"
         assert walked == (1 if one_by_one else len(packets))
         offset = end
@@ -92,17 +115,38 @@ def check(data: bytes) -> None:
     for number, packet in enumerate(packets):
         verdict = reference.process(*packet, link_type)
         assert verdicts[number] == code(verdict), f"packet {number} got {verdicts[number]}, the reference: {verdict}"
+        passed += (*verdict.before, Released(packet.data, packet.wire_length, verdict), *verdict.after)
     assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
-    engine.finish()
-    reference.finish()
+    engine.finish(emit=output.extend)
+    passed += reference.finish()
     assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
+    is_what_passed(output, [each for each in passed if each.verdict.passed])
     assert engine.rule_counters() == reference.rule_counters()
     assert counted(engine.flows()) == counted(reference.flows())
 
 
+def is_what_passed(output: bytearray, passed: list[Released]) -> None:
+    """The output capture holds these, in whatever order they left; the DSCP apart, where that was to be written."""
+    left = [(record.data, record.wire_length) for record in records_of(output)]
+    if any(each.verdict.dscp is not None for each in passed):
+        assert Counter((len(data), length) for data, length in left) == Counter(
+            (len(each.data), each.wire_length) for each in passed
+        )
+    else:
+        assert Counter(left) == Counter((each.data, each.wire_length) for each in passed)
+
+
+def records_of(output: bytearray) -> Iterator[Record]:
+    view = memoryview(output)
+    return read_records(
+        view, CaptureFormat(swapped=False, nanoseconds=True, link_type=1, snaplen=0, header_bytes=0), source="output"
+    )
+
+
 def code(verdict: Verdict) -> int:
-    above = EXCEEDING if verdict.passed else DROPPED
-    return CODES.get(verdict.what, CONFORMING if verdict.conforms else above)
+    if verdict.conforms:
+        return CODES.get(verdict.what, YELLOW if verdict.colour is Colour.YELLOW else CONFORMING)
+    return CODES.get(verdict.what, EXCEEDING if verdict.passed else DROPPED)
 
 
 def counted(flows: list[FlowCounters]) -> Counter[tuple[object, ...]]:
@@ -151,6 +195,8 @@ def seeds() -> Iterator[bytes]:
             yield written(packets[:8], link_type, seed | (seed % 2) << 7)
     for number in range(8):
         yield written(list(tunnelled(number)), captures.RAW, 4 | number << 4)
+        traffic = captures.Traffic(seed=number, packets=30, flows=3, link_type=captures.ETHERNET)
+        yield written(captures.generate(traffic)[:12], captures.ETHERNET, 5 + number % 3 | (number & 1) << 7)
 
 
 def tunnelled(seed: int) -> Iterator[Captured]:
