@@ -3,7 +3,7 @@
 An input is a byte for the link type, one for the rules, and packets: a byte that chooses how much later it comes, one
 for its length on the wire, two for how many bytes were captured (little-endian), and these bytes. Each packet is walked
 in a block of its own length, or all of them in one, as the topmost bit of the second byte says; the three bits below it
-say what is measured, and whether tunnels are looked into.
+say what is measured, and whether tunnels are looked into. The topmost of the first byte asks for the journal.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fuzz.exact_buffer import exact_buffer
 from upf.capture import LINK_TYPES, CaptureFormat, OutputFormat, Record, parse_header, read_records
 from upf.counters import FlowCounters, Measure
 from upf.engine import CONFORMING, DROPPED, EXCEEDING, HELD, MALFORMED, UNMATCHED, YELLOW, Engine
+from upf.journal import JournalOptions
 from upf.reference import Reference, Released, Verdict, What
 from upf.rules import Aggregate, Colour, Marker, Mode, Policer, Rule
 from upf.sdf import parse_filter
@@ -81,6 +82,13 @@ RULE_SETS += (
         Rule("shaped", 1, ANY_UDP, Policer(64_000, 1_500), Mode.SHAPE, queue_bytes=4_000),
         Rule("each", 2, ANY, Policer(8_000, 3_000), Mode.SHAPE, True, queue_ns=2 * SECOND_NS),
     ),
+    (
+        rule("name", 1, "permit out ip from any to any domain www.example.com", Policer(64_000, 1_500), Mode.POLICE),
+        rule(
+            "names", 2, "permit out 6 from any to any domain *.example.com", Policer(8_000, 1_500), Mode.MONITOR, True
+        ),
+        rule("rest", 3, "permit out ip from any to 10.45.0.0/24", None, Mode.MONITOR),
+    ),
 )
 MEASURES: Final = (Measure.L3, Measure.L2, Measure.L4)
 CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHED: UNMATCHED, What.HELD: HELD}
@@ -89,12 +97,13 @@ CODES: Final = {What.MALFORMED: MALFORMED, What.NON_IP: UNMATCHED, What.UNMATCHE
 def check(data: bytes) -> None:
     if len(data) < 2:
         return
-    link_type, rules = LINKS[data[0] % len(LINKS)], RULE_SETS[(data[1] & 15) % len(RULE_SETS)]
+    link_type, rules = LINKS[(data[0] & 0x7F) % len(LINKS)], RULE_SETS[(data[1] & 15) % len(RULE_SETS)]
     measure, gtpu = MEASURES[(data[1] >> 5 & 3) % len(MEASURES)], not data[1] & 0x10
     packets = list(read(data[2:]))
     capture = captures.pcap(packets, link_type=link_type, nanoseconds=True)
     capture_format = parse_header(capture[:24], source="")
-    engine = Engine(max_flows=64, measure=measure, gtpu=gtpu)
+    journal = JournalOptions(5 * SECOND_NS, SECOND_NS, 2 * SECOND_NS) if data[0] & 0x80 else None
+    engine = Engine(max_flows=64, measure=measure, gtpu=gtpu, journal=journal)
     reference, verdicts = Reference(rules, measure=measure, gtpu=gtpu), bytearray(len(packets))
     engine.install(rules)
     engine.begin_output(OutputFormat.of([link_type], nanoseconds=True))
@@ -120,9 +129,27 @@ def check(data: bytes) -> None:
     engine.finish(emit=output.extend)
     passed += reference.finish()
     assert engine.totals() == reference.totals(), f"{engine.totals()} != {reference.totals()}"
+    if journal is not None:
+        is_noted_whole(engine)
     is_what_passed(output, [each for each in passed if each.verdict.passed])
     assert engine.rule_counters() == reference.rule_counters()
     assert counted(engine.flows()) == counted(reference.flows())
+
+
+def is_noted_whole(engine: Engine) -> None:
+    """Every packet stands in one record and, under a rule, in one slot."""
+    records, slots = engine.take_flow_records(), engine.take_slots()
+    engine.take_violations()
+    while not engine.end_journal(max_records=3):
+        records += engine.take_flow_records()
+    records += engine.take_flow_records()
+    slots += engine.take_slots()
+    assert sum(record.bytes for record in records) == engine.totals().bytes
+    noted = Counter[str]()
+    for slot in slots:
+        noted[slot.rule] += slot.offered_bytes
+    counters = engine.rule_counters()
+    assert {rule: noted[rule] for rule in counters} == {rule: each.bytes for rule, each in counters.items()}
 
 
 def is_what_passed(output: bytearray, passed: list[Released]) -> None:
@@ -193,10 +220,32 @@ def seeds() -> Iterator[bytes]:
                 if not family or (packet.data[:1] and packet.data[0] >> 4 == family)
             ]
             yield written(packets[:8], link_type, seed | (seed % 2) << 7)
+    for flags in (0x08, 0x88):
+        yield written(list(named()), captures.RAW, flags)
     for number in range(8):
         yield written(list(tunnelled(number)), captures.RAW, 4 | number << 4)
         traffic = captures.Traffic(seed=number, packets=30, flows=3, link_type=captures.ETHERNET)
-        yield written(captures.generate(traffic)[:12], captures.ETHERNET, 5 + number % 3 | (number & 1) << 7)
+        packets = written(captures.generate(traffic)[:12], captures.ETHERNET, 5 + number % 3 | (number & 1) << 7)
+        yield packets
+        yield bytes((packets[0] | 0x80,)) + packets[1:]
+
+
+def named() -> Iterator[Captured]:
+    """A name that the DNS gives, a request that says one, and a hello in two segments, there and back."""
+    from named_traffic import SYN, client_hello, dns_answer, http_request, tcp, udp
+
+    server, ue, resolver = "198.51.100.1", "10.45.0.2", "198.51.100.9"
+    answer = dns_answer("www.example.com", [("www.example.com.", "A", 20, server)])
+    hello, request = client_hello("a.example.com")[:600], http_request("www.example.com")
+    there = [tcp(5000, 443, 1, flags=SYN), tcp(5000, 443, 2, hello[:90]), tcp(5000, 443, 92, hello[90:])]
+    packets = [
+        captures.ipv4(resolver, ue, captures.UDP, udp(53, 5000, answer)),
+        *(captures.ipv4(ue, server, captures.TCP, segment) for segment in there),
+        captures.ipv4(server, ue, captures.TCP, tcp(443, 5000, 1, b"x" * 200)),
+        captures.ipv4(ue, "198.51.100.2", captures.TCP, tcp(5001, 80, 9, request)),
+        captures.ipv4("198.51.100.2", ue, captures.TCP, tcp(80, 5001, 9, b"y" * 300)),
+    ]
+    yield from (Captured(START_NS, packet, len(packet)) for packet in packets)
 
 
 def tunnelled(seed: int) -> Iterator[Captured]:
