@@ -51,7 +51,7 @@ bench: install   ## the benchmarks with their peers; each checks its result agai
 	@touch $@
 
 fuzz: install .venv/.fuzz  ## libFuzzer against whatever reads foreign bytes, sanitized, 15 s a harness (FUZZ_SECONDS)
-	$(BIN)/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),15)
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),15) $(FUZZ_OPTIONS)
 
 conformance: install  ## docs/conformance.md, clause by clause, from a real run
 	$(BIN)/python -m pytest tests -m clause --conformance=docs/conformance.md
@@ -61,7 +61,7 @@ debug: install   ## compiled modules with bounds checks, symbols and annotated s
 	@echo "annotated sources: build/cython/cext/upf/*.html; 'make install' after 'touch setup.py' goes back"
 
 wheel: install   ## a wheel under dist/
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:           ## everything that make made
 	rm -rf .venv build dist *.egg-info upf/*.so

@@ -84,9 +84,11 @@ class Expected:
             "dropped_": dropped,
             "conforming_": conforming,
             "exceeding_": exceeding,
+            "yellow_": (0, 0),
         }
         counted = {f"{column}{what}": columns[column][i] for column in columns for i, what in enumerate(COUNTED)}
-        return {"name": self.name} | counted
+        untouched = {"gated_packets": 0, "delayed_packets": 0, "delay_max_ns": 0, "delay_sum_ns": 0}
+        return {"name": self.name} | counted | untouched
 
 
 COUNTED = ("packets", "bytes")
