@@ -6,7 +6,6 @@ An input is a byte that says how the rest is packed here, one for the sizes of t
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from random import Random
@@ -27,6 +26,7 @@ def zstd(data: bytes) -> bytes:
     return ZstdCompressor(level=1).compress(data)
 
 
+DAMAGED: Final = " data is damaged near byte "
 PACKINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     bytes,
     lambda data: gzip.compress(data, 1, mtime=0),
@@ -53,7 +53,12 @@ def check(data: bytes) -> None:
     pieces.end()
     walk(engine, stream)
     engine.finish()
-    error = None if stream.error is None else told(stream.error)
+    error = None if stream.error is None else str(stream.error)
+    if DAMAGED in (whole_error or "") or DAMAGED in (error or ""):
+        # How much could be unpacked before that depends on the pieces.
+        assert error is not None
+        assert whole_error is not None
+        return
     assert error == whole_error, f"in pieces: {error}; whole: {whole_error}"
     assert engine.totals() == whole.totals()
 
@@ -64,16 +69,11 @@ def walked_whole(content: bytes) -> tuple[Engine, str | None]:
         capture = in_memory(content, name="capture")
     except CaptureError as refused:
         assert str(refused).startswith("capture: "), str(refused)
-        return engine, told(refused)
+        return engine, str(refused)
     stream = capture.stream()
     walk(engine, stream)
     engine.finish()
-    return engine, None if stream.error is None else told(stream.error)
-
-
-def told(error: CaptureError) -> str:
-    """Where packed bytes are damaged is told by the piece that they came in."""
-    return re.sub(r"near byte \d+", "near byte …", str(error))
+    return engine, None if stream.error is None else str(stream.error)
 
 
 def walk(engine: Engine, stream: CaptureStream) -> None:
