@@ -1,6 +1,6 @@
 """The rules of the user plane: what is detected (filters), and what is done with it (policers, a mode).
 
-Rules come from N4 (`upf.n4.rules`), from the options of ``castcore replay`` or from a rules file (`upf.rules_file`).
+Rules come from N4 (`upf.n4.rules`), from the options of a command or from a rules file (`upf.rules_file`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ class Mode(StrEnum):
     POLICE = "police"
     MARK = "mark"
     SHAPE = "shape"
+
+
+class FlowDirection(StrEnum):
+    """Which way the packets of a rule go, where traffic has two sides (FlowDirection of TS 29.512 §5.6.3.3).
+
+    Filters are written for the downlink: `upf.directions` says what they are for the uplink.
+    """
+
+    DOWN = "down"
+    UP = "up"
+    BOTH = "both"
 
 
 class Marker(StrEnum):
@@ -141,7 +152,8 @@ class Rule:
     gate is not open drops everything and charges nothing.
 
     ``dscp``: what mode MARK writes into green, yellow and red packets; None leaves the field as it came.
-    ``queue_bytes`` or ``queue_ns``: what mode SHAPE may owe at the most, as volume or as time.
+    ``queue_bytes`` or ``queue_ns``: what mode SHAPE may owe at the most, as volume or as time. ``direction``: which
+    engines have the rule, where there is one for each direction; an engine does not look at it.
 
     Raises RulesError.
     """
@@ -158,6 +170,7 @@ class Rule:
     dscp: tuple[int | None, int | None, int | None] = (None, None, None)
     queue_bytes: int = 0
     queue_ns: int = 0
+    direction: FlowDirection = FlowDirection.BOTH
 
     def __post_init__(self) -> None:
         if self.aggregates:

@@ -1,4 +1,4 @@
-"""Rules as text: the rules file (TOML) of ``castcore replay``, and the options that stand for one rule.
+"""Rules as text: the rules file (TOML), and the options that stand for one rule.
 
 A rules file::
 
@@ -11,6 +11,7 @@ A rules file::
     burst = "50 ms"                         # default: 100 ms at the rate, 15,000 B or more
     mode = "police"                         # or "monitor", "mark", "shape"; default "police", as a QER does
     per_flow = false                        # true: a bucket for every 5-tuple
+    direction = "both"                      # or "down", "up": see `upf.directions`
     gate = "open"                           # or "closed": everything is dropped
     aggregates = ["session"]                # charged together with the rule's own bucket or not at all
 
@@ -36,7 +37,7 @@ from typing import Final
 from upf.errors import UpfError
 from upf.policing_keys import POLICING_KEYS, AggregateReader, PolicingReader
 from upf.rule_keys import describe
-from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, Aggregate, Rule, RulesError, RuleSet
+from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, Aggregate, FlowDirection, Rule, RulesError, RuleSet
 from upf.sdf import Address, FilterError, SdfFilter, parse_filter
 from upf.sdf_attributes import parse_domain
 from upf.units import UnitError
@@ -45,7 +46,7 @@ from upf.units import UnitError
 _ANY_FLOW: Final = parse_filter("permit out ip from any to any")
 
 _TABLES: Final = ("rule", "aggregate")
-_KEYS: Final = ("name", "precedence", "flows", "domains", *POLICING_KEYS)
+_KEYS: Final = ("name", "precedence", "flows", "domains", "direction", *POLICING_KEYS)
 
 
 def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
@@ -128,6 +129,7 @@ def rule_from_options(
     per_flow: bool = False,
     dscp: Sequence[str] = (),
     queue: str | None = None,
+    direction: str | None = None,
     ue: str | None = None,
     name: str = "rule",
 ) -> RuleSet:
@@ -155,7 +157,7 @@ def rule_from_options(
         "mode": mode,
         "per_flow": per_flow,
     }
-    options |= {"queue": queue, "dscp": _code_points(dscp, problems)}
+    options |= {"queue": queue, "direction": direction, "dscp": _code_points(dscp, problems)}
     given = {key: value for key, value in options.items() if value is not None}
     reader = _OptionReader("", 1, given, assigned, {})
     rule = reader.read()
@@ -205,6 +207,7 @@ class _Reader(PolicingReader):
         if precedence is not None and not 0 <= precedence <= MAX_PRECEDENCE:
             self._wrong("precedence", precedence, f"an integer 0 to {MAX_PRECEDENCE}")
         filters = self._filters()
+        direction = FlowDirection(self._choice("direction", list(FlowDirection), FlowDirection.BOTH))
         mode = self._mode()
         policer = self._policer(mode)
         per_flow = self._typed("per_flow", bool, "true or false")
@@ -226,6 +229,7 @@ class _Reader(PolicingReader):
             dscp=dscp,
             queue_bytes=queue_bytes,
             queue_ns=queue_ns,
+            direction=direction,
         )
 
     def _filters(self) -> tuple[SdfFilter, ...]:

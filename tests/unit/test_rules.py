@@ -93,8 +93,8 @@ def test_a_burst_below_one_mtu_is_taken_with_a_warning() -> None:
     [
         (
             'speed = "5"',
-            "key 'speed': unknown, expected one of name, precedence, flows, domains, rate, burst, mode, per_flow, "
-            "marker, excess_rate, excess_burst, colour_aware, gbr, gate, dscp, queue, aggregates",
+            "key 'speed': unknown, expected one of name, precedence, flows, domains, direction, rate, burst, mode, "
+            "per_flow, marker, excess_rate, excess_burst, colour_aware, gbr, gate, dscp, queue, aggregates",
         ),
         ('precedence = "1"', "key 'precedence': found '1', expected an integer 0 to 4294967295"),
         ("precedence = true", "key 'precedence': found true, expected an integer 0 to 4294967295"),

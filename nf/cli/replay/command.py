@@ -12,20 +12,30 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from nf.cli.replay.options import report_options_of, rule_set_of
+from nf.cli.replay.options import report_options_of
 from nf.cli.replay.report import print_table, to_json
+from nf.cli.rule_options import (
+    DEFAULT_MAX_FLOWS,
+    DETECTION,
+    ENGINE,
+    RESULTS,
+    BurstOption,
+    DomainOption,
+    DscpOption,
+    FlowOption,
+    MaxFlowsOption,
+    ModeOption,
+    PerFlowOption,
+    QueueOption,
+    RateOption,
+    RulesOption,
+    UeOption,
+    rule_set_of,
+)
 from upf.counters import Measure
-
-DETECTION: Final = "Which packets"
-POLICING: Final = "How fast they may be"
-RESULTS: Final = "What you get"
-ENGINE: Final = "How it runs"
 
 # A replay shorter than this is over before a progress bar could be read.
 PROGRESS_FROM_BYTES: Final = 256 << 20
-DEFAULT_MAX_FLOWS: Final = 1 << 20
-# Beyond any machine's memory, and within the integers of the flow table.
-MAX_FLOWS: Final = 1 << 40
 
 
 def replay(
@@ -36,87 +46,16 @@ def replay(
             help="Captures (pcap or pcapng, also as gzip or zstd), taken one after the other; - is standard input.",
         ),
     ],
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--flow",
-            metavar="FILTER",
-            help="Flow filter (IPFilterRule), e.g. 'permit out 17 from 198.51.100.7 443 to assigned'. May be repeated: "
-            "the flows share the rule's bucket.",
-            rich_help_panel=DETECTION,
-        ),
-    ] = None,
-    domain: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--domain",
-            metavar="NAME",
-            help="Domain name that a flow must have (from TLS, QUIC, HTTP or DNS); '*.' before it: any name below it. "
-            "May be repeated; needs no --flow.",
-            rich_help_panel=DETECTION,
-        ),
-    ] = None,
-    ue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR",
-            help="What 'assigned' stands for in filters. [default: any address]",
-            rich_help_panel=DETECTION,
-        ),
-    ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Rules file (TOML): many rules, each with flows, rate and mode. In place of the options for one rule.",
-            rich_help_panel=DETECTION,
-        ),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE",
-            help="Bit rate, e.g. '5 Mbps'. Without it the flows are only counted.",
-            rich_help_panel=POLICING,
-        ),
-    ] = None,
-    burst: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE|TIME",
-            help="Depth of the bucket, e.g. '15000 B' or '50 ms'. [default: 100 ms, at least 15000 B]",
-            rich_help_panel=POLICING,
-        ),
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE",
-            help="police drops the excess, monitor counts it, mark writes --dscp, shape delays it. [default: police]",
-            rich_help_panel=POLICING,
-        ),
-    ] = None,
-    dscp: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dscp",
-            metavar="COLOUR=DSCP",
-            help="With mode mark: the DSCP of green (conforming) or red packets, e.g. 'red=CS1'. May be repeated.",
-            rich_help_panel=POLICING,
-        ),
-    ] = None,
-    queue: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE|TIME",
-            help="With mode shape: what is held back at the most, e.g. '100 KB'. [default: 200 ms, at least 15000 B]",
-            rich_help_panel=POLICING,
-        ),
-    ] = None,
-    per_flow: Annotated[
-        bool,
-        typer.Option("--per-flow", help="Give every 5-tuple a bucket of its own.", rich_help_panel=POLICING),
-    ] = False,
+    flow: FlowOption = None,
+    domain: DomainOption = None,
+    ue: UeOption = None,
+    rules: RulesOption = None,
+    rate: RateOption = None,
+    burst: BurstOption = None,
+    mode: ModeOption = None,
+    dscp: DscpOption = None,
+    queue: QueueOption = None,
+    per_flow: PerFlowOption = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -195,10 +134,7 @@ def replay(
             "--no-gtpu", help="Leave packets in their GTP-U tunnels (UDP port 2152).", rich_help_panel=DETECTION
         ),
     ] = False,
-    max_flows: Annotated[
-        int,
-        typer.Option(min=1, max=MAX_FLOWS, metavar="N", help="Bound on the flow table.", rich_help_panel=ENGINE),
-    ] = DEFAULT_MAX_FLOWS,
+    max_flows: MaxFlowsOption = DEFAULT_MAX_FLOWS,
 ) -> None:
     """Send captures through the user plane: detect flows, police their bit rate, count.
 
@@ -219,6 +155,7 @@ def replay(
     processed and is reported.
     """  # noqa: D301
     from upf.capture import open_capture
+    from upf.directions import capture_rules
     from upf.replay import replay as run
 
     rule_set = rule_set_of(flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue)
@@ -235,7 +172,7 @@ def replay(
         progress = stack.enter_context(_progress(total_bytes))
         report = run(
             opened,
-            rule_set.rules,
+            capture_rules(rule_set.rules),
             output=output,
             repeat=repeat,
             max_flows=max_flows,

@@ -1,62 +1,12 @@
-"""From the options of ``castcore replay`` to what they ask for."""
+"""From the options of ``castcore replay`` to the reports that they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from upf.reports import ReportOptions
-    from upf.rules import RuleSet
-
-
-def rule_set_of(
-    flow: Sequence[str] | None,
-    domain: Sequence[str] | None,
-    rate: str | None,
-    burst: str | None,
-    mode: str | None,
-    per_flow: bool,
-    rules: Path | None,
-    ue: str | None,
-    *,
-    dscp: Sequence[str] | None,
-    queue: str | None,
-) -> RuleSet:
-    """The one rule of the options, or those of the file; none where nothing is asked for. Raises UpfError."""
-    from upf.errors import UpfError
-    from upf.rules import RuleSet
-    from upf.rules_file import load_rules, parse_ue, rule_from_options
-
-    if rules is not None:
-        given = {
-            "--flow": flow,
-            "--domain": domain,
-            "--rate": rate,
-            "--burst": burst,
-            "--mode": mode,
-            "--per-flow": per_flow,
-            "--dscp": dscp,
-            "--queue": queue,
-        }
-        clash = [option for option, value in given.items() if value]
-        if clash:
-            raise UpfError(f"option '--rules': goes without {', '.join(clash)}: the file says it")
-        return load_rules(rules, ue=parse_ue(ue) if ue is not None else None)
-    if not any((flow, domain, per_flow, dscp)) and rate is burst is mode is queue is None:
-        return RuleSet(())
-    return rule_from_options(
-        flows=flow or [],
-        domains=domain or [],
-        rate=rate,
-        burst=burst,
-        mode=mode,
-        per_flow=per_flow,
-        dscp=dscp or [],
-        queue=queue,
-        ue=ue,
-    )
 
 
 def report_options_of(
