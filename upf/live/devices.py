@@ -146,7 +146,7 @@ def _address(place: Place, text: str) -> _Address:
         address = ip_interface(text)
     except ValueError:
         address = None
-    if address is None or address.is_multicast or address.is_unspecified:
+    if address is None or address.ip.is_multicast or address.ip.is_unspecified:
         raise UpfError(
             f"device {place}: address: found {text!r}, expected an address with its prefix length, such as "
             "'10.45.0.1/24' or 'fd00:45::1/64'"
