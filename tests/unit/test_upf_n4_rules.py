@@ -33,11 +33,11 @@ def session(*pdrs: n4.Pdr, qers: tuple[n4.Qer, ...] = ()) -> n4.Session:
 
 
 def rules(*pdrs: n4.Pdr, qers: tuple[n4.Qer, ...] = ()) -> dict[str, Rule]:
-    return {rule.name: rule for rule in rules_of(session(*pdrs, qers=qers))}
+    return {rule.name: rule for _, rule in rules_of(session(*pdrs, qers=qers))}
 
 
 def filters(*pdrs: n4.Pdr) -> list[list[str]]:
-    return [[str(each) for each in rule.filters] for rule in rules_of(session(*pdrs))]
+    return [[str(each) for each in rule.filters] for _, rule in rules_of(session(*pdrs))]
 
 
 def violations(made: n4.Session) -> list[tuple[str, str]]:
@@ -357,4 +357,4 @@ def test_a_rule_stands_for_its_pdr() -> None:
 
 def test_the_names_of_a_session_s_rules_are_known_without_making_them() -> None:
     made = session(pdr(1, qer_id=1), pdr(2), qers=(qer(1, mbr_ul_bps=1_000_000), qer(2), n4.Qer(qer_id=3)))
-    assert rule_names_of(made) == [rule.name for rule in rules_of(made)]
+    assert rule_names_of(made) == [(interface, rule.name) for interface, rule in rules_of(made)]

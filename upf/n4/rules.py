@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod
@@ -22,7 +22,9 @@ from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInt
 from upf.rules import MAX_AGGREGATES, Aggregate, Marker, Mode, Policer, Rule
 from upf.units import default_burst_bytes
 
-__all__ = ["ACCESS", "CORE", "Detection", "detection_of", "rules_of"]
+__all__ = ["ACCESS", "CORE", "Detection", "Interface", "detection_of", "rules_of"]
+
+Interface: TypeAlias = SourceInterface.ValueType
 
 _MODES: Final[Mapping[EnforcementMethod.ValueType, Mode]] = {
     # As in PFCP, a bit rate that says nothing else is enforced.
@@ -44,7 +46,7 @@ class Detection:
     pdr_id: int
     qer_id: int
     urr_id: int
-    source_interface: SourceInterface.ValueType
+    source_interface: Interface
     mode: Mode
     averaging_window_ns: int
 
@@ -66,7 +68,7 @@ class _Enforcement:
     qer: Qer
     mode: Mode
     dscp: _Dscp
-    directions: Mapping[SourceInterface.ValueType, _Direction]
+    directions: Mapping[Interface, _Direction]
 
 
 def rule_name(cp_seid: int, pdr_id: int) -> str:
@@ -74,7 +76,7 @@ def rule_name(cp_seid: int, pdr_id: int) -> str:
     return f"{cp_seid}/{pdr_id}"
 
 
-def bucket_name(cp_seid: int, qer_id: int, interface: SourceInterface.ValueType) -> str:
+def bucket_name(cp_seid: int, qer_id: int, interface: Interface) -> str:
     """The name of a QER's bucket in one direction, and of the rule that holds it."""
     return f"{cp_seid}/qer/{qer_id}/{'downlink' if interface == CORE else 'uplink'}"
 
@@ -101,19 +103,19 @@ def detection_of(session: Session, rule: str) -> Detection | None:
     return None
 
 
-def rule_names_of(session: Session) -> list[str]:
+def rule_names_of(session: Session) -> list[tuple[Interface, str]]:
     """The names of rules_of(), at less cost."""
     names = [
-        bucket_name(session.cp_seid, qer.qer_id, interface)
+        (interface, bucket_name(session.cp_seid, qer.qer_id, interface))
         for qer in session.qers
         for interface, bounded in ((CORE, qer.HasField("mbr_dl_bps")), (ACCESS, qer.HasField("mbr_ul_bps")))
         if bounded
     ]
-    return names + [rule_name(session.cp_seid, pdr.pdr_id) for pdr in session.pdrs]
+    return names + [(pdr.pdi.source_interface, rule_name(session.cp_seid, pdr.pdr_id)) for pdr in session.pdrs]
 
 
-def rules_of(session: Session) -> list[Rule]:
-    """The rules that enforce the session.
+def rules_of(session: Session) -> list[tuple[Interface, Rule]]:
+    """The rules that enforce the session, each beside the source interface of the packets that it is about.
 
     Raises InvalidArgument that names every field that cannot be enforced, what was found and what was expected.
     """
@@ -138,7 +140,7 @@ class _Builder:
         self._qers: dict[int, _Enforcement] = {}
         self._described: dict[int, SdfFilter] = {}
 
-    def build(self) -> list[Rule]:
+    def build(self) -> list[tuple[Interface, Rule]]:
         session = self._session
         self._check_identifiers("pdrs", "pdr_id", [pdr.pdr_id for pdr in session.pdrs])
         self._check_identifiers("qers", "qer_id", [qer.qer_id for qer in session.qers])
@@ -167,7 +169,7 @@ class _Builder:
 
     # --- QERs -----------------------------------------------------------------------------------------------------
 
-    def _read_qer(self, at: int, qer: Qer) -> Iterator[Rule]:
+    def _read_qer(self, at: int, qer: Qer) -> Iterator[tuple[Interface, Rule]]:
         mode = _MODES.get(qer.enforcement_method)
         if mode is None:
             self._wrong(
@@ -186,9 +188,9 @@ class _Builder:
             ),
         }  # fmt: skip
         self._qers[qer.qer_id] = _Enforcement(qer, mode, self._dscp(at, qer, mode), directions)
-        for direction in directions.values():
+        for interface, direction in directions.items():
             if direction.policer is not None:
-                yield self._rule(
+                holder = self._rule(
                     f"qers[{at}]",
                     name=direction.bucket_id,
                     precedence=0,
@@ -197,11 +199,12 @@ class _Builder:
                     bucket_id=direction.bucket_id,
                     queue_bytes=direction.queue_bytes,
                 )
+                yield interface, holder
 
     def _direction(
         self,
         at: int,
-        interface: SourceInterface.ValueType,
+        interface: Interface,
         bounded: bool,
         mbr_bps: int,
         burst_bytes: int,
@@ -286,7 +289,7 @@ class _Builder:
                 self._wrong(field, f"{found}, expected {leading.mode} as QER {_leading_qer(pdr)}")
         return len(self._violations) == before
 
-    def _read_pdr(self, at: int, pdr: Pdr) -> Iterator[Rule]:
+    def _read_pdr(self, at: int, pdr: Pdr) -> Iterator[tuple[Interface, Rule]]:
         interface = pdr.pdi.source_interface
         if interface not in (ACCESS, CORE):
             self._wrong(f"pdrs[{at}].pdi.source_interface", "found none, expected ACCESS or CORE")
@@ -299,7 +302,7 @@ class _Builder:
         mode = leading.mode if leading is not None else Mode.MONITOR
         # A direction without a bit rate has nothing to hold back for.
         shaped = mode is Mode.SHAPE and policer is not None
-        yield self._rule(
+        rule = self._rule(
             f"pdrs[{at}]",
             name=rule_name(self._session.cp_seid, pdr.pdr_id),
             precedence=pdr.precedence,
@@ -312,6 +315,7 @@ class _Builder:
             dscp=leading.dscp if leading is not None and mode is Mode.MARK else (None, None, None),
             queue_bytes=direction.queue_bytes if direction is not None and shaped else 0,
         )
+        yield interface, rule
 
     def _wrong_in(self, parent: str, field: str, description: str) -> None:
         self._wrong(f"{parent}.{field}", description)

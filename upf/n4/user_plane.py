@@ -1,30 +1,23 @@
-"""A user plane under an SMF: sessions, their rules in the engine, what is measured, whether anything is forwarded."""
+"""A user plane under an SMF: sessions, their rules in the engines, what is measured, whether anything is forwarded."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from heapq import nsmallest
-from typing import Final, TypeVar
+from typing import Final, Protocol
 
 from nf.common.clock import Clock
 from nf.common.errors import FailedPrecondition, InvalidArgument
-from upf.capture import CaptureError, CaptureFormat, CaptureStream, OutputFormat, Pieces
-from upf.counters import FlowCounters, Totals
-from upf.engine import Engine
 from upf.errors import UpfError
+from upf.n4.engines import Engines
 from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
-from upf.n4.rules import Detection, cp_seid_of, detection_of, rule_names_of, rules_of
+from upf.n4.rules import Detection, cp_seid_of, detection_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
-from upf.rules import Rule
-
-T = TypeVar("T")
-
-# Packets between two moments at which rules may change: a few milliseconds at the most.
-CHUNK_PACKETS: Final = 1 << 15
 
 _NO_SESSION: Final = Session()
 
@@ -42,53 +35,41 @@ class AwaitingResynchronisation(FailedPrecondition):
     reason = "AWAITING_RESYNCHRONISATION"
 
 
-@dataclass(frozen=True, slots=True)
-class Treated:
-    """What became of a capture: counters of this one alone, flows in the order of their first packets.
+class Gate(Protocol):
+    """Where live traffic passes, or is held off."""
 
-    A flow stands beside the PDR that detected it last; None where no rule has wanted it.
-    """
-
-    packets: int
-    total_bytes: int
-    malformed: dict[str, int]
-    unmatched_packets: int
-    unmatched_bytes: int
-    flows: Sequence[tuple[FlowCounters, Detection | None]]
-    passed: bytes
-    format: OutputFormat
+    forwarding: bool
 
 
 class UserPlane:
-    """One UPF. All methods belong to one event loop; packets are processed in a thread meanwhile, in chunks.
+    """One UPF. All methods belong to one event loop; packets are processed in other threads meanwhile.
 
-    Its recovery time is when it was made: whoever sees that change knows that the sessions have gone.
+    Its recovery time is when it was made: whoever sees that change knows that the sessions have gone. ``gate``: that of
+    live traffic, if there is any.
     """
 
-    def __init__(self, clock: Clock, *, max_flows: int) -> None:
+    def __init__(self, clock: Clock, engines: Engines, *, gate: Gate | None = None) -> None:
         self.recovery_time = clock.now()
         self.reports = ReportLog(self.recovery_time)
         self._clock = clock
-        self.forwarding = False
+        self._engines = engines
+        self._gate = gate
+        self._forwarding = False
         self._associated = False
-        self._engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
         self._sessions: dict[int, Session] = {}
         self._stale: set[int] = set()
-        # What rules stood for that have been removed since the capture under way began.
-        self._removed: dict[str, Detection] = {}
+        # What rules stood for that have been removed, while somebody keeps that in mind.
+        self._removed: dict[str, Detection] | None = None
         self._meter = Meter()
-        self._harvested_packets = 0
-        # Held while packets are processed or rules are changed.
-        self._engine_free = asyncio.Lock()
-        # One capture after the other: flow counters are those of a single one.
-        self._one_capture = asyncio.Lock()
+        # Held while rules are changed, and while a capture has its engine.
+        self._engines_free = asyncio.Lock()
 
     # --- N4 -------------------------------------------------------------------------------------------------------
 
     async def set_up_association(self) -> None:
         """An SMF begins: nothing is forwarded until it has established its sessions anew."""
-        async with self._engine_free:
-            self.forwarding = False
+        async with self._engines_free:
+            self._forward(False)
             self._associated = True
             self._stale = set(self._sessions)
 
@@ -98,10 +79,10 @@ class UserPlane:
         Raises NoAssociation.
         """
         self._check_associated()
-        async with self._engine_free:
+        async with self._engines_free:
             self._change(dict.fromkeys(self._stale))
             self._stale = set()
-            self.forwarding = True
+            self._forward(True)
 
     async def establish(self, session: Session) -> None:
         """Establishes the session or replaces the one with its identifier.
@@ -111,7 +92,7 @@ class UserPlane:
         self._check_associated()
         if not session.cp_seid:
             raise InvalidArgument.of("session.cp_seid", "found 0, expected an identifier from 1 on")
-        async with self._engine_free:
+        async with self._engines_free:
             self._change({session.cp_seid: session})
             self._stale.discard(session.cp_seid)
 
@@ -121,7 +102,7 @@ class UserPlane:
         Raises NoAssociation, SessionNotFound or InvalidArgument, without effect.
         """
         self._check_associated()
-        async with self._engine_free:
+        async with self._engines_free:
             before = self._sessions.get(request.cp_seid)
             if before is None:
                 raise SessionNotFound(f"no session {request.cp_seid}")
@@ -132,12 +113,22 @@ class UserPlane:
     async def delete(self, cp_seid: int) -> list[UsageReport]:
         """Deletes the session, if it is there; returns the last reports of its URRs. Raises NoAssociation."""
         self._check_associated()
-        async with self._engine_free:
+        async with self._engines_free:
             gone = self._sessions.get(cp_seid)
             if gone is None:
                 return []
             self._stale.discard(cp_seid)
             return self._change({cp_seid: None}, [(cp_seid, urr.urr_id) for urr in gone.urrs])
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether packets pass; not while the SMF has yet to establish its sessions."""
+        return self._forwarding
+
+    def _forward(self, forwarding: bool) -> None:
+        self._forwarding = forwarding
+        if self._gate is not None:
+            self._gate.forwarding = forwarding
 
     def _check_associated(self) -> None:
         if not self._associated:
@@ -156,28 +147,21 @@ class UserPlane:
 
         Returns reports as of the moment of the change.
         """
-        added: list[Rule] = []
-        removed: list[str] = []
-        for cp_seid, session in sessions.items():
-            in_force = self._sessions.get(cp_seid)
-            if session is None:
-                removed += rule_names_of(in_force) if in_force is not None else ()
-                continue
-            # Rules are made again when they are needed: to keep them would cost more than the sessions themselves.
-            before = {rule.name: rule for rule in rules_of(in_force)} if in_force is not None else {}
-            after = {rule.name: rule for rule in rules_of(session)}
-            added += (rule for name, rule in after.items() if before.get(name) != rule)
-            removed += before.keys() - after.keys()
         self._harvest()
-        if self._one_capture.locked():
-            self._removed |= {name: found for name in removed if (found := self._detect(name)) is not None}
+        changes = [(self._sessions.get(cp_seid), session) for cp_seid, session in sessions.items()]
         try:
-            self._engine.update(add=added, remove=removed)
+            change = self._engines.change(changes)
         except UpfError as error:
             numbers = ", ".join(map(str, sessions))
             raise InvalidArgument(f"session {numbers}: the rules cannot be enforced: {error}") from error
+        if self._removed is not None:
+            self._removed |= {name: found for name in change.removed if (found := self.detect(name)) is not None}
+        gone, others = change.harvest()
+        self._meter.harvest(gone, self.detect)
+        self._meter.forget_rules(change.removed)
+        self._meter.harvest(others, partial(self.detect, after=sessions))
         reports = [self._meter.report(key, self._clock.now_ns()) for key in report_on]
-        self._meter.forget_rules(removed)
+        change.finish()
         for cp_seid, session in sessions.items():
             self._meter.change(self._sessions.get(cp_seid, _NO_SESSION), session or _NO_SESSION)
             if session is not None:
@@ -186,9 +170,14 @@ class UserPlane:
                 self._sessions.pop(cp_seid, None)
         return reports
 
-    def _detect(self, rule: str) -> Detection | None:
-        """What a rule in force stands for."""
-        session = self._sessions.get(cp_seid_of(rule)) if rule else None
+    def detect(self, rule: str, *, after: Mapping[int, Session | None] | None = None) -> Detection | None:
+        """What a rule in force stands for; ``after``: once these sessions are."""
+        if not rule:
+            return None
+        cp_seid = cp_seid_of(rule)
+        session = self._sessions.get(cp_seid)
+        if after is not None:
+            session = after.get(cp_seid, session)
         return detection_of(session, rule) if session is not None else None
 
     # --- measurement ----------------------------------------------------------------------------------------------
@@ -198,7 +187,7 @@ class UserPlane:
 
         ``before_time``: even those whose measurement period is not over.
         """
-        async with self._engine_free:
+        async with self._engines_free:
             self._harvest()
         now_ns = self._clock.now_ns()
         usage: dict[int, list[UsageReport]] = {}
@@ -213,111 +202,26 @@ class UserPlane:
             )
 
     def _harvest(self) -> None:
-        packets = self._engine.packets
-        if packets != self._harvested_packets:
-            self._meter.harvest(self._engine.harvest(), self._detect)
-            self._harvested_packets = packets
+        self._meter.harvest(self._engines.harvest(), self.detect)
 
-    # --- packets --------------------------------------------------------------------------------------------------
+    # --- captures -------------------------------------------------------------------------------------------------
 
-    async def treat(self, pieces: AsyncIterator[bytes], *, keep_passed: bool) -> Treated:
-        """Takes a capture that arrives in pieces as traffic, and reports what was measured when it has ended.
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Within, no rule changes and nothing is harvested."""
+        async with self._engines_free:
+            yield
 
-        Raises AwaitingResynchronisation, and InvalidArgument when the pieces are no capture, or not to their end: what
-        stood before that has been treated.
-        """
-        self._check_forwarding()
-        async with self._one_capture:
-            self._removed = {}
-            self._engine.reset_flow_counters()
-            before = self._engine.totals()
-            passed = bytearray() if keep_passed else None
-            try:
-                output_format = await self._treat_pieces(pieces, passed)
-            except CaptureError as error:
-                raise InvalidArgument.of("capture", str(error)) from error
-            finally:
-                await self.measure(before_time=True)
-            return self._treated(before, self._engine.totals(), output_format, bytes(passed or b""))
-
-    def _check_forwarding(self) -> None:
-        if not self.forwarding:
-            raise AwaitingResynchronisation("the UPF awaits its SMF's sessions and forwards nothing yet")
-
-    async def _treat_pieces(self, pieces: AsyncIterator[bytes], passed: bytearray | None) -> OutputFormat:
-        source = Pieces()
-        stream = CaptureStream(source, name="capture")
-        begun = False
+    @contextmanager
+    def keeping_removed(self) -> Iterator[Mapping[str, Detection]]:
+        """Within, what the rules stood for that are removed meanwhile is kept: one at a time may ask for that."""
+        self._removed = {}
         try:
-            async for piece in pieces:
-                source.feed(piece)
-                if not begun and stream.begin():
-                    begun = True
-                    self._engine.begin_output(_output_format(stream))
-                await self._walk(stream, passed)
-                if stream.error is not None:
-                    raise stream.error
-            source.end()
-            await self._walk(stream, passed)
+            yield self._removed
         finally:
-            async with self._engine_free:
-                self._engine.finish(emit=passed.extend if passed is not None else None)
-        if stream.error is not None:
-            raise stream.error
-        return _output_format(stream)
+            self._removed = None
 
-    async def _walk(self, stream: CaptureStream, passed: bytearray | None) -> None:
-        """Treats what the stream has been fed; rules may change after every so many packets."""
-        more = True
-        while more:
-            async with self._engine_free:
-                self._check_forwarding()
-                more = await _to_its_end(asyncio.to_thread(self._step, stream, passed))
-
-    def _step(self, stream: CaptureStream, passed: bytearray | None) -> bool:
-        if not stream.more():
-            return False
-        offset, _, over = self._engine.run(
-            stream.view,
-            stream.format,
-            offset=stream.offset,
-            max_packets=CHUNK_PACKETS,
-            emit=passed.extend if passed is not None else None,
-        )
-        stream.taken(offset, over=over)
-        return True
-
-    def _treated(self, before: Totals, after: Totals, output_format: OutputFormat, passed: bytes) -> Treated:
-        flows = [flow for flow in self._engine.flows() if flow.conforming_packets or flow.excess_packets]
-        flows.sort(key=lambda flow: (flow.first_ns, str(flow.source), flow.source_port, flow.destination_port))
-        return Treated(
-            packets=after.packets - before.packets,
-            total_bytes=after.bytes - before.bytes,
-            malformed={
-                reason: packets - before.malformed.get(reason, 0)
-                for reason, packets in after.malformed.items()
-                if packets > before.malformed.get(reason, 0)
-            },
-            unmatched_packets=after.unmatched_packets - before.unmatched_packets,
-            unmatched_bytes=after.unmatched_bytes - before.unmatched_bytes,
-            flows=[(flow, self._detect(flow.rule) or self._removed.get(flow.rule)) for flow in flows],
-            passed=passed,
-            format=output_format,
-        )
-
-
-def _output_format(stream: CaptureStream) -> OutputFormat:
-    """What passes is a capture as the one that came."""
-    if isinstance(stream.format, CaptureFormat):
-        return OutputFormat.of([stream.format.link_type], nanoseconds=stream.format.nanoseconds)
-    return OutputFormat.of([], nanoseconds=True, pcapng=True)
-
-
-async def _to_its_end(work: Coroutine[object, object, T]) -> T:
-    """The result of work that must not be left alone: a caller that is cancelled waits for its end first."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    def check_forwarding(self) -> None:
+        """Raises AwaitingResynchronisation."""
+        if not self._forwarding:
+            raise AwaitingResynchronisation("the UPF awaits its SMF's sessions and forwards nothing yet")

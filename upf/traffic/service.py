@@ -8,12 +8,12 @@ from typing import Final
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
-from nf.common.errors import CastcoreError, ResourceExhausted
+from nf.common.errors import CastcoreError, FailedPrecondition, ResourceExhausted
 from nf.common.v1.types_pb2 import PolicedVolume, Volume
 from upf.counters import FlowCounters
 from upf.n4.rules import CORE, Detection
-from upf.n4.user_plane import UserPlane
 from upf.rules import Mode
+from upf.traffic.captures import Captures
 from upf.traffic.v1.traffic_pb2 import Flow, Malformed, ReplayRequest, ReplayResponse
 from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceServicer
 
@@ -21,11 +21,17 @@ from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceServicer
 LARGEST_ANSWER_BYTES: Final = 48 << 20
 
 
-class TrafficService(TrafficServiceServicer):
-    """Packets in, verdicts out."""
+class LiveTraffic(FailedPrecondition):
+    """The UPF has live traffic between its two devices, and takes no captures beside it."""
 
-    def __init__(self, user_plane: UserPlane) -> None:
-        self._user_plane = user_plane
+    reason = "LIVE_TRAFFIC"
+
+
+class TrafficService(TrafficServiceServicer):
+    """Packets in, verdicts out. Without ``captures`` the UPF has live traffic instead."""
+
+    def __init__(self, captures: Captures | None) -> None:
+        self._captures = captures
 
     async def Replay(
         self, request_iterator: AsyncIterator[ReplayRequest], context: ServicerContext[Message, Message]
@@ -33,7 +39,12 @@ class TrafficService(TrafficServiceServicer):
         pieces = aiter(request_iterator)
         first = await anext(pieces, ReplayRequest())
         try:
-            treated = await self._user_plane.treat(_captures(first, pieces), keep_passed=first.return_passed)
+            if self._captures is None:
+                raise LiveTraffic(
+                    "this UPF polices live traffic and takes no captures: start one without [upf.tun] for that, or "
+                    "send the capture through the devices"
+                )
+            treated = await self._captures.treat(_pieces(first, pieces), keep_passed=first.return_passed)
         except CastcoreError:
             # Python's gRPC clients lose the status that reaches them while they are still sending: hear them out.
             async for _ in pieces:
@@ -54,7 +65,7 @@ class TrafficService(TrafficServiceServicer):
         )
 
 
-async def _captures(first: ReplayRequest, others: AsyncIterator[ReplayRequest]) -> AsyncIterator[bytes]:
+async def _pieces(first: ReplayRequest, others: AsyncIterator[ReplayRequest]) -> AsyncIterator[bytes]:
     yield first.capture
     async for other in others:
         yield other.capture
