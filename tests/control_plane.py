@@ -68,6 +68,9 @@ class RecordingUserPlane(N4ServiceServicer):
         self.hold: dict[str, asyncio.Event] = {}
         self.changed = asyncio.Condition()
         self.recovery_s = 1_700_000_000
+        self.n3: n4.UserPlaneIpResourceInformation | None = n4.UserPlaneIpResourceInformation(
+            ipv4_address="192.0.2.1", port=2152
+        )
         self.heartbeats = 0
         self.forwarding = False
         self.sessions: dict[int, n4.Session] = {}
@@ -144,7 +147,7 @@ class RecordingUserPlane(N4ServiceServicer):
         await self._enter("SetUpAssociation")
         self.forwarding = False
         self._stale = set(self.sessions)
-        answer = n4.SetUpAssociationResponse(node_id="upf")
+        answer = n4.SetUpAssociationResponse(node_id="upf", user_plane_ip_resource_information=self.n3)
         answer.recovery_time_stamp.FromSeconds(self.recovery_s)
         return await self._leave("SetUpAssociation", answer)
 
@@ -189,6 +192,7 @@ class RecordingUserPlane(N4ServiceServicer):
         pdrs |= {pdr.pdr_id: pdr for pdr in request.create_or_update_pdrs}
         qers |= {qer.qer_id: qer for qer in request.create_or_update_qers}
         urrs |= {urr.urr_id: urr for urr in request.create_or_update_urrs}
+        fars = {far.far_id: far for far in (*session.fars, *request.create_or_update_fars)}
         asked = [*request.remove_urr_ids, *request.query_urr_ids]
         reports = [
             n4.UsageReport(urr_id=urr_id, usage=self.usages.get((request.cp_seid, urr_id), Usage())) for urr_id in asked
@@ -198,6 +202,7 @@ class RecordingUserPlane(N4ServiceServicer):
             pdrs=[pdr for number, pdr in pdrs.items() if number not in request.remove_pdr_ids],
             qers=[qer for number, qer in qers.items() if number not in request.remove_qer_ids],
             urrs=[urr for number, urr in urrs.items() if number not in request.remove_urr_ids],
+            fars=[far for number, far in fars.items() if number not in request.remove_far_ids],
         )
         self._forget_urrs(request.cp_seid)
         return await self._leave("ModifySession", n4.ModifySessionResponse(usage_reports=reports))

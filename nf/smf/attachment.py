@@ -27,9 +27,10 @@ from nf.smf.errors import (
     PduSessionNotFound,
     PolicyContextNotFound,
     StaleDecision,
+    UserPlaneWithoutN3,
 )
 from nf.smf.machine import Event
-from nf.smf.n4_rules import IdAllocation, changes_nothing, modification, n4_session
+from nf.smf.n4_rules import IdAllocation, changes_nothing, local_teid, modification, n4_session
 from nf.smf.requests import check_decision, requested_part, requested_session
 from nf.smf.sessions import by_sm_policy, insert_session, sm_policy_of, step
 from nf.smf.supervision import OutOfStep, UserPlane
@@ -43,7 +44,7 @@ from nf.smf.usage_log import (
     rules_with_usage,
     usage_of_rules,
 )
-from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, PduSession
+from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, PduSession, TunnelInfo
 from upf.n4.v1.n4_pb2 import DeleteSessionRequest, EstablishSessionRequest, ModifySessionResponse
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class PduSessions:
     async def create(self, request: PduSession) -> PduSession:
         """Attaches a UE; a repeat with the same reference and content gets the same answer.
 
-        Raises InvalidArgument, PduSessionExists, UeAddressInUse, UserPlaneUnavailable, and what the PCF or the UPF
-        refuses with; nothing is left behind then.
+        Raises InvalidArgument, PduSessionExists, UeAddressInUse, UserPlaneUnavailable, UserPlaneWithoutN3, and what the
+        PCF or the UPF refuses with; nothing is left behind then.
         """
         requested = requested_session(request)
         sm_context_ref = requested.sm_context_ref
@@ -204,10 +205,21 @@ class PduSessions:
         await self._store.write(lambda tx: keep_allocation(tx, session.cp_seid, ids))
 
         async def establish(_: int) -> PduSession:
+            if decided.HasField("an_tunnel_info"):
+                decided.cn_tunnel_info.CopyFrom(self._cn_tunnel_info(decided))
             await self._user_plane.n4.EstablishSession(EstablishSessionRequest(session=wanted))
             return await self._store.write(lambda tx: step(tx, decided, Event.ESTABLISHED))
 
         return await self._in_step(establish)
+
+    def _cn_tunnel_info(self, session: PduSession) -> TunnelInfo:
+        """The UPF's end of the session's tunnel. Raises UserPlaneWithoutN3."""
+        end = self._user_plane.n3
+        if end is None:
+            raise UserPlaneWithoutN3(f"PDU session {session.sm_context_ref!r} has AN tunnel info, the UPF has no N3")
+        return TunnelInfo(
+            ipv4_addr=end.ipv4_address, ipv6_addr=end.ipv6_address, gtp_teid=local_teid(session), port=end.port
+        )
 
     async def _modify(self, session: PduSession, decision: SmPolicyDecision, recovery_ns: int) -> list[PccRuleUsage]:
         known = await self._store.read(lambda reader: allocation_of(reader, session.cp_seid))

@@ -37,6 +37,12 @@ class StaleDecision(FailedPrecondition):
     reason = "STALE_DECISION"
 
 
+class UserPlaneWithoutN3(FailedPrecondition):
+    """A PDU session with AN tunnel info needs a UPF that has an end of N3."""
+
+    reason = "UPF_WITHOUT_N3"
+
+
 class UserPlaneUnavailable(Unavailable):
     """The UPF does not answer, or is being brought back in step."""
 

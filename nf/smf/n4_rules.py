@@ -2,7 +2,8 @@
 
 Each flow of a PCC rule becomes two PDRs, one per source interface, both with the description written for the downlink
 (TS 29.244 §5.2.1A.2A); a UE with an IPv4 address and an IPv6 prefix has them for each that the flow can be about. The
-PDRs of a rule share its QER (where it has a bit rate) and its URR. Pure.
+PDRs of a rule share its QER (where it has a bit rate, or the session a tunnel) and its URR. A session with a tunnel has
+two FARs, one per direction. Pure.
 """
 
 from __future__ import annotations
@@ -14,14 +15,30 @@ from typing import Final, TypeVar
 
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PduSession
-from upf.n4.v1.n4_pb2 import ModifySessionRequest, Pdi, Pdr, Qer, SdfFilter, Session, SourceInterface, Urr
+from upf.n4.v1.n4_pb2 import (
+    ApplyAction,
+    DestinationInterface,
+    Far,
+    FTeid,
+    ModifySessionRequest,
+    OuterHeaderRemoval,
+    Pdi,
+    Pdr,
+    Qer,
+    SdfFilter,
+    Session,
+    SourceInterface,
+    Urr,
+)
 
 ACCESS: Final = SourceInterface.SOURCE_INTERFACE_ACCESS
 CORE: Final = SourceInterface.SOURCE_INTERFACE_CORE
 
+DEFAULT_QFI: Final = 1
+
 _INTERFACES: Final = ((CORE, "core"), (ACCESS, "access"))
 
-_Rule = TypeVar("_Rule", Pdr, Qer, Urr)
+_Rule = TypeVar("_Rule", Pdr, Qer, Urr, Far)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +116,37 @@ def _concerns(flow: FlowInformation, family: str) -> bool:
     return not mentioned or family in mentioned
 
 
+def local_teid(pdu_session: PduSession) -> int:
+    """The TEID of the session's packets on N3: it is chosen here, so that the tunnel outlives the UPF."""
+    return pdu_session.cp_seid
+
+
+def _fars(pdu_session: PduSession, new_id: _Allocator) -> dict[SourceInterface.ValueType, Far]:
+    """Where packets that come from an interface go; none without a tunnel."""
+    if not pdu_session.HasField("an_tunnel_info"):
+        return {}
+    end = pdu_session.an_tunnel_info
+    to_core = Far(far_id=new_id("far/core"), apply_action=ApplyAction.APPLY_ACTION_FORW)
+    to_core.forwarding_parameters.destination_interface = DestinationInterface.DESTINATION_INTERFACE_CORE
+    to_access = Far(far_id=new_id("far/access"), apply_action=ApplyAction.APPLY_ACTION_FORW)
+    to_access.forwarding_parameters.destination_interface = DestinationInterface.DESTINATION_INTERFACE_ACCESS
+    outer_header = to_access.forwarding_parameters.outer_header_creation
+    outer_header.teid, outer_header.port = end.gtp_teid, end.port
+    outer_header.ipv4_address, outer_header.ipv6_address = end.ipv4_addr, end.ipv6_addr
+    return {CORE: to_access, ACCESS: to_core}
+
+
+def _tunnelled(pdr: Pdr, pdu_session: PduSession, fars: Mapping[SourceInterface.ValueType, Far]) -> Pdr:
+    """The PDR with what the session's tunnel makes of it."""
+    interface = pdr.pdi.source_interface
+    if interface in fars:
+        pdr.far_id = fars[interface].far_id
+        if interface == ACCESS:
+            pdr.pdi.local_f_teid.CopyFrom(FTeid(teid=local_teid(pdu_session)))
+            pdr.outer_header_removal = OuterHeaderRemoval.OUTER_HEADER_REMOVAL_GTP_U_UDP_IP
+    return pdr
+
+
 def _pdrs(
     rule: PccRule, addresses: list[tuple[str, str]], qer_id: int, urr_id: int, new_id: _Allocator
 ) -> Iterator[Pdr]:
@@ -113,7 +161,7 @@ def _pdrs(
                 yield Pdr(pdr_id=pdr_id, precedence=rule.precedence, pdi=pdi, qer_id=qer_id, urr_id=urr_id)
 
 
-def _qer(rule: PccRule, qer_id: int) -> Qer:
+def _qer(rule: PccRule, qer_id: int, qfi: int) -> Qer:
     qos = rule.qos
     return Qer(
         qer_id=qer_id,
@@ -122,6 +170,7 @@ def _qer(rule: PccRule, qer_id: int) -> Qer:
         burst_ul_bytes=qos.burst_bytes,
         burst_dl_bytes=qos.burst_bytes,
         enforcement_method=qos.enforcement_method,
+        qfi=qfi,
     )
 
 
@@ -136,14 +185,18 @@ def n4_session(
     new_id = _Allocator(known, highest=known.highest)
     session = Session(cp_seid=pdu_session.cp_seid)
     addresses = list(_ue_addresses(pdu_session))
+    fars = _fars(pdu_session, new_id)
+    session.fars.extend(fars.values())
+    qfi = (pdu_session.qfi or DEFAULT_QFI) if fars else 0
     for rule in decision.pcc_rules:
         urr_id = new_id(urr_key(rule.pcc_rule_id))
         session.urrs.add(urr_id=urr_id, measurement_period_ms=measurement_period_ms)
         qer_id = 0
-        if rule.qos.HasField("max_br_dl_bps") or rule.qos.HasField("max_br_ul_bps"):
+        if qfi or rule.qos.HasField("max_br_dl_bps") or rule.qos.HasField("max_br_ul_bps"):
             qer_id = new_id(qer_key(rule.pcc_rule_id))
-            session.qers.append(_qer(rule, qer_id))
-        session.pdrs.extend(_pdrs(rule, addresses, qer_id, urr_id, new_id))
+            session.qers.append(_qer(rule, qer_id, qfi))
+        pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id)
+        session.pdrs.extend(_tunnelled(pdr, pdu_session, fars) for pdr in pdrs)
     return session, IdAllocation(MappingProxyType(new_id.used), new_id.highest)
 
 
@@ -160,6 +213,7 @@ def modification(before: Session, after: Session) -> ModifySessionRequest:
     pdrs = {pdr.pdr_id: pdr for pdr in before.pdrs}, {pdr.pdr_id: pdr for pdr in after.pdrs}
     qers = {qer.qer_id: qer for qer in before.qers}, {qer.qer_id: qer for qer in after.qers}
     urrs = {urr.urr_id: urr for urr in before.urrs}, {urr.urr_id: urr for urr in after.urrs}
+    fars = {far.far_id: far for far in before.fars}, {far.far_id: far for far in after.fars}
     return ModifySessionRequest(
         cp_seid=after.cp_seid,
         create_or_update_pdrs=_changed(*pdrs),
@@ -169,6 +223,8 @@ def modification(before: Session, after: Session) -> ModifySessionRequest:
         create_or_update_urrs=_changed(*urrs),
         remove_urr_ids=_removed(*urrs),
         query_urr_ids=[number for number in urrs[0] if number in urrs[1]],
+        create_or_update_fars=_changed(*fars),
+        remove_far_ids=_removed(*fars),
     )
 
 
@@ -181,4 +237,6 @@ def changes_nothing(request: ModifySessionRequest) -> bool:
         or request.remove_qer_ids
         or request.create_or_update_urrs
         or request.remove_urr_ids
+        or request.create_or_update_fars
+        or request.remove_far_ids
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
@@ -12,10 +12,12 @@ from nf.common.resources import new_id
 from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import SmPolicyDecision
-from nf.smf.v1.pdu_session_pb2 import PduSession
+from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
 
 _UE_PREFIX_BITS: Final = 64
 _MAX_PRECEDENCE: Final = 255
+_MAX_QFI: Final = 63
+_MAX_PORT: Final = 65_535
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNN = re.compile(rf"(?=.{{1,100}}\Z){_LABEL}(?:\.{_LABEL})*")
@@ -50,6 +52,32 @@ def _address_violations(session: PduSession) -> Iterator[FieldViolation]:
             yield FieldViolation("ue_ipv6_prefix", f"expected an IPv6 prefix of /64, got {prefix!r}")
 
 
+def _tunnel_violations(session: PduSession) -> Iterator[FieldViolation]:
+    if session.qfi > _MAX_QFI:
+        yield FieldViolation("qfi", f"expected 1 to {_MAX_QFI}, or 0 for 1, got {session.qfi}")
+    if not session.HasField("an_tunnel_info"):
+        return
+    end = session.an_tunnel_info
+    if bool(end.ipv4_addr) == bool(end.ipv6_addr):
+        yield FieldViolation("an_tunnel_info.ipv4_addr", f"expected it or ipv6_addr, got {_both_or_neither(end)}")
+    for field, text, kind in (("ipv4_addr", end.ipv4_addr, IPv4Address), ("ipv6_addr", end.ipv6_addr, IPv6Address)):
+        try:
+            host = kind(text) if text else None
+        except ValueError:
+            yield FieldViolation(f"an_tunnel_info.{field}", f"expected an address, got {text!r}")
+            continue
+        if host is not None and (host.is_unspecified or host.is_multicast):
+            yield FieldViolation(f"an_tunnel_info.{field}", f"expected the address of a host, got {text!r}")
+    if not end.gtp_teid:
+        yield FieldViolation("an_tunnel_info.gtp_teid", "expected an identifier from 1 on, got 0")
+    if end.port > _MAX_PORT:
+        yield FieldViolation("an_tunnel_info.port", f"expected 1 to {_MAX_PORT}, or 0 for 2152, got {end.port}")
+
+
+def _both_or_neither(end: TunnelInfo) -> str:
+    return f"both {end.ipv4_addr!r} and {end.ipv6_addr!r}" if end.ipv4_addr else "neither"
+
+
 def _violations(session: PduSession) -> Iterator[FieldViolation]:
     if session.sm_context_ref and not _IDENTIFIER.fullmatch(session.sm_context_ref):
         found = repr(session.sm_context_ref)
@@ -62,6 +90,7 @@ def _violations(session: PduSession) -> Iterator[FieldViolation]:
         yield FieldViolation("dnn", f"expected a data network name, e.g. 'internet', got {session.dnn!r}")
     yield from _slice_violations(session.s_nssai)
     yield from _address_violations(session)
+    yield from _tunnel_violations(session)
 
 
 def requested_session(request: PduSession) -> PduSession:
@@ -90,6 +119,8 @@ def requested_part(session: PduSession) -> PduSession:
         s_nssai=session.s_nssai if session.HasField("s_nssai") else None,
         ue_ipv4_address=session.ue_ipv4_address,
         ue_ipv6_prefix=session.ue_ipv6_prefix,
+        an_tunnel_info=session.an_tunnel_info if session.HasField("an_tunnel_info") else None,
+        qfi=session.qfi,
     )
 
 

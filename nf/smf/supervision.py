@@ -31,7 +31,12 @@ from nf.common.telemetry import logger
 from nf.smf.config import SmfSection
 from nf.smf.errors import UserPlaneUnavailable
 from nf.smf.usage_log import SOURCE
-from upf.n4.v1.n4_pb2 import CompleteResynchronisationRequest, HeartbeatRequest, SetUpAssociationRequest
+from upf.n4.v1.n4_pb2 import (
+    CompleteResynchronisationRequest,
+    HeartbeatRequest,
+    SetUpAssociationRequest,
+    UserPlaneIpResourceInformation,
+)
 from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 
 if TYPE_CHECKING:
@@ -77,6 +82,8 @@ class UserPlane:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._background = Background("smf supervision")
         self.recovery_ns = 0
+        # The UPF's end of N3; None where it has none.
+        self.n3: UserPlaneIpResourceInformation | None = None
 
     @property
     def n4(self) -> N4ServiceAsyncStub:
@@ -183,6 +190,8 @@ class UserPlane:
         own.FromNanoseconds(own_recovery_ns)
         answer = await self.n4.SetUpAssociation(SetUpAssociationRequest(node_id=self._node_id, recovery_time_stamp=own))
         self.recovery_ns = answer.recovery_time_stamp.ToNanoseconds()
+        has_n3 = answer.HasField("user_plane_ip_resource_information")
+        self.n3 = answer.user_plane_ip_resource_information if has_n3 else None
         _log.info("upf.associated", upf=answer.node_id, recovery_ns=self.recovery_ns)
 
     async def _align(self, align: Align, *, anew: bool) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
+
 import pytest
 
 from nf.common.v1.types_pb2 import EnforcementMethod
@@ -16,7 +18,10 @@ from nf.smf.n4_rules import (
     rule_of_urr,
     urr_key,
 )
-from nf.smf.v1.pdu_session_pb2 import PduSession
+from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
+from upf.n4.forwarding import tunnel_of
+from upf.n4.rules import rules_of
+from upf.tunnels import OuterHeader, Tunnel
 
 MONITOR = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
 UE = PduSession(cp_seid=7, ue_ipv4_address="10.45.0.2")
@@ -25,6 +30,11 @@ ANYTHING = FlowInformation(flow_description="permit out ip from any to assigned"
 VIDEO = FlowInformation(flow_description="permit out 17 from 198.51.100.7 443 to 10.45.0.2", pack_filt_id="video")
 AUDIO = FlowInformation(flow_description="permit out 17 from 198.51.100.8 443 to 10.45.0.2", pack_filt_id="audio")
 VIDEO6 = FlowInformation(flow_description="permit out 17 from 2001:db8:ff::7 443 to assigned", pack_filt_id="video6")
+
+
+TUNNELLED = PduSession(
+    cp_seid=7, ue_ipv4_address="10.45.0.2", an_tunnel_info=TunnelInfo(ipv4_addr="192.0.2.7", gtp_teid=0x1001), qfi=9
+)
 
 
 def default_rule() -> PccRule:
@@ -151,3 +161,46 @@ def test_an_identifier_that_was_withdrawn_is_not_given_again() -> None:
     first = ids.ids[urr_key("default")]
     _, ids = n4_session(UE, decision(), ids.without([urr_key("default")]))
     assert ids.ids[urr_key("default")] > first
+
+
+# --- sessions with a tunnel -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.clause("TS 29.244 §5.2.3")
+def test_an_tunnel_info_makes_a_tunnel_of_which_the_smf_chooses_this_end() -> None:
+    session, _ = n4_session(TUNNELLED, decision(session_rule(VIDEO)), IdAllocation())
+    assert rules_of(session)
+    outer_header = OuterHeader(ip_address("192.0.2.7"), 0x1001, qfi=9)
+    assert tunnel_of(session) == Tunnel("7", (ip_network("10.45.0.2/32"),), 7, outer_header)
+    fars = {far.far_id: far.forwarding_parameters for far in session.fars}
+    assert len(fars) == 2
+    for pdr in session.pdrs:
+        assert fars[pdr.far_id].destination_interface == (2 if pdr.pdi.source_interface == ACCESS else 1)
+        assert pdr.pdi.HasField("local_f_teid") == (pdr.pdi.source_interface == ACCESS)
+
+
+def test_in_a_tunnel_a_rule_without_a_bit_rate_has_a_qer_too_for_its_qos_flow() -> None:
+    session, _ = n4_session(TUNNELLED, decision(), IdAllocation())
+    (qer,) = session.qers
+    assert qer.qfi == 9
+    assert not qer.HasField("mbr_dl_bps")
+    assert {pdr.qer_id for pdr in session.pdrs} == {qer.qer_id}
+
+
+def test_another_gnb_changes_the_fars_alone() -> None:
+    before, ids = n4_session(TUNNELLED, decision(session_rule(VIDEO)), IdAllocation())
+    moved = PduSession()
+    moved.CopyFrom(TUNNELLED)
+    moved.an_tunnel_info.gtp_teid = 0x1002
+    after, _ = n4_session(moved, decision(session_rule(VIDEO)), ids)
+    request = modification(before, after)
+    assert [far.forwarding_parameters.outer_header_creation.teid for far in request.create_or_update_fars] == [0x1002]
+    untouched = [*request.remove_far_ids, *request.create_or_update_pdrs, *request.create_or_update_qers]
+    assert untouched == []
+    assert not changes_nothing(request)
+
+
+def test_without_an_tunnel_info_nothing_is_said_of_tunnels() -> None:
+    session, _ = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
+    assert not session.fars
+    assert {(pdr.far_id, pdr.pdi.HasField("local_f_teid")) for pdr in session.pdrs} == {(0, False)}

@@ -6,7 +6,7 @@ from nf.common.errors import InvalidArgument
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, SmPolicyDecision
 from nf.smf.requests import check_decision, requested_session
-from nf.smf.v1.pdu_session_pb2 import PduSession
+from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
 
 
 def pdu_session(**changes: object) -> PduSession:
@@ -43,6 +43,19 @@ def pdu_session(**changes: object) -> PduSession:
         ({"ue_ipv6_prefix": "2001:db8::1/64"}, "ue_ipv6_prefix"),
         ({"ue_ipv6_prefix": "ff02::/64"}, "ue_ipv6_prefix"),
         ({"sm_context_ref": "a b"}, "sm_context_ref"),
+        ({"qfi": 64}, "qfi"),
+        ({"an_tunnel_info": TunnelInfo(gtp_teid=1)}, "an_tunnel_info.ipv4_addr"),
+        (
+            {"an_tunnel_info": TunnelInfo(gtp_teid=1, ipv4_addr="192.0.2.7", ipv6_addr="2001:db8::7")},
+            "an_tunnel_info.ipv4_addr",
+        ),
+        ({"an_tunnel_info": TunnelInfo(gtp_teid=1, ipv4_addr="gnb")}, "an_tunnel_info.ipv4_addr"),
+        ({"an_tunnel_info": TunnelInfo(gtp_teid=1, ipv6_addr="ff02::1")}, "an_tunnel_info.ipv6_addr"),
+        ({"an_tunnel_info": TunnelInfo(ipv4_addr="192.0.2.7")}, "an_tunnel_info.gtp_teid"),
+        (
+            {"an_tunnel_info": TunnelInfo(gtp_teid=1, ipv4_addr="192.0.2.7", port=65_536)},
+            "an_tunnel_info.port",
+        ),
     ],
 )
 @pytest.mark.clause("TS 23.502 §4.3.2")

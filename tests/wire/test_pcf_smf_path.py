@@ -14,6 +14,7 @@ from nf.common.v1.types_pb2 import EnforcementMethod, SponsoringStatus
 from nf.pcf.v1 import operator_policies_pb2 as op
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 from nf.smf.v1 import pdu_session_pb2 as pdu
+from upf.n4.forwarding import tunnel_of
 from upf.n4.v1.n4_pb2 import SourceInterface
 
 MONITOR = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
@@ -292,3 +293,25 @@ async def test_a_pdu_session_attached_again_with_the_same_content_is_the_same(pl
     first = await plane.attach()
     assert await plane.attach() == first
     assert plane.upf.calls.count("EstablishSession") == 1
+
+
+@pytest.mark.clause("TS 23.502 §4.3.2.2.1")
+async def test_a_pdu_session_with_an_tunnel_info_is_told_the_upf_s_end(plane: ControlPlane) -> None:
+    gnb = pdu.TunnelInfo(ipv4_addr="192.0.2.7", gtp_teid=0x1001)
+    attached = await plane.attach(an_tunnel_info=gnb, qfi=9)
+    assert attached.cn_tunnel_info == pdu.TunnelInfo(ipv4_addr="192.0.2.1", gtp_teid=attached.cp_seid, port=2152)
+    assert await plane.attach(an_tunnel_info=gnb, qfi=9) == attached
+    await plane.authorize("s", VIDEO)
+    enforced = plane.upf.session_of()
+    assert {qer.qfi for qer in enforced.qers} == {9}
+    assert {pdr.far_id for pdr in enforced.pdrs} == {far.far_id for far in enforced.fars}
+
+
+async def test_after_a_restart_of_the_upf_the_tunnel_is_the_same(plane: ControlPlane) -> None:
+    attached = await plane.attach(an_tunnel_info=pdu.TunnelInfo(ipv4_addr="192.0.2.7", gtp_teid=0x1001))
+    before = tunnel_of(plane.upf.session_of())
+    await plane.upf.restart()
+    await plane.upf.until(lambda: plane.upf.forwarding)
+    assert tunnel_of(plane.upf.session_of()) == before
+    assert before is not None
+    assert before.teid == attached.cn_tunnel_info.gtp_teid

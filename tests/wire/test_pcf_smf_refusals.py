@@ -261,6 +261,17 @@ async def test_what_the_upf_refuses_at_the_attachment_leaves_nothing_anywhere(pl
     assert plane.upf.sessions == {}
 
 
+async def test_a_session_in_a_tunnel_needs_a_upf_with_n3(plane: ControlPlane) -> None:
+    plane.upf.n3 = None
+    await plane.upf.restart()
+    await plane.upf.until(lambda: plane.upf.forwarding)
+    with pytest.raises(CastcoreError) as refusal:
+        await plane.attach(an_tunnel_info=pdu.TunnelInfo(ipv4_addr="192.0.2.7", gtp_teid=1))
+    assert (refusal.value.code, refusal.value.reason) == ("FAILED_PRECONDITION", "UPF_WITHOUT_N3")
+    assert await plane.pdu_sessions() == []
+    assert plane.upf.sessions == {}
+
+
 async def test_a_decision_for_an_unknown_association_is_refused(plane: ControlPlane) -> None:
     request = pdu.UpdateNotifyRequest(sm_policy_id="none", decision=n7.SmPolicyDecision(revision=1))
     with pytest.raises(CastcoreError) as refusal:

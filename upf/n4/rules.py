@@ -18,6 +18,7 @@ from upf.counters import AVERAGING_WINDOW_NS
 from upf.dscp import MAX_DSCP
 from upf.errors import UpfError
 from upf.n4.filters import ACCESS, CORE, described_filters, filters_of
+from upf.n4.forwarding import check_forwarding, drops
 from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInterface
 from upf.rules import MAX_AGGREGATES, Aggregate, Marker, Mode, Policer, Rule
 from upf.units import default_burst_bytes
@@ -145,6 +146,8 @@ class _Builder:
         self._check_identifiers("pdrs", "pdr_id", [pdr.pdr_id for pdr in session.pdrs])
         self._check_identifiers("qers", "qer_id", [qer.qer_id for qer in session.qers])
         self._check_identifiers("urrs", "urr_id", [urr.urr_id for urr in session.urrs])
+        self._check_identifiers("fars", "far_id", [far.far_id for far in session.fars])
+        check_forwarding(session, self._wrong)
         self._described = described_filters(session.pdrs, self._wrong)
         rules = [rule for at, qer in enumerate(session.qers) for rule in self._read_qer(at, qer)]
         urr_ids = {urr.urr_id for urr in session.urrs}
@@ -311,7 +314,8 @@ class _Builder:
             mode=mode if shaped or mode is not Mode.SHAPE else Mode.POLICE,
             bucket_id=direction.bucket_id if direction is not None and policer is not None else "",
             aggregates=tuple(self._aggregates(at, pdr, named)),
-            gate_open=all(each.gate_open for each in (direction, *named) if each is not None),
+            gate_open=all(each.gate_open for each in (direction, *named) if each is not None)
+            and not drops(self._session, pdr),
             dscp=leading.dscp if leading is not None and mode is Mode.MARK else (None, None, None),
             queue_bytes=direction.queue_bytes if direction is not None and shaped else 0,
         )

@@ -26,6 +26,7 @@ from upf.n4.v1.n4_pb2 import (
     ModifySessionResponse,
     SetUpAssociationRequest,
     SetUpAssociationResponse,
+    UserPlaneIpResourceInformation,
     WatchReportsRequest,
     WatchReportsResponse,
 )
@@ -37,15 +38,18 @@ _SESSIONS: Final = "upf-sessions"
 
 
 class N4Service(N4ServiceServicer):
-    """The UPF's end of N4."""
+    """The UPF's end of N4. ``n3``: where it receives tunnelled packets, if it does."""
 
-    def __init__(self, user_plane: UserPlane, node_id: str) -> None:
+    def __init__(
+        self, user_plane: UserPlane, node_id: str, *, n3: UserPlaneIpResourceInformation | None = None
+    ) -> None:
         self._user_plane = user_plane
         self._node_id = node_id
+        self._n3 = n3
 
     async def SetUpAssociation(self, request: SetUpAssociationRequest, context: Context) -> SetUpAssociationResponse:
         await self._user_plane.set_up_association()
-        response = SetUpAssociationResponse(node_id=self._node_id)
+        response = SetUpAssociationResponse(node_id=self._node_id, user_plane_ip_resource_information=self._n3)
         response.recovery_time_stamp.FromDatetime(self._user_plane.recovery_time)
         return response
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from nf.common.errors import FieldViolation, InvalidArgument, NotFound
-from upf.n4.v1.n4_pb2 import ModifySessionRequest, Pdr, Qer, Session, Urr
+from upf.n4.v1.n4_pb2 import Far, ModifySessionRequest, Pdr, Qer, Session, Urr
 
-N4Rule = TypeVar("N4Rule", Pdr, Qer, Urr)
+N4Rule = TypeVar("N4Rule", Pdr, Qer, Urr, Far)
 
 
 class SessionNotFound(NotFound):
@@ -26,22 +26,26 @@ def modified(session: Session, request: ModifySessionRequest) -> Session:
     pdrs = {pdr.pdr_id: pdr for pdr in session.pdrs}
     qers = {qer.qer_id: qer for qer in session.qers}
     urrs = {urr.urr_id: urr for urr in session.urrs}
+    fars = {far.far_id: far for far in session.fars}
     violations = [
         *_unknown("remove_pdr_ids", request.remove_pdr_ids, pdrs),
         *_unknown("remove_qer_ids", request.remove_qer_ids, qers),
         *_unknown("remove_urr_ids", request.remove_urr_ids, urrs),
         *_unknown("query_urr_ids", request.query_urr_ids, urrs),
+        *_unknown("remove_far_ids", request.remove_far_ids, fars),
     ]
     if violations:
         raise InvalidArgument(f"session {session.cp_seid}: rules that are not there", violations=violations)
     pdrs |= {pdr.pdr_id: pdr for pdr in request.create_or_update_pdrs}
     qers |= {qer.qer_id: qer for qer in request.create_or_update_qers}
     urrs |= {urr.urr_id: urr for urr in request.create_or_update_urrs}
+    fars |= {far.far_id: far for far in request.create_or_update_fars}
     return Session(
         cp_seid=session.cp_seid,
         pdrs=_without(pdrs, request.remove_pdr_ids),
         qers=_without(qers, request.remove_qer_ids),
         urrs=_without(urrs, request.remove_urr_ids),
+        fars=_without(fars, request.remove_far_ids),
     )
 
 

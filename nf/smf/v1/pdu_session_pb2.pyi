@@ -23,6 +23,40 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class TunnelInfo(_message.Message):
+    """One end of a session's GTP-U tunnel on N3 (TS 29.502 §6.1.6.2.3, TunnelInfo)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IPV4_ADDR_FIELD_NUMBER: _builtins.int
+    IPV6_ADDR_FIELD_NUMBER: _builtins.int
+    GTP_TEID_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    ipv4_addr: _builtins.str
+    """Its address; this or ipv6_addr."""
+    ipv6_addr: _builtins.str
+    """Its address; this or ipv4_addr."""
+    gtp_teid: _builtins.int
+    """By which it knows the tunnel's packets."""
+    port: _builtins.int
+    """UDP port (castcore's extension); 0: 2152."""
+    def __init__(
+        self,
+        *,
+        ipv4_addr: _builtins.str = ...,
+        ipv6_addr: _builtins.str = ...,
+        gtp_teid: _builtins.int = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gtp_teid", b"gtp_teid", "ipv4_addr", b"ipv4_addr", "ipv6_addr", b"ipv6_addr", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelInfo: _TypeAlias = TunnelInfo  # noqa: Y015
+
+@_typing.final
 class PduSession(_message.Message):
     """A UE's connection to a data network."""
 
@@ -67,6 +101,9 @@ class PduSession(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    AN_TUNNEL_INFO_FIELD_NUMBER: _builtins.int
+    CN_TUNNEL_INFO_FIELD_NUMBER: _builtins.int
+    QFI_FIELD_NUMBER: _builtins.int
     sm_context_ref: _builtins.str
     """Chosen by whoever attaches the UE, or by the SMF when empty."""
     supi: _builtins.str
@@ -89,6 +126,8 @@ class PduSession(_message.Message):
     """The session's identifier at the SMF's end of N4. Set by the SMF."""
     etag: _builtins.str
     """Changes with every change of the resource."""
+    qfi: _builtins.int
+    """The QoS flow of all packets in the tunnel (QFI), 1 to 63; 0: 1."""
     @_builtins.property
     def s_nssai(self) -> _types_pb2.Snssai:
         """Slice."""
@@ -100,6 +139,16 @@ class PduSession(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the SMF."""
+
+    @_builtins.property
+    def an_tunnel_info(self) -> Global___TunnelInfo:
+        """AN tunnel info (TS 23.502 §4.3.2.2.1): where the gNB receives the session's packets. Absent: they go to the access without
+        a tunnel.
+        """
+
+    @_builtins.property
+    def cn_tunnel_info(self) -> Global___TunnelInfo:
+        """CN tunnel info: where the UPF receives them. Set by the SMF where there is an_tunnel_info."""
 
     def __init__(
         self,
@@ -118,10 +167,13 @@ class PduSession(_message.Message):
         decision: _sm_policy_control_pb2.SmPolicyDecision | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        an_tunnel_info: Global___TunnelInfo | None = ...,
+        cn_tunnel_info: Global___TunnelInfo | None = ...,
+        qfi: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "qfi", b"qfi", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,74 @@ SOURCE_INTERFACE_CORE: SourceInterface.ValueType  # 2
 """From the data network: downlink."""
 Global___SourceInterface: _TypeAlias = SourceInterface  # noqa: Y015
 
+class _OuterHeaderRemoval:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OuterHeaderRemovalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OuterHeaderRemoval.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTER_HEADER_REMOVAL_UNSPECIFIED: _OuterHeaderRemoval.ValueType  # 0
+    """Nothing."""
+    OUTER_HEADER_REMOVAL_GTP_U_UDP_IP: _OuterHeaderRemoval.ValueType  # 1
+    """GTP-U, UDP and IP of either version."""
+
+class OuterHeaderRemoval(_OuterHeaderRemoval, metaclass=_OuterHeaderRemovalEnumTypeWrapper):
+    """What is taken off a packet (TS 29.244 §8.2.64)."""
+
+OUTER_HEADER_REMOVAL_UNSPECIFIED: OuterHeaderRemoval.ValueType  # 0
+"""Nothing."""
+OUTER_HEADER_REMOVAL_GTP_U_UDP_IP: OuterHeaderRemoval.ValueType  # 1
+"""GTP-U, UDP and IP of either version."""
+Global___OuterHeaderRemoval: _TypeAlias = OuterHeaderRemoval  # noqa: Y015
+
+class _ApplyAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApplyActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApplyAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPLY_ACTION_UNSPECIFIED: _ApplyAction.ValueType  # 0
+    """As FORW."""
+    APPLY_ACTION_DROP: _ApplyAction.ValueType  # 1
+    """Dropped, and charged to no bit rate."""
+    APPLY_ACTION_FORW: _ApplyAction.ValueType  # 2
+    """Forwarded."""
+
+class ApplyAction(_ApplyAction, metaclass=_ApplyActionEnumTypeWrapper):
+    """What becomes of packets (TS 29.244 §8.2.26). There is no buffering."""
+
+APPLY_ACTION_UNSPECIFIED: ApplyAction.ValueType  # 0
+"""As FORW."""
+APPLY_ACTION_DROP: ApplyAction.ValueType  # 1
+"""Dropped, and charged to no bit rate."""
+APPLY_ACTION_FORW: ApplyAction.ValueType  # 2
+"""Forwarded."""
+Global___ApplyAction: _TypeAlias = ApplyAction  # noqa: Y015
+
+class _DestinationInterface:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DestinationInterfaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DestinationInterface.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DESTINATION_INTERFACE_UNSPECIFIED: _DestinationInterface.ValueType  # 0
+    """The side that the packet has not come from."""
+    DESTINATION_INTERFACE_ACCESS: _DestinationInterface.ValueType  # 1
+    """To the UE."""
+    DESTINATION_INTERFACE_CORE: _DestinationInterface.ValueType  # 2
+    """To the data network."""
+
+class DestinationInterface(_DestinationInterface, metaclass=_DestinationInterfaceEnumTypeWrapper):
+    """Where packets go (TS 29.244 §8.2.24)."""
+
+DESTINATION_INTERFACE_UNSPECIFIED: DestinationInterface.ValueType  # 0
+"""The side that the packet has not come from."""
+DESTINATION_INTERFACE_ACCESS: DestinationInterface.ValueType  # 1
+"""To the UE."""
+DESTINATION_INTERFACE_CORE: DestinationInterface.ValueType  # 2
+"""To the data network."""
+Global___DestinationInterface: _TypeAlias = DestinationInterface  # noqa: Y015
+
 class _GateStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -133,13 +201,15 @@ Global___SdfFilter: _TypeAlias = SdfFilter  # noqa: Y015
 
 @_typing.final
 class FTeid(_message.Message):
-    """The tunnel end that packets come to (TS 29.244 §8.2.3)."""
+    """The tunnel end that packets come to (TS 29.244 §8.2.3). The SMF chooses it, so that it outlives the UPF; there is no CHOOSE.
+    Its address is always that of the UPF's user_plane_ip_resource_information.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEID_FIELD_NUMBER: _builtins.int
     teid: _builtins.int
-    """The identifier in the GTP-U header."""
+    """The identifier in the GTP-U header; in PDRs of a FAR with an outer header from 1 on."""
     def __init__(
         self,
         *,
@@ -214,6 +284,8 @@ class Pdr(_message.Message):
     QER_ID_FIELD_NUMBER: _builtins.int
     URR_ID_FIELD_NUMBER: _builtins.int
     FURTHER_QER_IDS_FIELD_NUMBER: _builtins.int
+    FAR_ID_FIELD_NUMBER: _builtins.int
+    OUTER_HEADER_REMOVAL_FIELD_NUMBER: _builtins.int
     pdr_id: _builtins.int
     """Unique within the session."""
     precedence: _builtins.int
@@ -222,6 +294,10 @@ class Pdr(_message.Message):
     """The QER that polices it; 0: none."""
     urr_id: _builtins.int
     """The URR that counts it; 0: none."""
+    far_id: _builtins.int
+    """The FAR that says where its packets go; 0: to the other side, as they are."""
+    outer_header_removal: Global___OuterHeaderRemoval.ValueType
+    """What is taken off its packets; with source interface ACCESS, and a local_f_teid."""
     @_builtins.property
     def pdi(self) -> Global___Pdi: ...
     @_builtins.property
@@ -239,14 +315,106 @@ class Pdr(_message.Message):
         qer_id: _builtins.int = ...,
         urr_id: _builtins.int = ...,
         further_qer_ids: _abc.Iterable[_builtins.int] | None = ...,
+        far_id: _builtins.int = ...,
+        outer_header_removal: Global___OuterHeaderRemoval.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pdi", b"pdi"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["further_qer_ids", b"further_qer_ids", "pdi", b"pdi", "pdr_id", b"pdr_id", "precedence", b"precedence", "qer_id", b"qer_id", "urr_id", b"urr_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["far_id", b"far_id", "further_qer_ids", b"further_qer_ids", "outer_header_removal", b"outer_header_removal", "pdi", b"pdi", "pdr_id", b"pdr_id", "precedence", b"precedence", "qer_id", b"qer_id", "urr_id", b"urr_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pdr: _TypeAlias = Pdr  # noqa: Y015
+
+@_typing.final
+class OuterHeaderCreation(_message.Message):
+    """The GTP-U tunnel that packets are put into (TS 29.244 §8.2.56)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEID_FIELD_NUMBER: _builtins.int
+    IPV4_ADDRESS_FIELD_NUMBER: _builtins.int
+    IPV6_ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    teid: _builtins.int
+    """The receiver's identifier of the tunnel."""
+    ipv4_address: _builtins.str
+    """The receiver; this or ipv6_address."""
+    ipv6_address: _builtins.str
+    """The receiver; this or ipv4_address."""
+    port: _builtins.int
+    """The receiver's UDP port (castcore's extension); 0: 2152."""
+    def __init__(
+        self,
+        *,
+        teid: _builtins.int = ...,
+        ipv4_address: _builtins.str = ...,
+        ipv6_address: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ipv4_address", b"ipv4_address", "ipv6_address", b"ipv6_address", "port", b"port", "teid", b"teid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OuterHeaderCreation: _TypeAlias = OuterHeaderCreation  # noqa: Y015
+
+@_typing.final
+class ForwardingParameters(_message.Message):
+    """Where and how packets are forwarded (TS 29.244 §7.5.2.3, Forwarding Parameters)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESTINATION_INTERFACE_FIELD_NUMBER: _builtins.int
+    OUTER_HEADER_CREATION_FIELD_NUMBER: _builtins.int
+    destination_interface: Global___DestinationInterface.ValueType
+    @_builtins.property
+    def outer_header_creation(self) -> Global___OuterHeaderCreation:
+        """Towards the access; absent: no tunnel. A session has one."""
+
+    def __init__(
+        self,
+        *,
+        destination_interface: Global___DestinationInterface.ValueType = ...,
+        outer_header_creation: Global___OuterHeaderCreation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outer_header_creation", b"outer_header_creation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination_interface", b"destination_interface", "outer_header_creation", b"outer_header_creation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardingParameters: _TypeAlias = ForwardingParameters  # noqa: Y015
+
+@_typing.final
+class Far(_message.Message):
+    """A forwarding action rule (TS 29.244 §7.5.2.3)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAR_ID_FIELD_NUMBER: _builtins.int
+    APPLY_ACTION_FIELD_NUMBER: _builtins.int
+    FORWARDING_PARAMETERS_FIELD_NUMBER: _builtins.int
+    far_id: _builtins.int
+    """Unique within the session."""
+    apply_action: Global___ApplyAction.ValueType
+    @_builtins.property
+    def forwarding_parameters(self) -> Global___ForwardingParameters: ...
+    def __init__(
+        self,
+        *,
+        far_id: _builtins.int = ...,
+        apply_action: Global___ApplyAction.ValueType = ...,
+        forwarding_parameters: Global___ForwardingParameters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forwarding_parameters", b"forwarding_parameters"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_action", b"apply_action", "far_id", b"far_id", "forwarding_parameters", b"forwarding_parameters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Far: _TypeAlias = Far  # noqa: Y015
 
 @_typing.final
 class Qer(_message.Message):
@@ -270,6 +438,7 @@ class Qer(_message.Message):
     DSCP_RED_FIELD_NUMBER: _builtins.int
     QUEUE_UL_BYTES_FIELD_NUMBER: _builtins.int
     QUEUE_DL_BYTES_FIELD_NUMBER: _builtins.int
+    QFI_FIELD_NUMBER: _builtins.int
     qer_id: _builtins.int
     """Unique within the session."""
     mbr_ul_bps: _builtins.int
@@ -306,6 +475,8 @@ class Qer(_message.Message):
     """
     queue_dl_bytes: _builtins.int
     """What SHAPE may hold back in the downlink at the most (castcore's extension)."""
+    qfi: _builtins.int
+    """QFI that downlink packets in a tunnel bear (TS 29.244 §8.2.89), 1 to 63; a session has one. 0: they bear none."""
     def __init__(
         self,
         *,
@@ -325,10 +496,11 @@ class Qer(_message.Message):
         dscp_red: _builtins.int | None = ...,
         queue_ul_bytes: _builtins.int = ...,
         queue_dl_bytes: _builtins.int = ...,
+        qfi: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "averaging_window_ms", b"averaging_window_ms", "burst_dl_bytes", b"burst_dl_bytes", "burst_ul_bytes", b"burst_ul_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "gate_status_dl", b"gate_status_dl", "gate_status_ul", b"gate_status_ul", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps", "qer_id", b"qer_id", "queue_dl_bytes", b"queue_dl_bytes", "queue_ul_bytes", b"queue_ul_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_mbr_dl_bps", b"_mbr_dl_bps", "_mbr_ul_bps", b"_mbr_ul_bps", "averaging_window_ms", b"averaging_window_ms", "burst_dl_bytes", b"burst_dl_bytes", "burst_ul_bytes", b"burst_ul_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "gate_status_dl", b"gate_status_dl", "gate_status_ul", b"gate_status_ul", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "mbr_dl_bps", b"mbr_dl_bps", "mbr_ul_bps", b"mbr_ul_bps", "qer_id", b"qer_id", "qfi", b"qfi", "queue_dl_bytes", b"queue_dl_bytes", "queue_ul_bytes", b"queue_ul_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dscp_green: _TypeAlias = _typing.Literal["dscp_green"]  # noqa: Y015
     _WhichOneofArgType__dscp_green: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green"]  # noqa: Y015
@@ -509,6 +681,7 @@ class Session(_message.Message):
     PDRS_FIELD_NUMBER: _builtins.int
     QERS_FIELD_NUMBER: _builtins.int
     URRS_FIELD_NUMBER: _builtins.int
+    FARS_FIELD_NUMBER: _builtins.int
     cp_seid: _builtins.int
     """The SMF's identifier."""
     @_builtins.property
@@ -517,6 +690,8 @@ class Session(_message.Message):
     def qers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Qer]: ...
     @_builtins.property
     def urrs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Urr]: ...
+    @_builtins.property
+    def fars(self) -> _containers.RepeatedCompositeFieldContainer[Global___Far]: ...
     def __init__(
         self,
         *,
@@ -524,14 +699,43 @@ class Session(_message.Message):
         pdrs: _abc.Iterable[Global___Pdr] | None = ...,
         qers: _abc.Iterable[Global___Qer] | None = ...,
         urrs: _abc.Iterable[Global___Urr] | None = ...,
+        fars: _abc.Iterable[Global___Far] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cp_seid", b"cp_seid", "pdrs", b"pdrs", "qers", b"qers", "urrs", b"urrs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cp_seid", b"cp_seid", "fars", b"fars", "pdrs", b"pdrs", "qers", b"qers", "urrs", b"urrs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class UserPlaneIpResourceInformation(_message.Message):
+    """Where a UPF receives tunnelled packets (TS 29.244 §8.2.82). The SMF chooses the TEIDs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IPV4_ADDRESS_FIELD_NUMBER: _builtins.int
+    IPV6_ADDRESS_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    ipv4_address: _builtins.str
+    ipv6_address: _builtins.str
+    port: _builtins.int
+    """UDP port (castcore's extension)."""
+    def __init__(
+        self,
+        *,
+        ipv4_address: _builtins.str = ...,
+        ipv6_address: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ipv4_address", b"ipv4_address", "ipv6_address", b"ipv6_address", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserPlaneIpResourceInformation: _TypeAlias = UserPlaneIpResourceInformation  # noqa: Y015
 
 @_typing.final
 class SetUpAssociationRequest(_message.Message):
@@ -565,21 +769,27 @@ class SetUpAssociationResponse(_message.Message):
 
     NODE_ID_FIELD_NUMBER: _builtins.int
     RECOVERY_TIME_STAMP_FIELD_NUMBER: _builtins.int
+    USER_PLANE_IP_RESOURCE_INFORMATION_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """The UPF."""
     @_builtins.property
     def recovery_time_stamp(self) -> _timestamp_pb2.Timestamp:
         """The UPF's start."""
 
+    @_builtins.property
+    def user_plane_ip_resource_information(self) -> Global___UserPlaneIpResourceInformation:
+        """Its end of N3; absent: it has none, and takes the packets of the access as they are."""
+
     def __init__(
         self,
         *,
         node_id: _builtins.str = ...,
         recovery_time_stamp: _timestamp_pb2.Timestamp | None = ...,
+        user_plane_ip_resource_information: Global___UserPlaneIpResourceInformation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["recovery_time_stamp", b"recovery_time_stamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recovery_time_stamp", b"recovery_time_stamp", "user_plane_ip_resource_information", b"user_plane_ip_resource_information"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "recovery_time_stamp", b"recovery_time_stamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "recovery_time_stamp", b"recovery_time_stamp", "user_plane_ip_resource_information", b"user_plane_ip_resource_information"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -713,6 +923,8 @@ class ModifySessionRequest(_message.Message):
     CREATE_OR_UPDATE_URRS_FIELD_NUMBER: _builtins.int
     REMOVE_URR_IDS_FIELD_NUMBER: _builtins.int
     QUERY_URR_IDS_FIELD_NUMBER: _builtins.int
+    CREATE_OR_UPDATE_FARS_FIELD_NUMBER: _builtins.int
+    REMOVE_FAR_IDS_FIELD_NUMBER: _builtins.int
     cp_seid: _builtins.int
     """The session."""
     @_builtins.property
@@ -743,6 +955,14 @@ class ModifySessionRequest(_message.Message):
     def query_urr_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """URRs to report on in the answer."""
 
+    @_builtins.property
+    def create_or_update_fars(self) -> _containers.RepeatedCompositeFieldContainer[Global___Far]:
+        """FARs to create, or to change where the identifier is known."""
+
+    @_builtins.property
+    def remove_far_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """FARs to remove."""
+
     def __init__(
         self,
         *,
@@ -754,10 +974,12 @@ class ModifySessionRequest(_message.Message):
         create_or_update_urrs: _abc.Iterable[Global___Urr] | None = ...,
         remove_urr_ids: _abc.Iterable[_builtins.int] | None = ...,
         query_urr_ids: _abc.Iterable[_builtins.int] | None = ...,
+        create_or_update_fars: _abc.Iterable[Global___Far] | None = ...,
+        remove_far_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cp_seid", b"cp_seid", "create_or_update_pdrs", b"create_or_update_pdrs", "create_or_update_qers", b"create_or_update_qers", "create_or_update_urrs", b"create_or_update_urrs", "query_urr_ids", b"query_urr_ids", "remove_pdr_ids", b"remove_pdr_ids", "remove_qer_ids", b"remove_qer_ids", "remove_urr_ids", b"remove_urr_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cp_seid", b"cp_seid", "create_or_update_fars", b"create_or_update_fars", "create_or_update_pdrs", b"create_or_update_pdrs", "create_or_update_qers", b"create_or_update_qers", "create_or_update_urrs", b"create_or_update_urrs", "query_urr_ids", b"query_urr_ids", "remove_far_ids", b"remove_far_ids", "remove_pdr_ids", b"remove_pdr_ids", "remove_qer_ids", b"remove_qer_ids", "remove_urr_ids", b"remove_urr_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
