@@ -226,7 +226,7 @@ def to_text(story: Story) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    from nf.cli.replay.figures import mean_rate
+    from nf.cli.figures import mean_rate
 
     told = to_json(story)
     console = Console(highlight=False)

@@ -7,20 +7,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from nf.cli.replay.figures import duration, mean_rate, rate
+from nf.cli.figures import duration, flow_text, flow_to_json, mean_rate, rate, rule_to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from upf.compliance import FlowName, RuleCompliance, Violation, Window
-    from upf.counters import RuleCounters
+    from upf.compliance import RuleCompliance, Violation, Window
     from upf.names.inspector import InspectorCounters
     from upf.profile import Profile
     from upf.replay import Report
 
 # Violations that the table shows of each rule; the JSON object has more.
 SHOWN_VIOLATIONS: Final = 5
-_PROTOCOLS: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDP-Lite"}
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -33,7 +31,7 @@ def to_json(report: Report) -> dict[str, object]:
         "malformed": totals.malformed_packets,
         "unmatched": {"packets": totals.unmatched_packets, "bytes": totals.unmatched_bytes},
         "flows": totals.flows,
-        "rules": [_rule_to_json(name, counters) for name, counters in report.rules.items()],
+        "rules": [rule_to_json(name, counters) for name, counters in report.rules.items()],
         "malformed_reasons": dict(totals.malformed),
         "aged_flows": totals.aged_flows,
         "evicted_flows": totals.evicted_flows,
@@ -59,28 +57,6 @@ def _profile_to_json(profile: Profile) -> dict[str, object]:
         ],
         "sum_ns_per_packet": whole,
         "whole_ns_per_packet": profile.whole_ns_per_packet,
-    }
-
-
-def _rule_to_json(name: str, counters: RuleCounters) -> dict[str, object]:
-    return {
-        "name": name,
-        "packets": counters.packets,
-        "bytes": counters.bytes,
-        "passed_packets": counters.passed_packets,
-        "passed_bytes": counters.passed_bytes,
-        "dropped_packets": counters.dropped_packets,
-        "dropped_bytes": counters.dropped_bytes,
-        "conforming_packets": counters.conforming_packets,
-        "conforming_bytes": counters.conforming_bytes,
-        "exceeding_packets": counters.exceeding_packets,
-        "exceeding_bytes": counters.exceeding_bytes,
-        "yellow_packets": counters.yellow_packets,
-        "yellow_bytes": counters.yellow_bytes,
-        "gated_packets": counters.gated_packets,
-        "delayed_packets": counters.delayed_packets,
-        "delay_max_ns": counters.delay_max_ns,
-        "delay_sum_ns": counters.delay_sum_ns,
     }
 
 
@@ -113,22 +89,12 @@ def _window_to_json(window: Window) -> dict[str, object]:
 
 
 def _violation_to_json(violation: Violation) -> dict[str, object]:
-    flow = violation.began_by
     return {
         "start_ns": violation.start_ns,
         "duration_ns": violation.duration_ns,
         "excess_packets": violation.excess_packets,
         "excess_bytes": violation.excess_bytes,
-        "began_by": {
-            "source": str(flow.source),
-            "destination": str(flow.destination),
-            "protocol": flow.protocol,
-            "source_port": flow.source_port,
-            "destination_port": flow.destination_port,
-            "spi": flow.spi,
-            "teid": flow.teid,
-            "qfi": flow.qfi,
-        },
+        "began_by": flow_to_json(violation.began_by),
     }
 
 
@@ -267,22 +233,6 @@ def _print_compliance(console: Console, compliance: Mapping[str, RuleCompliance]
             )
         if rule.violation_count > SHOWN_VIOLATIONS:
             console.print(f"violations of {rule.rule}: {rule.violation_count - SHOWN_VIOLATIONS:,} more (--json)")
-
-
-def flow_text(flow: FlowName) -> str:
-    """A flow in a line: ``UDP 198.51.100.7:443 > 10.45.0.2:5000``."""
-
-    def end(address: object, port: int | None) -> str:
-        told = f"[{address}]" if port is not None and ":" in str(address) else str(address)
-        return told if port is None else f"{told}:{port}"
-
-    more = [
-        f"{name} {value:#x}" if name == "spi" else f"{name} {value}"
-        for name, value in (("spi", flow.spi), ("teid", flow.teid), ("qfi", flow.qfi))
-        if value is not None
-    ]
-    ends = f"{end(flow.source, flow.source_port)} > {end(flow.destination, flow.destination_port)}"
-    return " ".join([_PROTOCOLS.get(flow.protocol, f"protocol {flow.protocol}"), ends, *more])
 
 
 def _time(ts_ns: int) -> str:
