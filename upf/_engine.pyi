@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from upf.active_flow import ActiveFlow
 from upf.captures.formats import CaptureFormat
 from upf.captures.writing import OutputFormat
 from upf.compliance import TimeSlot, Violation
@@ -73,6 +74,7 @@ class Engine:
     def inspection(self) -> InspectorCounters | None: ...
     def lookups(self) -> tuple[int, int, int]: ...
     def flows(self) -> list[FlowCounters]: ...
+    def top_flows(self, n: int, since_ns: int) -> list[ActiveFlow]: ...
 
 def time_span_ns(
     capture: bytes | bytearray | memoryview, capture_format: CaptureFormat | Walk, *, offset: int

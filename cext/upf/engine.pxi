@@ -12,7 +12,7 @@ from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_R
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from bucket cimport bucket_t, fill_bucket, limits_t
 from filter_index cimport (
@@ -21,11 +21,12 @@ from filter_index cimport (
 )
 from filters cimport filter_t, names_t, port_range_t
 from flowtable cimport (
-    AWAITS_NAME, STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_t, flow_to_evict,
-    generation_of, hinted_slot, insert_flow, must_make_room, open_table, prefetch_flow, remove_flow, table_t, wide_flow_t,
+    AWAITS_NAME, SLOT_MOVED, STATE_RULE, close_table, count_flow, find_flow, finish_growing, flow_at, flow_hash, flow_in,
+    flow_t, flow_to_evict, generation_of, hinted_slot, insert_flow, must_make_room, open_table, prefetch_flow, remove_flow,
+    slots_t, table_t, wide_flow_t,
 )
 from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely
-from journal cimport forget_flow, journal_t, note_packet, record_place
+from journal cimport forget_flow, journal_t, name_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
     colour_of_dscp, colour_t, count_delay, departure_ns, enforce, limit_bucket, shared_t, treatment_t,
@@ -54,6 +55,7 @@ from rules cimport (
 )
 from walk cimport interface_t, record_t, walk_t
 
+from upf.active_flow import ActiveFlow
 from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
 from upf.errors import OutputError, UpfError
 from upf.names.patterns import places_wanting
@@ -447,6 +449,25 @@ cdef class Engine(PacketPath):
             return flows_in(&self.tables[0], self.book, keeps_first) + flows_in(&self.tables[1], self.book, keeps_first)
         finally:
             cc_leave(&self.busy)
+
+    def top_flows(self, uint32_t n, int64_t since_ns):
+        """The ``n`` flows with most bytes among those that have had a packet since ``since_ns``, as ActiveFlows.
+
+        Those with most come first. The tables are walked slice by slice, and the engine is free between two slices.
+        """
+        cdef TopFlows top = TopFlows(n, since_ns)
+        cdef bint first_times = self.tables[0].keep_first and self.journal is None
+        cdef bint over
+        cdef int i
+        for i in range(2):
+            top.begin_table()
+            over = False
+            while not over:
+                self.enter("top_flows()")
+                with nogil:
+                    over = top.walk_slice(&self.tables[i], self.rule_table, self.passing, first_times)
+                cc_leave(&self.busy)
+        return top.flows(self.book)
 
 def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
     """Where things stand in the captured bytes of an IP packet, or None where it is not one; 0 is nowhere.
