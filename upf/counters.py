@@ -129,3 +129,36 @@ class Totals:
     def malformed_packets(self) -> int:
         """Malformed packets of every reason."""
         return sum(self.malformed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class WireCounters:
+    """What came in one direction of live traffic, and what became of it.
+
+    Packets are those of a wire: of a super-packet, the segments that it stands for; bytes from the IP header on.
+    ``held_off`` came while nothing was to be forwarded, ``queued`` are held back now (shaping, and fragments that came
+    before their first). ``errors`` are packets that should have passed, by what kept them from it. At any time,
+    ``packets`` = passed + dropped + malformed + held_off + queued + errors, and likewise ``bytes``.
+    """
+
+    packets: int
+    bytes: int
+    passed_packets: int
+    passed_bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    malformed_packets: int
+    malformed_bytes: int
+    held_off_packets: int
+    held_off_bytes: int
+    queued_packets: int
+    queued_bytes: int
+    errors: Mapping[str, int]
+    error_bytes: int
+    reads: int
+    writes: int
+
+    @property
+    def error_packets(self) -> int:
+        """Packets that should have passed and could not."""
+        return sum(self.errors.values())

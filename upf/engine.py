@@ -68,6 +68,8 @@ else:
 
 Engine = compiled.Engine
 Walk = compiled.Walk
+Wire = compiled.Wire
+cut = compiled.cut
 time_span_ns = compiled.time_span_ns
 dissect = compiled.dissect
 MALFORMED_REASONS = compiled.MALFORMED_REASONS

@@ -10,9 +10,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EAGAIN, EBADF, EBADFD, EINTR, EIO, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from posix.unistd cimport read, write
 
 from bucket cimport bucket_t, fill_bucket, limits_t
 from filter_index cimport (
@@ -33,10 +35,10 @@ from marker cimport (
 )
 from marking cimport dscp_of, write_dscp
 from fragments cimport (
-    close_fragments, free_let_go, held_t, let_all_go, next_let_go, open_fragments,
+    close_fragments, free_let_go, held_t, let_all_go, let_expired_go, next_let_go, open_fragments,
 )
 from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
-from link cimport parse_link
+from link cimport LINK_RAW, parse_link
 from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held, parser_t
 from output cimport (
     MOST_OUTPUT_INTERFACES, REFUSED_LINK_TYPE, REFUSED_MEMORY, REFUSED_NOTHING, keep_as_it_stands, keep_packet, output_t,
@@ -48,6 +50,11 @@ from packet cimport (
 )
 from queue cimport close_queue, hold_back, next_due, queue_t
 from records cimport next_record
+from superpacket cimport (
+    MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, read_super, segment_length, super_t,
+    vnet_t, wire_length,
+)
+from system cimport cc_enter_when_free, cc_monotonic_ns, cc_utc_ns, cc_wait, cc_write_both
 from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,
@@ -56,7 +63,7 @@ from rules cimport (
 from walk cimport interface_t, record_t, walk_t
 
 from upf.active_flow import ActiveFlow
-from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals
+from upf.counters import AVERAGING_WINDOW_NS, FlowCounters, Measure, RuleCounters, Totals, WireCounters
 from upf.errors import OutputError, UpfError
 from upf.names.patterns import places_wanting
 from upf.rules import Marker, Mode, RulesError, in_order, shared_buckets
@@ -117,6 +124,7 @@ cdef class Engine(PacketPath):
     """
 
     cdef int busy               # run() or whatever else must have the engine for itself is under way
+    cdef bint live              # a wire has the engine now and then, for less than is worth an error
     cdef int64_t idle_timeout_ns
 
     def __cinit__(
@@ -165,8 +173,13 @@ cdef class Engine(PacketPath):
             close_table(&self.tables[i])
 
     cdef int enter(self, str what) except -1:
-        if not cc_enter(&self.busy):
+        if cc_enter(&self.busy):
+            return 0
+        if not self.live:
             raise RuntimeError(f"{what} while another call has the engine: one at a time")
+        # The wire may be waiting for the interpreter.
+        with nogil:
+            cc_enter_when_free(&self.busy)
         return 0
 
     # --- the rule set ---------------------------------------------------------------------------------------------
@@ -484,3 +497,6 @@ def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
         transport.network, transport.offset, transport.payload, transport.end, transport.tcp_flags, transport.tos,
         transport.flow_label,
     )
+
+
+include "wire.pxi"

@@ -1,0 +1,55 @@
+/* System calls of live traffic that Cython cannot say. */
+#ifndef CASTCORE_SYSTEM_H
+#define CASTCORE_SYSTEM_H
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <sched.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline int64_t cc_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline int64_t cc_utc_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Until one of the two can be read, or the time (negative: none) is over; a bit for each that can be. */
+static inline int cc_wait(int first, int second, int64_t timeout_ns)
+{
+    struct pollfd both[2] = {{first, POLLIN, 0}, {second, POLLIN, 0}};
+    struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    if (ppoll(both, 2, timeout_ns < 0 ? 0 : &timeout, 0) <= 0)
+        return 0;
+    return (both[0].revents != 0) | (both[1].revents != 0) << 1;
+}
+
+static inline ssize_t cc_write_both(int fd, const void *head, size_t head_bytes, const void *rest, size_t rest_bytes)
+{
+    struct iovec parts[2] = {{(void *)head, head_bytes}, {(void *)rest, rest_bytes}};
+    return writev(fd, parts, 2);
+}
+
+/* The door of cc_enter(), waited for: whoever holds it does so for one batch of packets or one change of the rules. */
+static inline void cc_enter_when_free(int *busy)
+{
+    const struct timespec nap = {0, 10000};
+    for (int tries = 0; __atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); tries++) {
+        if (tries < 64)
+            sched_yield();
+        else
+            nanosleep(&nap, 0);
+    }
+}
+
+#endif
