@@ -1,0 +1,94 @@
+"""A bump in the wire: two tun devices, and between them one wire for each direction with an engine of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from upf.counters import WireCounters
+from upf.engine import Engine, Wire
+from upf.errors import UpfError
+from upf.live.devices import TunDevice
+
+UPLINK: Final = "uplink"
+DOWNLINK: Final = "downlink"
+
+
+class Bump:
+    """Packets from the access side to the core side (uplink) and back (downlink), each in a thread of its own.
+
+    The devices stay the caller's, and must outlive ``stop()``. on_failure: called, in the thread that failed, when a
+    device can be used no longer; ``failure`` says why.
+    """
+
+    def __init__(
+        self,
+        access: TunDevice,
+        core: TunDevice,
+        *,
+        uplink: Engine,
+        downlink: Engine,
+        forwarding: bool = True,
+        on_failure: Callable[[], object] | None = None,
+    ) -> None:
+        self.failure: UpfError | None = None
+        self._on_failure = on_failure
+        self._wires = {
+            UPLINK: Wire(uplink, access.fd, core.fd, forwarding=forwarding),
+            DOWNLINK: Wire(downlink, core.fd, access.fd, forwarding=forwarding),
+        }
+        self._ends = {UPLINK: (access, core), DOWNLINK: (core, access)}
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def forwarding(self) -> bool:
+        """Whether packets go on at all; while they do not, they are taken and let fall."""
+        return all(wire.forwarding for wire in self._wires.values())
+
+    @forwarding.setter
+    def forwarding(self, forwarding: bool) -> None:
+        for wire in self._wires.values():
+            wire.forwarding = forwarding
+
+    def start(self) -> None:
+        """Begins to forward."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(direction,), name=f"castcore {direction}", daemon=True)
+            for direction in self._wires
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends both directions; what shaping holds back leaves at once."""
+        for wire in self._wires.values():
+            wire.stop()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def counters(self) -> Mapping[str, WireCounters]:
+        """By direction: ``uplink``, ``downlink``."""
+        return {direction: wire.counters() for direction, wire in self._wires.items()}
+
+    def _run(self, direction: str) -> None:
+        _hasten()
+        try:
+            self._wires[direction].run()
+        except OSError as error:
+            source, sink = self._ends[direction]
+            device = source if error.filename == "source" else sink
+            self.failure = UpfError(f"device {device.place}: {error.strerror}: it has been removed or its host has gone")
+        except Exception as error:
+            self.failure = UpfError(f"{direction}: {error}")
+        if self.failure is not None and self._on_failure is not None:
+            self._on_failure()
+
+
+def _hasten() -> None:
+    """Packets do not wait for other work of this machine, where the process may ask for that."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
