@@ -81,7 +81,7 @@ class Bump:
         except OSError as error:
             source, sink = self._ends[direction]
             device = source if error.filename == "source" else sink
-            self.failure = UpfError(f"device {device.place}: {error.strerror}: it has been removed or its host has gone")
+            self.failure = UpfError(f"device {device.place}: {error.strerror}: it, or its host, has been removed")
         except Exception as error:
             self.failure = UpfError(f"{direction}: {error}")
         if self.failure is not None and self._on_failure is not None:
