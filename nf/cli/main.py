@@ -10,6 +10,7 @@ import typer
 from nf.cli.demo import command as demo
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
+from nf.cli.tun.command import tun
 from nf.cli.up import run, up
 
 INTERRUPTED: Final = 130
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(up)
 app.command(no_args_is_help=True)(run)
 app.command(cls=PanelCommand, no_args_is_help=True)(replay)
+app.command(cls=PanelCommand, no_args_is_help=True)(tun)
 app.add_typer(demo.app, name="demo")
 
 

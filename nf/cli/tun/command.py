@@ -1,0 +1,149 @@
+"""``castcore tun``: a live bump in the wire. Imports gRPC and HTTP only for who asks for them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from nf.cli.rule_options import (
+    DEFAULT_MAX_FLOWS,
+    DETECTION,
+    ENGINE,
+    RESULTS,
+    BurstOption,
+    DomainOption,
+    DscpOption,
+    FlowOption,
+    MaxFlowsOption,
+    ModeOption,
+    PerFlowOption,
+    QueueOption,
+    RateOption,
+    RulesOption,
+    UeOption,
+    rule_set_of,
+)
+
+DEVICES: Final = "Between what"
+
+
+def tun(
+    access: Annotated[
+        str,
+        typer.Option(
+            metavar="IFACE[@NETNS]",
+            help="The device on the side of the UE, made in that network namespace: what comes from it is uplink.",
+            rich_help_panel=DEVICES,
+        ),
+    ],
+    core: Annotated[
+        str,
+        typer.Option(
+            metavar="IFACE[@NETNS]",
+            help="The device on the side of the network: what comes from it is downlink.",
+            rich_help_panel=DEVICES,
+        ),
+    ],
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address",
+            metavar="SIDE=CIDR",
+            help="Address of a device, e.g. 'access=10.45.0.2/24' or 'core=198.51.100.7/24'. May be repeated.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--route",
+            metavar="SIDE=CIDR",
+            help="Network that is reached through a device, e.g. 'access=default'. May be repeated.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    mtu: Annotated[
+        int | None,
+        typer.Option(metavar="BYTES", help="MTU of both devices. [default: 1500]", rich_help_panel=DEVICES),
+    ] = None,
+    flow: FlowOption = None,
+    domain: DomainOption = None,
+    ue: UeOption = None,
+    rules: RulesOption = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="down|up|both",
+            help="The direction that the rule is for: filters are written for the downlink, for the uplink source and "
+            "destination are exchanged. [default: both]",
+            rich_help_panel=DETECTION,
+        ),
+    ] = None,
+    rate: RateOption = None,
+    burst: BurstOption = None,
+    mode: ModeOption = None,
+    dscp: DscpOption = None,
+    queue: QueueOption = None,
+    per_flow: PerFlowOption = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="One JSON object a line: ready, every second, and at the end.", rich_help_panel=RESULTS
+        ),
+    ] = False,
+    duration: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="End by itself, e.g. after '30 s'.", rich_help_panel=ENGINE),
+    ] = None,
+    max_flows: MaxFlowsOption = DEFAULT_MAX_FLOWS,
+) -> None:
+    """Police live traffic between two tun devices, each made here, and gone with this command.
+
+    What the hosts behind the devices send each other passes through the user plane, in each direction through an
+    engine of its own with buckets of its own. What no rule wants passes. Needs CAP_NET_ADMIN.
+
+    \b
+    Two hosts as network namespaces, the server's media to the UE at 5 Mbps:
+      ip netns add ue; ip netns add net
+      castcore tun --access ue0@ue --address access=10.45.0.2/24 --core net0@net --address core=10.45.0.1/24 \\
+        --flow "permit out ip from 10.45.0.1 to assigned" --ue 10.45.0.2 --direction down --rate "5 Mbps"
+      ip netns exec net iperf3 -s -D; ip netns exec ue iperf3 -c 10.45.0.1 -R
+    Shape instead of dropping, each flow for itself, for a minute, and tell scripts:
+      castcore tun ... --flow "permit out ip from any to any" --rate "5 Mbps" --mode shape --per-flow \\
+        --duration "60 s" --json
+    Many rules:
+      castcore tun ... --rules rules.toml
+
+    Ctrl-C and SIGTERM end it with exit code 0 and a summary.
+    """  # noqa: D301
+    import asyncio
+
+    from nf.cli.tun.options import devices_of, duration_s_of
+    from nf.cli.tun.session import LiveOptions, run_live
+    from nf.cli.tun.view import teller_of
+    from nf.common.run import run
+
+    devices = devices_of(access, core, address or [], route or [])
+    rule_set = rule_set_of(
+        flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue, direction=direction
+    )
+    options = LiveOptions(
+        access=devices[0],
+        core=devices[1],
+        mtu=mtu,
+        rules=rule_set.rules,
+        max_flows=max_flows,
+        grpc_address="127.0.0.1:0",
+        metrics_address=None,
+        duration_s=duration_s_of(duration),
+    )
+    for warning in rule_set.warnings:
+        print(f"castcore: warning: {warning}", file=sys.stderr)
+    teller = teller_of(as_json=as_json)
+
+    async def until_stopped(stop: asyncio.Event) -> None:
+        await run_live(options, teller, stop)
+
+    run(until_stopped)

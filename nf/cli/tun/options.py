@@ -1,0 +1,67 @@
+"""From the options of ``castcore tun`` to what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from upf.live.devices import Place
+
+SIDES: Final = ("access", "core")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """One of the two devices: where it is, and what it is given."""
+
+    place: Place
+    addresses: tuple[str, ...]
+    routes: tuple[str, ...]
+
+
+def devices_of(
+    access: str, core: str, addresses: Sequence[str], routes: Sequence[str]
+) -> tuple[DeviceOptions, DeviceOptions]:
+    """The device of the access side and that of the core side. Raises UpfError."""
+    from upf.errors import UpfError
+    from upf.live.devices import Place
+
+    places = Place.parse(access), Place.parse(core)
+    if places[0] == places[1]:
+        raise UpfError(f"option '--core': found {core!r}, expected another device than that of --access")
+    of_side = _by_side("--address", addresses, "10.45.0.2/24")
+    to_side = _by_side("--route", routes, "198.51.100.0/24")
+    made = [
+        DeviceOptions(place, tuple(of_side[side]), tuple(to_side[side]))
+        for side, place in zip(SIDES, places, strict=True)
+    ]
+    return made[0], made[1]
+
+
+def duration_s_of(duration: str | None) -> float | None:
+    """How long to run; None: until it is ended. Raises UpfError."""
+    from upf.errors import UpfError
+    from upf.units import UnitError, parse_duration
+
+    if duration is None:
+        return None
+    try:
+        return parse_duration(duration) / 10**9
+    except UnitError as error:
+        raise UpfError(f"option '--duration': {error.detail}") from None
+
+
+def _by_side(option: str, texts: Sequence[str], example: str) -> dict[str, list[str]]:
+    from upf.errors import UpfError
+
+    found: dict[str, list[str]] = {side: [] for side in SIDES}
+    for text in texts:
+        side, equals, value = text.partition("=")
+        if side not in SIDES or not equals or not value:
+            raise UpfError(
+                f"option '{option}': found {text!r}, expected 'access=…' or 'core=…', such as 'access={example}'"
+            )
+        found[side].append(value)
+    return found

@@ -1,0 +1,57 @@
+"""What castcore tun makes of its options before it touches anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from nf.cli.rule_options import rule_set_of
+from nf.cli.tun.options import devices_of, duration_s_of
+from upf.errors import UpfError
+from upf.live.devices import Place
+from upf.rules import FlowDirection
+
+
+def test_addresses_and_routes_go_to_the_device_of_their_side() -> None:
+    access, core = devices_of(
+        "ue0@ue",
+        "net0",
+        ["access=10.45.0.2/24", "core=10.45.0.1/24", "access=fd00::2/64"],
+        ["access=default", "core=10.46.0.0/16"],
+    )
+    assert (access.place, core.place) == (Place("ue0", "ue"), Place("net0"))
+    assert (access.addresses, access.routes) == (("10.45.0.2/24", "fd00::2/64"), ("default",))
+    assert (core.addresses, core.routes) == (("10.45.0.1/24",), ("10.46.0.0/16",))
+
+
+@pytest.mark.parametrize("text", ["10.45.0.2/24", "ue=10.45.0.2/24", "access=", "access 10.45.0.2", "=1"])
+@pytest.mark.parametrize("option", ["--address", "--route"])
+def test_an_address_or_route_of_no_side_is_refused(option: str, text: str) -> None:
+    given = ([text], []) if option == "--address" else ([], [text])
+    with pytest.raises(UpfError, match=f"^option '{option}': found '{text}', expected 'access=…' or 'core=…'"):
+        devices_of("a", "b", *given)
+
+
+def test_one_device_cannot_be_both_sides() -> None:
+    with pytest.raises(UpfError, match=r"^option '--core': found 'ue0@x', expected another device"):
+        devices_of("ue0@x", "ue0@x", [], [])
+    assert devices_of("ue0@x", "ue0@y", [], [])[1].place == Place("ue0", "y")
+
+
+def test_a_duration_is_a_time() -> None:
+    assert duration_s_of(None) is None
+    assert duration_s_of("1.5 s") == 1.5
+    with pytest.raises(UpfError, match=r"^option '--duration': found '5', expected"):
+        duration_s_of("5")
+
+
+def test_a_direction_alone_needs_a_flow_and_does_not_go_with_a_rules_file(tmp_path: object) -> None:
+    def rules(**given: object) -> object:
+        options = dict.fromkeys(("flow", "domain", "rate", "burst", "mode", "rules", "ue", "dscp", "queue"))
+        return rule_set_of(**{**options, "per_flow": False, **given})  # type: ignore[arg-type]
+
+    with pytest.raises(UpfError, match="option '--flow': missing"):
+        rules(direction="up")
+    with pytest.raises(UpfError, match=r"option '--rules': goes without --direction: the file says it"):
+        rules(direction="up", rules="rules.toml")
+    made = rules(direction="up", flow=["permit out ip from any to any"])
+    assert made.rules[0].direction is FlowDirection.UP  # type: ignore[attr-defined]
