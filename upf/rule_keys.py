@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from upf.rules import MTU_BYTES
-from upf.units import UnitError, default_burst_bytes, parse_bit_rate, parse_burst
+from upf.units import DEFAULT_BURST_MS, UnitError, default_burst_bytes, parse_bit_rate, parse_burst
 
 T = TypeVar("T")
 
@@ -15,14 +15,26 @@ EXPECTED_BURST: Final = "a string such as '125000 B' or '50 ms'"
 
 
 class TableReader:
-    """Reads one table, and gathers what is wrong with it."""
+    """Reads one table, and gathers what is wrong with it.
 
-    def __init__(self, source: str, kind: str, position: int, table: Mapping[str, object]) -> None:
+    ``burst_ms``: the depth of a bucket for which none is given, as time at its rate.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        kind: str,
+        position: int,
+        table: Mapping[str, object],
+        *,
+        burst_ms: int = DEFAULT_BURST_MS,
+    ) -> None:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._source = source
         self._kind = kind
         self._table = table
+        self._burst_ms = burst_ms
         name = table.get("name")
         self._label = repr(name) if isinstance(name, str) and name else str(position)
 
@@ -57,7 +69,7 @@ class TableReader:
         """
         text = self._typed(key, str, EXPECTED_BURST)
         if text is None:
-            return None if key in self._table else default_burst_bytes(rate_bps)
+            return None if key in self._table else default_burst_bytes(rate_bps, self._burst_ms)
         burst_bytes = self._read(key, lambda: parse_burst(text, rate_bps))
         if burst_bytes is not None and burst_bytes < MTU_BYTES:
             self.warnings.append(f"{self._at(key)}: {burst_bytes} B: packets longer than that {fate}")

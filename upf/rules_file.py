@@ -40,7 +40,7 @@ from upf.rule_keys import describe
 from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, Aggregate, FlowDirection, Rule, RulesError, RuleSet
 from upf.sdf import Address, FilterError, SdfFilter, parse_filter
 from upf.sdf_attributes import parse_domain
-from upf.units import UnitError
+from upf.units import DEFAULT_BURST_MS, UnitError
 
 # What a rule of names alone detects: whatever flow has one of them, in both directions.
 _ANY_FLOW: Final = parse_filter("permit out ip from any to any")
@@ -49,8 +49,10 @@ _TABLES: Final = ("rule", "aggregate")
 _KEYS: Final = ("name", "precedence", "flows", "domains", "direction", *POLICING_KEYS)
 
 
-def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
+def load_rules(path: Path, *, ue: Address | None = None, burst_ms: int = DEFAULT_BURST_MS) -> RuleSet:
     """Read a rules file; ``ue`` is what ``assigned`` stands for in its filters (None: any address).
+
+    burst_ms: the depth of buckets for which none is given, as time at their rate.
 
     Raises RulesError, with every problem found as "file: rule 'x': key 'rate': found …, expected …".
     """
@@ -60,10 +62,10 @@ def load_rules(path: Path, *, ue: Address | None = None) -> RuleSet:
         raise RulesError([f"{path}: not a rules file: it is not UTF-8 text"]) from None
     except OSError as error:
         raise RulesError([f"{path}: cannot read the rules file: {error.strerror}"]) from None
-    return parse_rules(text, source=str(path), ue=ue)
+    return parse_rules(text, source=str(path), ue=ue, burst_ms=burst_ms)
 
 
-def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet:
+def parse_rules(text: str, *, source: str, ue: Address | None = None, burst_ms: int = DEFAULT_BURST_MS) -> RuleSet:
     """Read the text of a rules file; ``source`` names it in errors. See `load_rules`."""
     try:
         document = tomllib.loads(text)
@@ -75,7 +77,7 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet
     warnings: list[str] = []
     aggregates: dict[str, Aggregate | None] = {}
     for position, table in enumerate(_tables(document, "aggregate", source, problems), start=1):
-        above = AggregateReader(source, "aggregate", position, table)
+        above = AggregateReader(source, "aggregate", position, table, burst_ms=burst_ms)
         aggregate = above.read()
         problems += above.problems
         warnings += above.warnings
@@ -87,7 +89,7 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None) -> RuleSet
     rules: list[Rule] = []
     first_of_name: dict[str, int] = {}
     for position, table in enumerate(_tables(document, "rule", source, problems), start=1):
-        reader = _Reader(source, position, table, ue, aggregates)
+        reader = _Reader(source, position, table, ue, aggregates, burst_ms=burst_ms)
         rule = reader.read()
         problems += reader.problems
         warnings += reader.warnings
@@ -132,10 +134,11 @@ def rule_from_options(
     direction: str | None = None,
     ue: str | None = None,
     name: str = "rule",
+    burst_ms: int = DEFAULT_BURST_MS,
 ) -> RuleSet:
     """The one rule of the command line's options: ``--flow``, ``--rate`` and so on.
 
-    dscp: texts such as ``red=CS1``.
+    dscp: texts such as ``red=CS1``. burst_ms: as with `load_rules`.
 
     Raises RulesError that names the option, the value and what was expected.
     """
@@ -159,7 +162,7 @@ def rule_from_options(
     }
     options |= {"queue": queue, "direction": direction, "dscp": _code_points(dscp, problems)}
     given = {key: value for key, value in options.items() if value is not None}
-    reader = _OptionReader("", 1, given, assigned, {})
+    reader = _OptionReader("", 1, given, assigned, {}, burst_ms=burst_ms)
     rule = reader.read()
     problems += reader.problems
     if problems or rule is None:
@@ -194,8 +197,10 @@ class _Reader(PolicingReader):
         table: Mapping[str, object],
         ue: Address | None,
         aggregates: Mapping[str, Aggregate | None],
+        *,
+        burst_ms: int,
     ) -> None:
-        super().__init__(source, "rule", position, table)
+        super().__init__(source, "rule", position, table, burst_ms=burst_ms)
         self._ue = ue
         self._known_aggregates = aggregates
 

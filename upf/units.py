@@ -18,6 +18,10 @@ MAX_RATE_BPS: Final = 10 * 1000**4
 MIN_BURST_BYTES: Final = 64
 MAX_BURST_BYTES: Final = 512 * 1024**2
 MIN_DEFAULT_BURST_BYTES: Final = 15_000
+# What a bucket is deep for which no depth was given, as time at its rate.
+DEFAULT_BURST_MS: Final = 100
+# Live TCP that loses the end of a burst waits 200 ms for its timer: a shallower bucket overflows meanwhile.
+LIVE_BURST_MS: Final = 250
 
 _RATE_UNITS: Final = {"bps": 1, "Kbps": 1000, "Mbps": 1000**2, "Gbps": 1000**3, "Tbps": 1000**4}
 _SIZE_UNITS: Final = {"B": 1, "KB": 1000, "MB": 1000**2, "KiB": 1024, "MiB": 1024**2}
@@ -104,9 +108,9 @@ def parse_duration(text: str) -> int:
     return duration_ns
 
 
-def default_burst_bytes(rate_bps: int) -> int:
-    """The depth of a bucket for which none was given: 100 ms at the rate, at least 15,000 bytes, at most 512 MiB."""
-    return min(max(rate_bps // 80, MIN_DEFAULT_BURST_BYTES), MAX_BURST_BYTES)
+def default_burst_bytes(rate_bps: int, milliseconds: int = DEFAULT_BURST_MS) -> int:
+    """The depth of a bucket for which none was given: a time at the rate, at least 15,000 bytes, at most 512 MiB."""
+    return min(max(rate_bps * milliseconds // 8000, MIN_DEFAULT_BURST_BYTES), MAX_BURST_BYTES)
 
 
 def parse_queue(text: str, rate_bps: int) -> tuple[int, int]:

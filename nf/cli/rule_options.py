@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -64,14 +64,20 @@ RateOption = Annotated[
         rich_help_panel=POLICING,
     ),
 ]
-BurstOption = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _burst_option(default: str) -> Any:
+    return typer.Option(
+        "--burst",
         metavar="SIZE|TIME",
-        help="Depth of the bucket, e.g. '15000 B' or '50 ms'. [default: 100 ms, at least 15000 B]",
+        help=f"Depth of the bucket, e.g. '15000 B' or '50 ms'. [default: {default}, at least 15000 B]",
         rich_help_panel=POLICING,
-    ),
-]
+    )
+
+
+BurstOption = Annotated[str | None, _burst_option("100 ms")]
+# Deeper: see `upf.units.LIVE_BURST_MS`.
+LiveBurstOption = Annotated[str | None, _burst_option("250 ms")]
 ModeOption = Annotated[
     str | None,
     typer.Option(
@@ -120,12 +126,18 @@ def rule_set_of(
     dscp: Sequence[str] | None,
     queue: str | None,
     direction: str | None = None,
+    live: bool = False,
 ) -> RuleSet:
-    """The one rule of the options, or those of the file; none where nothing is asked for. Raises UpfError."""
+    """The one rule of the options, or those of the file; none where nothing is asked for. Raises UpfError.
+
+    live: buckets for which no depth is given have that of live traffic.
+    """
     from upf.errors import UpfError
     from upf.rules import RuleSet
     from upf.rules_file import load_rules, parse_ue, rule_from_options
+    from upf.units import DEFAULT_BURST_MS, LIVE_BURST_MS
 
+    burst_ms = LIVE_BURST_MS if live else DEFAULT_BURST_MS
     if rules is not None:
         given = {
             "--flow": flow,
@@ -141,7 +153,7 @@ def rule_set_of(
         clash = [option for option, value in given.items() if value]
         if clash:
             raise UpfError(f"option '--rules': goes without {', '.join(clash)}: the file says it")
-        return load_rules(rules, ue=parse_ue(ue) if ue is not None else None)
+        return load_rules(rules, ue=parse_ue(ue) if ue is not None else None, burst_ms=burst_ms)
     if not any((flow, domain, per_flow, dscp)) and rate is burst is mode is queue is direction is None:
         return RuleSet(())
     return rule_from_options(
@@ -154,5 +166,6 @@ def rule_set_of(
         dscp=dscp or [],
         queue=queue,
         direction=direction,
+        burst_ms=burst_ms,
         ue=ue,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nf.cli.rule_options import rule_set_of
 from nf.cli.tun.options import devices_of, duration_s_of
 from upf.errors import UpfError
 from upf.live.devices import Place
-from upf.rules import FlowDirection
+from upf.rules import FlowDirection, RuleSet
 
 
 def test_addresses_and_routes_go_to_the_device_of_their_side() -> None:
@@ -44,14 +46,31 @@ def test_a_duration_is_a_time() -> None:
         duration_s_of("5")
 
 
-def test_a_direction_alone_needs_a_flow_and_does_not_go_with_a_rules_file(tmp_path: object) -> None:
-    def rules(**given: object) -> object:
-        options = dict.fromkeys(("flow", "domain", "rate", "burst", "mode", "rules", "ue", "dscp", "queue"))
-        return rule_set_of(**{**options, "per_flow": False, **given})  # type: ignore[arg-type]
+def made(**given: object) -> RuleSet:
+    """The rules of these options."""
+    options = dict.fromkeys(("flow", "domain", "rate", "burst", "mode", "rules", "ue", "dscp", "queue"))
+    return rule_set_of(**{**options, "per_flow": False, **given})  # type: ignore[arg-type]
 
+
+def test_a_direction_alone_needs_a_flow_and_does_not_go_with_a_rules_file() -> None:
     with pytest.raises(UpfError, match="option '--flow': missing"):
-        rules(direction="up")
+        made(direction="up")
     with pytest.raises(UpfError, match=r"option '--rules': goes without --direction: the file says it"):
-        rules(direction="up", rules="rules.toml")
-    made = rules(direction="up", flow=["permit out ip from any to any"])
-    assert made.rules[0].direction is FlowDirection.UP  # type: ignore[attr-defined]
+        made(direction="up", rules="rules.toml")
+    (rule,) = made(direction="up", flow=["permit out ip from any to any"]).rules
+    assert rule.direction is FlowDirection.UP
+
+
+def test_a_bucket_of_live_traffic_is_deeper_unless_the_rule_says_how_deep_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text(
+        "".join(
+            f'[[rule]]\nname = "{name}"\nflows = ["permit out ip from any to any"]\nrate = "8 Mbps"\n{burst}\n'
+            for name, burst in (("default", ""), ("own", 'burst = "1 KB"'))
+        )
+    )
+    for live, default_bytes in ((True, 250_000), (False, 100_000)):
+        (only,) = made(flow=["permit out ip from any to any"], rate="8 Mbps", live=live).rules
+        default, own = made(rules=file, live=live).rules
+        assert only.policer == default.policer
+        assert (default.policer.burst_bytes, own.policer.burst_bytes) == (default_bytes, 1_000)

@@ -12,10 +12,10 @@ from nf.cli.rule_options import (
     DETECTION,
     ENGINE,
     RESULTS,
-    BurstOption,
     DomainOption,
     DscpOption,
     FlowOption,
+    LiveBurstOption,
     MaxFlowsOption,
     ModeOption,
     PerFlowOption,
@@ -82,7 +82,7 @@ def tun(
         ),
     ] = None,
     rate: RateOption = None,
-    burst: BurstOption = None,
+    burst: LiveBurstOption = None,
     mode: ModeOption = None,
     dscp: DscpOption = None,
     queue: QueueOption = None,
@@ -127,7 +127,7 @@ def tun(
 
     devices = devices_of(access, core, address or [], route or [])
     rule_set = rule_set_of(
-        flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue, direction=direction
+        flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue, direction=direction, live=True
     )
     options = LiveOptions(
         access=devices[0],
