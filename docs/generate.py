@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args, get_origin
+from typing import Annotated, Final, Literal, TypeGuard, get_args, get_origin
 
 import typer.main
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodOptions
@@ -136,12 +136,25 @@ def configuration(names: str) -> str:
         section = field.annotation
         assert isinstance(section, type)
         assert issubclass(section, Section)
-        comments = _comments(section)
-        for key, value in section.model_fields.items():
-            default = value.get_default(call_default_factory=True)
-            meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
-            rows.append((f"`{name}.{key}`", _type(value), _value(default), meaning))
+        rows += _keys(name, section)
     return table(*rows)
+
+
+def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, str]]:
+    comments = _comments(section)
+    for key, value in section.model_fields.items():
+        meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
+        inner = next((each for each in get_args(value.annotation) if _is_section(each)), None)
+        if inner is not None:
+            yield f"`[{name}.{key}]`", "table", "none", meaning
+            yield from _keys(f"{name}.{key}", inner)
+            continue
+        default = "required" if value.is_required() else _value(value.get_default(call_default_factory=True))
+        yield f"`{name}.{key}`", _type(value), default, meaning
+
+
+def _is_section(annotation: object) -> TypeGuard[type[Section]]:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _comments(section: type[Section]) -> dict[str, str]:

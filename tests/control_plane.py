@@ -307,7 +307,7 @@ class ControlPlane:
 
     async def _serve(self, name: str) -> None:
         if name == "upf" and self._real_upf:
-            function = upf_compose.build(UpfSection(measurement_interval_ms=5), SystemClock())
+            function = upf_compose.build(UpfSection(measurement_interval_ms=5), SystemClock(), self._telemetry.registry)
             await self._hosts[name].start(lambda _: function, {})
             return
         if name == "upf":

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
-from nf.common.config import FunctionSection
+from pydantic import AfterValidator, Field
+
+from nf.common.config import FunctionSection, Section
+from upf.errors import UpfError
+from upf.live.devices import MAX_MTU, MIN_MTU, Place
+
+
+def _check_place(value: str) -> str:
+    try:
+        Place.parse(value)
+    except UpfError:
+        raise ValueError('a device as IFACE or IFACE@NETNS ("ue0@ue")') from None
+    return value
+
+
+PlaceText = Annotated[str, AfterValidator(_check_place)]
+
+
+class TunSection(Section):
+    """``[upf.tun]``."""
+
+    # The device on the side of the UEs: IFACE or IFACE@NETNS.
+    access: PlaceText
+    # The device on the side of the data network.
+    core: PlaceText
+    # Addresses with their prefix lengths that the device is given where it is.
+    access_addresses: tuple[str, ...] = ()
+    core_addresses: tuple[str, ...] = ()
+    # Networks that are reached through the device where it is; "default" is everything.
+    access_routes: tuple[str, ...] = ()
+    core_routes: tuple[str, ...] = ()
+    # MTU of both devices; none: 1500.
+    mtu: int | None = Field(default=None, ge=MIN_MTU, le=MAX_MTU)
 
 
 class UpfSection(FunctionSection):
@@ -16,3 +48,5 @@ class UpfSection(FunctionSection):
     max_flows: int = Field(default=1 << 20, ge=1, le=1 << 28)
     # How often counters are looked at for reports.
     measurement_interval_ms: int = Field(default=100, ge=1, le=60_000)
+    # The pair of tun devices between which live traffic is policed. Without this section the UPF takes captures.
+    tun: TunSection | None = None

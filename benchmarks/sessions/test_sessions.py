@@ -19,7 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from nf.common.clock import SystemClock
 from upf.capture import CaptureFormat
 from upf.engine import Engine
-from upf.n4.engines import for_captures
+from upf.n4.engines import engine_under_smf, for_captures
 from upf.n4.user_plane import UserPlane
 from upf.n4.v1 import n4_pb2 as n4
 from upf.rules import Mode, Policer, Rule
@@ -113,7 +113,7 @@ def test_one_session_beside_100_000(benchmark: BenchmarkFixture) -> None:
     """Established and deleted, in the UPF itself: without the gRPC call around it."""
 
     async def run() -> list[int]:
-        user_plane = UserPlane(SystemClock(), for_captures(1 << 20)[0])
+        user_plane = UserPlane(SystemClock(), for_captures(engine_under_smf(1 << 20)))
         await user_plane.set_up_association()
         before, start_ns = resident_bytes(), time.perf_counter_ns()
         for number in range(SESSIONS):

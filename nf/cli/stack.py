@@ -78,6 +78,16 @@ class Stack:
             await self.stop()
             raise
 
+    async def failed(self) -> Exception:
+        """Returns when one of the functions, which have been started, can go on no more: why."""
+        waits = [asyncio.ensure_future(host.failed()) for host in self._hosts.values()]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for each in waits:
+                each.cancel()
+
     async def stop(self) -> None:
         """Those that call go before those that are called."""
         self._serving = False
@@ -98,7 +108,7 @@ class Stack:
     def _compose(self, name: str, store: Store | None, channels: Channels) -> Function:
         configuration = self._configuration
         if store is None:
-            return upf.compose.build(configuration.upf, self._clock)
+            return upf.compose.build(configuration.upf, self._clock, self._telemetry.registry)
         address = self.grpc[name]
         builders: dict[str, Callable[[], Function]] = {
             "af": lambda: nf.af.compose.build(self._context(name, configuration.af, address, store, channels)),

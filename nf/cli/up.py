@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
     from nf.cli.stack import Stack
+    from upf.config import TunSection
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration (TOML). [default: none needed]")
@@ -18,31 +19,69 @@ ConfigOption = Annotated[
 DirOption = Annotated[
     Path | None, typer.Option("--dir", metavar="DIR", help="Where state is kept. [default: ./castcore-state]")
 ]
+AccessOption = Annotated[
+    str | None,
+    typer.Option("--access", metavar="IFACE[@NETNS]", help="Tun device on the side of the UEs: live traffic."),
+]
+CoreOption = Annotated[
+    str | None, typer.Option("--core", metavar="IFACE[@NETNS]", help="Tun device on the side of the data network.")
+]
+AddressOption = Annotated[
+    list[str] | None,
+    typer.Option("--address", metavar="SIDE=CIDR", help="Address of the device access or core. May be repeated."),
+]
+RouteOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--route", metavar="SIDE=CIDR", help="Network reached through the device access or core. May be repeated."
+    ),
+]
+MtuOption = Annotated[
+    int | None, typer.Option("--mtu", min=68, max=65535, metavar="BYTES", help="MTU of both devices. [default: 1500]")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Once everything serves, one JSON line with the addresses.")]
 
 
-def up(config: ConfigOption = None, directory: DirOption = None, as_json: JsonOption = False) -> None:
+def up(
+    config: ConfigOption = None,
+    directory: DirOption = None,
+    access: AccessOption = None,
+    core: CoreOption = None,
+    address: AddressOption = None,
+    route: RouteOption = None,
+    mtu: MtuOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Run every function and the UPF in this process until SIGTERM or Ctrl-C.
 
     Ports that the configuration does not name are free ones. What was acknowledged survives, also SIGKILL: start it
-    again on the same directory.
+    again on the same directory. With --access and --core the UPF makes these two tun devices, and polices what passes
+    between them.
 
     \b
     castcore up
     castcore up --dir /tmp/lab --json
+    castcore up --access ue0@ue --core dn0@dn --address access=10.45.0.2/24 --address core=198.51.100.7/24
     """  # noqa: D301
     from nf.cli.stack import FUNCTIONS
 
-    _serve(FUNCTIONS, config, directory, as_json=as_json)
+    _serve(FUNCTIONS, config, directory, _Devices(access, core, address, route, mtu), as_json=as_json)
 
 
 def run(
     function: Annotated[str, typer.Argument(metavar="NF", help="af, pcf, smf or upf.")],
     config: ConfigOption = None,
     directory: DirOption = None,
+    access: AccessOption = None,
+    core: CoreOption = None,
+    address: AddressOption = None,
+    route: RouteOption = None,
+    mtu: MtuOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run one function in this process; the configuration file says where the others are.
+
+    --access, --core and what goes with them are for the UPF.
 
     \b
     castcore run upf --config lab.toml
@@ -52,10 +91,49 @@ def run(
 
     if function not in FUNCTIONS:
         raise typer.BadParameter(f"found {function!r}, expected one of {', '.join(FUNCTIONS)}", param_hint="NF")
-    _serve([function], config, directory, as_json=as_json)
+    devices = _Devices(access, core, address, route, mtu)
+    if function != "upf" and devices.given:
+        raise typer.BadParameter(f"found devices for {function}, expected them for upf", param_hint="NF")
+    _serve([function], config, directory, devices, as_json=as_json)
 
 
-def _serve(functions: Sequence[str], config: Path | None, directory: Path | None, *, as_json: bool) -> None:
+class _Devices(NamedTuple):
+    """The options about the devices of the UPF."""
+
+    access: str | None
+    core: str | None
+    addresses: list[str] | None
+    routes: list[str] | None
+    mtu: int | None
+
+    @property
+    def given(self) -> bool:
+        return any(each not in (None, []) for each in self)
+
+    def section(self) -> TunSection:
+        """The section of the configuration that they stand for. Raises UpfError, ConfigError."""
+        from nf.cli.tun.options import devices_of
+        from upf.config import TunSection
+        from upf.errors import UpfError
+
+        if self.access is None or self.core is None:
+            missing = "--access" if self.access is None else "--core"
+            raise UpfError(f"option '{missing}': missing, expected both devices of live traffic")
+        access, core = devices_of(self.access, self.core, self.addresses or (), self.routes or ())
+        return TunSection(
+            access=str(access.place),
+            core=str(core.place),
+            access_addresses=access.addresses,
+            core_addresses=core.addresses,
+            access_routes=access.routes,
+            core_routes=core.routes,
+            mtu=self.mtu,
+        )
+
+
+def _serve(
+    functions: Sequence[str], config: Path | None, directory: Path | None, devices: _Devices, *, as_json: bool
+) -> None:
     import asyncio
 
     from nf.cli.configuration import read
@@ -67,15 +145,23 @@ def _serve(functions: Sequence[str], config: Path | None, directory: Path | None
     if directory is not None:
         state = configuration.state.model_copy(update={"directory": str(directory)})
         configuration = configuration.model_copy(update={"state": state})
+    if devices.given:
+        upf = configuration.upf.model_copy(update={"tun": devices.section()})
+        configuration = configuration.model_copy(update={"upf": upf})
     configure_logging(configuration.log.level, configuration.log.format)
 
     async def serve(stop: asyncio.Event) -> None:
         stack = Stack(configuration, functions=functions)
         await stack.start()
+        failed, stopped = asyncio.ensure_future(stack.failed()), asyncio.ensure_future(stop.wait())
         try:
             _tell(stack, as_json=as_json)
-            await stop.wait()
+            await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                raise failed.result()
         finally:
+            failed.cancel()
+            stopped.cancel()
             await stack.stop()
 
     run_until_stopped(serve)

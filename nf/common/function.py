@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -31,11 +32,20 @@ async def _nothing() -> None:
     return
 
 
+async def _never() -> Exception:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A composed function: its services, and the background work that ``start`` begins and ``stop`` ends."""
+    """A composed function: its services, and the background work that ``start`` begins and ``stop`` ends.
+
+    ``failed`` returns when that work can go on no more: why. Most functions mend what befalls them, and never fail.
+    """
 
     name: str
     servicers: Sequence[Registration]
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
+    failed: Callable[[], Coroutine[None, None, Exception]] = _never

@@ -23,6 +23,7 @@ class Host:
         self._grace_s = grace_s
         self._server = GrpcServer(name, telemetry)
         self._undo: list[Callable[[], Awaitable[None]]] = []
+        self._function: Function | None = None
 
     @property
     def address(self) -> str:
@@ -46,7 +47,7 @@ class Host:
         channels = Channels(targets, function=self.name, telemetry=self._telemetry)
         self._undo.append(channels.close)
         try:
-            function = compose(channels)
+            self._function = function = compose(channels)
             self._server.add(*function.servicers)
             self._undo.append(function.stop)
             self._undo.append(self._stop_server)
@@ -57,6 +58,11 @@ class Host:
             await self.stop()
             raise
         logger(self.name).info("serving", address=self.address)
+
+    async def failed(self) -> Exception:
+        """Returns when the function, which has been started, can go on no more: why."""
+        assert self._function is not None
+        return await self._function.failed()
 
     async def stop(self) -> None:
         """Ends calls and streams, then the background work, then channels and store; goes on past what fails."""

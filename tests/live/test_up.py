@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import socket
 import subprocess
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import captures
 import pytest
 from command import CASTCORE
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from running_core import BURST_BYTES, RATE_BPS, SERVER, UE, activate, castcore, forwarding, one_process_each
 
 from nf.af.v1.media_session_pb2 import GetDynamicPolicyRequest
 from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub
-from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
-from nf.client.media_session_handler import Flow, MediaSessionHandler
-from nf.client.provider import Provider
 from nf.common.channels import Channels
-from nf.common.clock import SystemClock
-from nf.common.v1.types_pb2 import Snssai
-from nf.smf.v1.pdu_session_pb2 import CreatePduSessionRequest, PduSession
-from nf.smf.v1.pdu_session_pb2_grpc import PduSessionsServiceStub
-from upf.n4.v1.n4_pb2 import HeartbeatRequest, ListSessionsRequest
+from upf.n4.v1.n4_pb2 import ListSessionsRequest
 from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 from upf.policing import TokenBucket
 from upf.traffic.v1.traffic_pb2 import ReplayRequest
 from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceStub
 
-UE, SERVER = "10.45.0.2", "198.51.100.7"
-RATE_BPS, BURST_BYTES = 1_000_000, 15_000
 SERVICES = {
     "af": {
         "nf.af.v1.AfEventsService",
@@ -55,43 +44,6 @@ SERVICES = {
     "smf": {"nf.smf.v1.PduSessionsService", "nf.smf.v1.SmPolicyNotifyService", "nf.smf.v1.SmfEventsService"},
     "upf": {"upf.n4.v1.N4Service", "upf.traffic.v1.TrafficService"},
 }
-
-
-@contextmanager
-def castcore(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict]]:
-    """A castcore process that serves, and what it said when it was ready; killed in the end if it still runs."""
-    process = subprocess.Popen(
-        [CASTCORE, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise AssertionError(f"castcore {' '.join(arguments)} ended: {process.communicate()[1]}")
-        yield process, json.loads(line)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-async def activate(channels: Channels) -> str:
-    """A provisioned, attached and activated media session of one UDP flow; the identifier of its dynamic policy."""
-    provider = Provider(channels.get("af"))
-    session = await provider.provision_session("player")
-    wanted = PolicyTemplate(
-        external_reference="zero-rating", qos_specification=M1QosSpecification(max_btr_dl_bps=RATE_BPS)
-    )
-    await provider.ready(await provider.create_template(session.provisioning_session_id, wanted))
-    attached = PduSession(
-        sm_context_ref="ue-1", supi="imsi-001010000000001", pdu_session_id=1, dnn="internet", s_nssai=Snssai(sst=1),
-        ue_ipv4_address=UE,
-    )  # fmt: skip
-    await PduSessionsServiceStub(channels.get("smf")).CreatePduSession(CreatePduSessionRequest(pdu_session=attached))
-    handler = MediaSessionHandler(channels.get("af"), SystemClock(), ue_address=UE)
-    flow = Flow(remote_ip=SERVER, remote_port=443, ue_port=40_000, protocol=17, ue_ip=UE)
-    policy = await handler.activate(session.provisioning_session_id, "zero-rating", [flow])
-    assert policy.enforcement_bit_rate_bps == RATE_BPS
-    return policy.dynamic_policy_id
 
 
 async def conforming_bytes_at_the_upf(channels: Channels) -> tuple[int, int]:
@@ -158,15 +110,7 @@ async def test_what_was_acknowledged_is_there_after_sigkill_and_enforced_again(t
 
 
 async def test_functions_in_processes_of_their_own_find_each_other_and_outlive_a_killed_upf(tmp_path: Path) -> None:
-    ports = free_ports(4)
-    config = tmp_path / "lab.toml"
-    config.write_text(
-        "\n".join(
-            f'[{name}]\ngrpc_address = "127.0.0.1:{port}"'
-            for name, port in zip(("af", "pcf", "smf", "upf"), ports, strict=True)
-        )
-        + f'\n[state]\ndirectory = "{tmp_path / "state"}"\n'
-    )
+    config = one_process_each(tmp_path)
     arguments = ("--config", str(config))
     with (
         castcore("run", "upf", *arguments) as (upf, upf_ready),
@@ -184,23 +128,6 @@ async def test_functions_in_processes_of_their_own_find_each_other_and_outlive_a
             await forwarding(channels)
             assert len(set(await conforming_bytes_at_the_upf(channels))) == 1
         await channels.close()
-
-
-async def forwarding(channels: Channels) -> None:
-    """Returns when the UPF has its sessions again."""
-    stub = N4ServiceStub(channels.get("upf"))
-    async with asyncio.timeout(20):
-        # N4 tells it by heartbeat only.
-        while not (await stub.Heartbeat(HeartbeatRequest())).forwarding:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 @pytest.mark.parametrize(

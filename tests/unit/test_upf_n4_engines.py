@@ -13,7 +13,7 @@ from nf.common.errors import InvalidArgument
 from upf.capture import CaptureFormat
 from upf.engine import Engine
 from upf.errors import UpfError
-from upf.n4.engines import Engines, for_live_traffic
+from upf.n4.engines import engine_under_smf, for_live_traffic
 from upf.n4.user_plane import UserPlane
 from upf.n4.v1 import n4_pb2 as n4
 from upf.rules import Rule
@@ -24,11 +24,13 @@ UE, SERVER = bytes([10, 45, 0, 2]), bytes([198, 51, 100, 7])
 LENGTH = 100
 
 
-def packets(source: bytes, destination: bytes, count: int) -> bytes:
-    """Records of a capture, a millisecond apart."""
+def packets(source: bytes, destination: bytes, count: int, *, gap_us: int = 1_000) -> bytes:
+    """Records of a capture."""
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, LENGTH, 0, 0, 64, 17, 0, source, destination)
     data = ip + struct.pack(">HHHH", 443, 443, LENGTH - 20, 0) + bytes(LENGTH - 28)
-    return b"".join(struct.pack("=IIII", 1_700_000_000, at * 1_000_000, LENGTH, LENGTH) + data for at in range(count))
+    return b"".join(
+        struct.pack("=IIII", 1_700_000_000, at * gap_us * 1_000, LENGTH, LENGTH) + data for at in range(count)
+    )
 
 
 def send(engine: Engine, source: bytes, destination: bytes, count: int = 1) -> None:
@@ -59,7 +61,7 @@ class Live:
     downlink: Driven = field(default_factory=lambda: Driven(pass_unmatched=False))
 
     def __post_init__(self) -> None:
-        engines = Engines((self.uplink, (ACCESS,)), (self.downlink, (CORE,)))
+        engines = for_live_traffic(uplink=self.uplink, downlink=self.downlink)
         self.user_plane = UserPlane(SystemClock(), engines)
 
     def rules(self) -> tuple[list[str], list[str]]:
@@ -103,13 +105,23 @@ async def test_a_rule_is_installed_where_its_packets_come_from(live: Live) -> No
     assert live.rules() == ([], [])
 
 
-async def test_what_no_rule_wants_does_not_pass_live() -> None:
-    _, uplink, downlink = for_live_traffic(1000)
-    for engine in (uplink, downlink):
-        passed = bytearray()
-        engine.run(packets(UE, SERVER, 3), RAW_IP, offset=0, max_packets=3, emit=passed.extend)
-        engine.finish(emit=passed.extend)
-        assert (engine.totals().unmatched_packets, passed) == (3, b"")
+async def test_what_no_rule_wants_does_not_pass_under_an_smf() -> None:
+    engine, passed = engine_under_smf(1000), bytearray()
+    engine.run(packets(UE, SERVER, 3), RAW_IP, offset=0, max_packets=3, emit=passed.extend)
+    engine.finish(emit=passed.extend)
+    assert (engine.totals().unmatched_packets, passed) == (3, b"")
+
+
+@pytest.mark.parametrize(("given_bytes", "depth_bytes"), [(0, 31_250), (50_000, 50_000)])
+async def test_a_bucket_of_live_traffic_is_250_ms_deep_unless_its_qer_says_otherwise(
+    live: Live, given_bytes: int, depth_bytes: int
+) -> None:
+    made = session(mbr_bps=1_000_000)
+    made.qers[0].burst_dl_bytes = given_bytes
+    await live.user_plane.establish(made)
+    live.downlink.run(packets(SERVER, UE, 1_000, gap_us=0), RAW_IP, offset=0, max_packets=1_000)
+    (report,) = await live.user_plane.delete(7)
+    assert report.usage.downlink.conforming.packets == depth_bytes // LENGTH
 
 
 async def test_a_change_that_one_engine_refuses_is_made_in_none(live: Live) -> None:

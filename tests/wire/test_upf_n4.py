@@ -55,7 +55,7 @@ class Upf:
 @asynccontextmanager
 async def running_upf() -> AsyncIterator[Upf]:
     telemetry = Telemetry()
-    function = build(UpfSection(measurement_interval_ms=5), SystemClock())
+    function = build(UpfSection(measurement_interval_ms=5), SystemClock(), telemetry.registry)
     server = GrpcServer("upf", telemetry)
     server.add(*function.servicers)
     address = await server.start("127.0.0.1:0")

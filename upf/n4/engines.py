@@ -15,6 +15,7 @@ from upf.engine import Engine
 from upf.n4.rules import ACCESS, CORE, Interface, rule_names_of, rules_of
 from upf.n4.v1.n4_pb2 import Session
 from upf.rules import Mode, Rule
+from upf.units import DEFAULT_BURST_MS, LIVE_BURST_MS
 
 Change = tuple[Session | None, Session | None]
 """A session as it is in force and as it is to be; None: not at all."""
@@ -43,12 +44,17 @@ class _Lane:
 
     engine: RuleEngine
     interfaces: Collection[Interface]
+    burst_ms: int
     harvested_packets: int = 0
 
     def rules(self, session: Session | None) -> dict[str, Rule]:
         if session is None:
             return {}
-        return {rule.name: rule for interface, rule in rules_of(session) if interface in self.interfaces}
+        return {
+            rule.name: rule
+            for interface, rule in rules_of(session, burst_ms=self.burst_ms)
+            if interface in self.interfaces
+        }
 
     def names(self, session: Session | None) -> list[str]:
         if session is None:
@@ -103,10 +109,13 @@ class _Difference:
 
 
 class Engines:
-    """The engines of one UPF. They may be at work meanwhile: a call waits until one of them can be changed."""
+    """The engines of one UPF. They may be at work meanwhile: a call waits until one of them can be changed.
 
-    def __init__(self, *lanes: tuple[RuleEngine, Collection[Interface]]) -> None:
-        self._lanes = [_Lane(engine, interfaces) for engine, interfaces in lanes]
+    burst_ms: how deep a bucket is whose QER does not say, as time at its rate.
+    """
+
+    def __init__(self, *lanes: tuple[RuleEngine, Collection[Interface]], burst_ms: int = DEFAULT_BURST_MS) -> None:
+        self._lanes = [_Lane(engine, interfaces, burst_ms) for engine, interfaces in lanes]
 
     def change(self, changes: Sequence[Change]) -> PendingChange:
         """Puts sessions in force, or out of it: in all engines or, on an error, in none.
@@ -159,16 +168,19 @@ class PendingChange:
             difference.forget()
 
 
-def for_captures(max_flows: int) -> tuple[Engines, Engine]:
+def for_captures(engine: RuleEngine) -> Engines:
     """One engine for the packets of all interfaces, as a capture has them."""
-    engine = Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
-    return Engines((engine, (ACCESS, CORE))), engine
+    return Engines((engine, (ACCESS, CORE)))
 
 
-def for_live_traffic(max_flows: int) -> tuple[Engines, Engine, Engine]:
-    """One engine for what comes from the access (uplink), and one for what comes from the core (downlink)."""
-    uplink, downlink = (Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False) for _ in range(2))
-    return Engines((uplink, (ACCESS,)), (downlink, (CORE,))), uplink, downlink
+def for_live_traffic(*, uplink: RuleEngine, downlink: RuleEngine) -> Engines:
+    """One engine for what comes from the access, and one for what comes from the core."""
+    return Engines((uplink, (ACCESS,)), (downlink, (CORE,)), burst_ms=LIVE_BURST_MS)
+
+
+def engine_under_smf(max_flows: int) -> Engine:
+    """An engine that lets pass only what rules want."""
+    return Engine(max_flows=max_flows, flow_times=True, pass_unmatched=False)
 
 
 def _emptied(rule: str) -> Rule:

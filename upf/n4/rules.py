@@ -21,7 +21,7 @@ from upf.n4.filters import ACCESS, CORE, described_filters, filters_of
 from upf.n4.forwarding import check_forwarding, drops
 from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInterface
 from upf.rules import MAX_AGGREGATES, Aggregate, Marker, Mode, Policer, Rule
-from upf.units import default_burst_bytes
+from upf.units import DEFAULT_BURST_MS, default_burst_bytes
 
 __all__ = ["ACCESS", "CORE", "Detection", "Interface", "detection_of", "rules_of"]
 
@@ -115,13 +115,15 @@ def rule_names_of(session: Session) -> list[tuple[Interface, str]]:
     return names + [(pdr.pdi.source_interface, rule_name(session.cp_seid, pdr.pdr_id)) for pdr in session.pdrs]
 
 
-def rules_of(session: Session) -> list[tuple[Interface, Rule]]:
+def rules_of(session: Session, *, burst_ms: int = DEFAULT_BURST_MS) -> list[tuple[Interface, Rule]]:
     """The rules that enforce the session, each beside the source interface of the packets that it is about.
+
+    burst_ms: how deep a bucket is whose QER does not say, as time at its rate.
 
     Raises InvalidArgument that names every field that cannot be enforced, what was found and what was expected.
     """
     violations: list[FieldViolation] = []
-    rules = _Builder(session, violations).build()
+    rules = _Builder(session, violations, burst_ms).build()
     if violations:
         raise InvalidArgument(f"session {session.cp_seid}: the rules cannot be enforced", violations=violations)
     return rules
@@ -135,8 +137,9 @@ def _leading_qer(pdr: Pdr) -> int:
 class _Builder:
     """Builds the rules of one session and collects what is wrong with it."""
 
-    def __init__(self, session: Session, violations: list[FieldViolation]) -> None:
+    def __init__(self, session: Session, violations: list[FieldViolation], burst_ms: int) -> None:
         self._session = session
+        self._burst_ms = burst_ms
         self._violations = violations
         self._qers: dict[int, _Enforcement] = {}
         self._described: dict[int, SdfFilter] = {}
@@ -238,11 +241,11 @@ class _Builder:
     def _policer(self, at: int, name: str, mbr_bps: int, gbr_bps: int | None, burst_bytes: int) -> Policer | None:
         field = f"mbr_{name}_bps"
         try:
-            whole = Policer(mbr_bps, burst_bytes or default_burst_bytes(mbr_bps))
+            whole = Policer(mbr_bps, burst_bytes or default_burst_bytes(mbr_bps, self._burst_ms))
             if gbr_bps is None:
                 return whole
             field = f"gbr_{name}_bps"
-            guaranteed = Policer(gbr_bps, burst_bytes or default_burst_bytes(gbr_bps))
+            guaranteed = Policer(gbr_bps, burst_bytes or default_burst_bytes(gbr_bps, self._burst_ms))
             return Policer(
                 gbr_bps,
                 guaranteed.burst_bytes,

@@ -54,13 +54,13 @@ class UserPlane:
         self._clock = clock
         self._engines = engines
         self._gate = gate
-        self._forwarding = False
         self._associated = False
         self._sessions: dict[int, Session] = {}
         self._stale: set[int] = set()
         # What rules stood for that have been removed, while somebody keeps that in mind.
         self._removed: dict[str, Detection] | None = None
         self._meter = Meter()
+        self._forward(False)
         # Held while rules are changed, and while a capture has its engine.
         self._engines_free = asyncio.Lock()
 

@@ -446,9 +446,9 @@ class Qer(_message.Message):
     mbr_dl_bps: _builtins.int
     """Maximum bit rate downlink; absent: unbounded."""
     burst_ul_bytes: _builtins.int
-    """Depth of the uplink bucket (castcore's extension); 0: 100 ms at the rate, at least 15,000 bytes."""
+    """Depth of the uplink bucket (castcore's extension); 0: 100 ms at the rate (live: 250 ms), at least 15,000 bytes."""
     burst_dl_bytes: _builtins.int
-    """Depth of the downlink bucket (castcore's extension); 0: 100 ms at the rate, at least 15,000 bytes."""
+    """Depth of the downlink bucket (castcore's extension); 0: 100 ms at the rate (live: 250 ms), at least 15,000 bytes."""
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """What happens above the bit rate (castcore's extension); unspecified: POLICE, as in PFCP."""
     gate_status_ul: Global___GateStatus.ValueType
