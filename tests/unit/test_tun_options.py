@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nf.cli.rule_options import rule_set_of
-from nf.cli.tun.options import devices_of, duration_s_of
+from nf.cli.tun.options import devices_of, duration_s_of, grpc_address_of, listening_address_of
 from upf.errors import UpfError
 from upf.live.devices import Place
 from upf.rules import FlowDirection, RuleSet
@@ -74,3 +74,20 @@ def test_a_bucket_of_live_traffic_is_deeper_unless_the_rule_says_how_deep_it_is(
         default, own = made(rules=file, live=live).rules
         assert only.policer == default.policer
         assert (default.policer.burst_bytes, own.policer.burst_bytes) == (default_bytes, 1_000)
+
+
+def test_rules_come_from_an_smf_or_from_options_never_from_both() -> None:
+    assert grpc_address_of(n4=False, grpc=None, given=True) is None
+    assert grpc_address_of(n4=True, grpc=None, given=False) == "127.0.0.1:0"
+    assert grpc_address_of(n4=True, grpc="127.0.0.1:7004", given=False) == "127.0.0.1:7004"
+    with pytest.raises(UpfError, match=r"^option '--n4': goes without the options for a rule"):
+        grpc_address_of(n4=True, grpc=None, given=True)
+    with pytest.raises(UpfError, match=r"^option '--grpc': goes with --n4"):
+        grpc_address_of(n4=False, grpc="127.0.0.1:7004", given=False)
+
+
+@pytest.mark.parametrize("text", ["", "7004", ":7004", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"])
+def test_where_a_server_listens_is_a_host_and_a_port(text: str) -> None:
+    with pytest.raises(UpfError, match=f"^option '--grpc': found '{text}', expected HOST:PORT"):
+        listening_address_of("--grpc", text)
+    assert listening_address_of("--metrics", "[::1]:0") == "[::1]:0"

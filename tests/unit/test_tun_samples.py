@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nf.cli.tun.samples import (
     TOLD_FLOWS,
+    TOLD_RULES,
     WATCHED_FLOWS,
     DirectionSample,
     Sample,
@@ -178,6 +179,17 @@ def test_a_line_for_scripts_has_counters_since_the_start_and_rates_since_the_lin
         "10.45.0.2",
         "video",
     )
+
+
+def test_of_the_rules_of_a_whole_network_those_at_work_are_told() -> None:
+    idle = {f"r{number}": RuleCounters(conforming_packets=1, conforming_bytes=99) for number in range(TOLD_RULES + 1)}
+    busy = idle | {"busy": RuleCounters(conforming_packets=2, conforming_bytes=200)}
+    before, now = (at(second, up=replace(NOTHING, rules=rules)) for second, rules in ((1, idle), (2, busy)))
+    told = to_json(now, before)
+    assert told["rules_left_out"] == 2
+    assert isinstance(told["rules"], list)
+    assert [len(told["rules"]), told["rules"][0]["name"]] == [TOLD_RULES, "busy"]
+    assert "rules_left_out" not in to_json(at(1, up=under_rule(1)), None)
 
 
 def test_the_lines_for_scripts_say_when_it_is_ready_and_when_it_is_final(capsys: pytest.CaptureFixture[str]) -> None:

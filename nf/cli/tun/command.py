@@ -81,6 +81,15 @@ def tun(
             rich_help_panel=DETECTION,
         ),
     ] = None,
+    n4: Annotated[
+        bool,
+        typer.Option(
+            "--n4",
+            help="Take the rules from an SMF, as a UPF does: nothing passes until it has established its sessions, and "
+            "what none of them wants is dropped. In place of the options for a rule.",
+            rich_help_panel=DETECTION,
+        ),
+    ] = False,
     rate: RateOption = None,
     burst: LiveBurstOption = None,
     mode: ModeOption = None,
@@ -93,6 +102,22 @@ def tun(
             "--json", help="One JSON object a line: ready, every second, and at the end.", rich_help_panel=RESULTS
         ),
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve Prometheus counters there, at /metrics; port 0: a free one.",
+            rich_help_panel=RESULTS,
+        ),
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --n4: where the SMF finds the UPF's gRPC server. [default: 127.0.0.1:0, a free port]",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     duration: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="End by itself, e.g. after '30 s'.", rich_help_panel=ENGINE),
@@ -113,14 +138,16 @@ def tun(
     Shape instead of dropping, each flow for itself, for a minute, and tell scripts:
       castcore tun ... --flow "permit out ip from any to any" --rate "5 Mbps" --mode shape --per-flow \\
         --duration "60 s" --json
-    Many rules:
-      castcore tun ... --rules rules.toml
+    Many rules, and their counters for Prometheus:
+      castcore tun ... --rules rules.toml --metrics 127.0.0.1:9090
+    As the UPF of a running core, whose configuration names the address under [upf]:
+      castcore tun ... --n4 --grpc 127.0.0.1:7004
 
     Ctrl-C and SIGTERM end it with exit code 0 and a summary.
     """  # noqa: D301
     import asyncio
 
-    from nf.cli.tun.options import devices_of, duration_s_of
+    from nf.cli.tun.options import devices_of, duration_s_of, grpc_address_of, listening_address_of
     from nf.cli.tun.session import LiveOptions, run_live
     from nf.cli.tun.view import teller_of
     from nf.common.run import run
@@ -135,8 +162,8 @@ def tun(
         mtu=mtu,
         rules=rule_set.rules,
         max_flows=max_flows,
-        grpc_address="127.0.0.1:0",
-        metrics_address=None,
+        grpc_address=grpc_address_of(n4=n4, grpc=grpc, given=bool(rule_set.rules) or ue is not None),
+        metrics_address=None if metrics is None else listening_address_of("--metrics", metrics),
         duration_s=duration_s_of(duration),
     )
     for warning in rule_set.warnings:

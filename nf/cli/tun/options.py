@@ -53,6 +53,29 @@ def duration_s_of(duration: str | None) -> float | None:
         raise UpfError(f"option '--duration': {error.detail}") from None
 
 
+def grpc_address_of(*, n4: bool, grpc: str | None, given: bool) -> str | None:
+    """Where an SMF finds the UPF; None: the rules are ``given`` by other options. Raises UpfError."""
+    from upf.errors import UpfError
+
+    if not n4:
+        if grpc is not None:
+            raise UpfError("option '--grpc': goes with --n4")
+        return None
+    if given:
+        raise UpfError("option '--n4': goes without the options for a rule and --rules: the SMF has the rules")
+    return listening_address_of("--grpc", grpc or "127.0.0.1:0")
+
+
+def listening_address_of(option: str, text: str) -> str:
+    """Where a server is to listen. Raises UpfError unless it is HOST:PORT."""
+    from upf.errors import UpfError
+
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        raise UpfError(f"option '{option}': found {text!r}, expected HOST:PORT, such as '127.0.0.1:0' for a free port")
+    return text
+
+
 def _by_side(option: str, texts: Sequence[str], example: str) -> dict[str, list[str]]:
     from upf.errors import UpfError
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Flows that are looked at, and those of them that are told.
 WATCHED_FLOWS: Final = 64
 TOLD_FLOWS: Final = 10
+# Rules that a line for scripts tells of; an SMF may have a hundred thousand.
+TOLD_RULES: Final = 1_000
 
 
 class CountingEngine(Protocol):
@@ -86,18 +88,23 @@ class FlowSample:
 
 
 class Sampler:
-    """Takes samples of wires and engines that are at work; may be called in any thread, one call at a time."""
+    """Takes samples of wires and engines that are at work; may be called in any thread, one call at a time.
+
+    idle_rules: whether rules are told that have detected nothing yet; an SMF has many, some for its own use alone.
+    """
 
     def __init__(
         self,
         wires: CountingWires,
         engines: Mapping[str, CountingEngine],
         *,
+        idle_rules: bool = True,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._wires = wires
         self._engines = engines
+        self._idle_rules = idle_rules
         self._clock_ns = clock_ns
         self._started_ns = clock_ns()
         # As packet time does: steps of the clock on the wall are not followed.
@@ -115,7 +122,11 @@ class Sampler:
                 direction: DirectionSample(
                     wires[direction],
                     engine.totals(),
-                    engine.rule_counters(),
+                    {
+                        name: counters
+                        for name, counters in engine.rule_counters().items()
+                        if self._idle_rules or counters.packets
+                    },
                     engine.top_flows(WATCHED_FLOWS, since_ns),
                 )
                 for direction, engine in self._engines.items()
@@ -185,6 +196,11 @@ def to_json(now: Sample, before: Sample | None) -> dict[str, object]:
             "aged_flows": sample.totals.aged_flows,
             "evicted_flows": sample.totals.evicted_flows,
         }
+    rules = list(rule_samples(now, before))
+    if len(rules) > TOLD_RULES:
+        told["rules_left_out"] = len(rules) - TOLD_RULES
+        rules.sort(key=lambda each: (-(each.rates.offered_bps or 0), -each.counters.bytes))
+        del rules[TOLD_RULES:]
     told["rules"] = [
         {
             "name": each.name,
@@ -193,7 +209,7 @@ def to_json(now: Sample, before: Sample | None) -> dict[str, object]:
             "passed_bps": each.rates.passed_bps,
             **rule_to_json(each.name, each.counters),
         }
-        for each in rule_samples(now, before)
+        for each in rules
     ]
     told["flows"] = [_flow_to_json(each) for each in flow_samples(now, before)]
     return told

@@ -27,16 +27,17 @@ INTERVAL_S: Final = 1.0
 class LiveOptions:
     """What is to run.
 
-    ``rules`` of None are those of an SMF, which finds the UPF's gRPC server at ``grpc_address``. ``metrics_address``:
-    where Prometheus finds the counters, None: nowhere. ``duration_s`` of None: until it is ended.
+    ``grpc_address``: where an SMF finds the UPF's gRPC server, whose rules are then those in force; None: ``rules``
+    are. ``metrics_address``: where Prometheus finds the counters; None: nowhere. ``duration_s`` of None:
+    until it is ended.
     """
 
     access: DeviceOptions
     core: DeviceOptions
     mtu: int | None
-    rules: Sequence[Rule] | None
+    rules: Sequence[Rule]
     max_flows: int
-    grpc_address: str
+    grpc_address: str | None
     metrics_address: str | None
     duration_s: float | None
 
@@ -44,14 +45,13 @@ class LiveOptions:
 async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) -> None:
     """Forwards until ``stop`` is set, the time is over, or a device has gone (which raises UpfError)."""
     loop = asyncio.get_running_loop()
-    under_smf = options.rules is None
+    under_smf = options.grpc_address is not None
     engines = {
         direction: Engine(max_flows=options.max_flows, flow_times=True, pass_unmatched=not under_smf)
         for direction in (UPLINK, DOWNLINK)
     }
-    if options.rules is not None:
-        engines[UPLINK].install(uplink_rules(options.rules))
-        engines[DOWNLINK].install(downlink_rules(options.rules))
+    engines[UPLINK].install(uplink_rules(options.rules))
+    engines[DOWNLINK].install(downlink_rules(options.rules))
     async with AsyncExitStack() as stack:
         access, core = (
             stack.enter_context(
@@ -67,8 +67,14 @@ async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) ->
             forwarding=not under_smf,
             on_failure=lambda: loop.call_soon_threadsafe(stop.set),
         )
-        sampler = Sampler(bump, engines)
         served: dict[str, str] = {}
+        if under_smf or options.metrics_address is not None:
+            from nf.cli.tun.serving import served as serve
+
+            served = await stack.enter_async_context(
+                serve(bump, engines, grpc_address=options.grpc_address, metrics_address=options.metrics_address)
+            )
+        sampler = Sampler(bump, engines, idle_rules=not under_smf)
         stack.enter_context(teller)
         bump.start()
         try:
