@@ -16,11 +16,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from command import CASTCORE, castcore
 from live.live_tun import ACCESS, CORE, SERVER, UE, Tun, rules_file, tun_between
 from live.networks import Network, networks, required
+
+from nf.common.channels import Channels
+from nf.common.telemetry import Telemetry
+from nf.common.v1.types_pb2 import ENFORCEMENT_METHOD_POLICE
+from upf.n4.v1 import n4_pb2 as n4
+from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 
 PORT = 5_000
 PAYLOAD = 1_000
@@ -264,6 +271,78 @@ def test_a_rules_file_says_for_each_rule_what_it_is_for(ue: Network, net: Networ
     assert found["down", "downlink"]["dropped_packets"] == final["downlink"]["dropped_packets"] == 5
 
 
+# --- what else it serves ----------------------------------------------------------------------------------------------
+
+
+async def test_under_an_smf_nothing_passes_before_its_sessions_stand_and_then_what_they_want(
+    ue: Network, net: Network
+) -> None:
+    with tun_between(ue, net, "--n4") as tun, udp(ue, UE) as host, udp(net, SERVER) as server:
+        assert tun.ready.keys() == {"ready", "access", "core", "grpc"}
+        send(host, SERVER, range(3))
+        held = line_that(tun, lambda line: line["uplink"]["packets"] == 3)
+        assert (held["uplink"]["held_off_packets"], held["uplink"]["passed_packets"]) == (3, 0)
+        channels = Channels({"upf": tun.ready["grpc"]}, function="test", telemetry=Telemetry())
+        try:
+            stub = N4ServiceStub(channels.get("upf"))
+            await stub.SetUpAssociation(n4.SetUpAssociationRequest(node_id="smf"))
+            await stub.EstablishSession(n4.EstablishSessionRequest(session=session()))
+            await stub.CompleteResynchronisation(n4.CompleteResynchronisationRequest(node_id="smf"))
+        finally:
+            await channels.close()
+        send(server, UE, range(15))
+        assert numbers(host, 10) == list(range(10))
+        send(host, SERVER, range(3, 7))
+        line_that(tun, lambda line: line["downlink"]["packets"] == 15 and line["uplink"]["packets"] == 7)
+        final = tun.final()
+    down, up = final["downlink"], final["uplink"]
+    assert (down["passed_packets"], down["dropped_packets"]) == (10, 5)
+    # No PDR wants the uplink.
+    assert (up["held_off_packets"], up["dropped_packets"], up["unmatched_packets"]) == (3, 4, 4)
+    assert adds_up(down)
+    assert adds_up(up)
+    (rule,) = final["rules"]
+    assert (rule["direction"], rule["passed_packets"], rule["dropped_packets"]) == ("downlink", 10, 5)
+
+
+def session() -> n4.Session:
+    """A bucket of ten packets for what the server sends the UE."""
+    made = n4.Session(cp_seid=7)
+    made.qers.add(
+        qer_id=1, mbr_dl_bps=8, burst_dl_bytes=10 * LENGTH, enforcement_method=ENFORCEMENT_METHOD_POLICE
+    )  # fmt: skip
+    description = n4.SdfFilter(flow_description=f"permit out 17 from {SERVER} {PORT} to assigned")
+    core = n4.Pdi(source_interface=n4.SOURCE_INTERFACE_CORE, ue_ip_address=UE, sdf_filters=[description])
+    made.pdrs.add(pdr_id=1, precedence=10, qer_id=1, pdi=core)
+    return made
+
+
+def test_prometheus_finds_the_counters_of_directions_and_rules(ue: Network, net: Network) -> None:
+    serve = ("--metrics", "127.0.0.1:0")
+    with tun_between(ue, net, *DOWN, *SCANT, *serve) as tun, udp(ue, UE) as host, udp(net, SERVER) as server:
+        url = tun.ready["metrics"]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
+        send(server, UE, range(25))
+        assert numbers(host, 10) == list(range(10))
+        line_that(tun, lambda line: line["downlink"]["packets"] == 25)
+        with urlopen(url, timeout=WAIT_S) as answer:
+            told = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#")
+        tun.final()
+    found = {name: float(told[f"castcore_live_{name}"]) for name in METRICS}
+    assert found == METRICS
+
+
+METRICS = {
+    'offered_packets_total{direction="downlink"}': 25,
+    'passed_bytes_total{direction="downlink"}': 10 * LENGTH,
+    'dropped_packets_total{direction="downlink"}': 15,
+    'passed_packets_total{direction="uplink"}': 0,
+    'rule_packets_total{direction="downlink",fate="conforming",rule="rule"}': 10,
+    'rule_bytes_total{direction="downlink",fate="dropped",rule="rule"}': 15 * LENGTH,
+    'rule_packets_total{direction="uplink",fate="conforming",rule="rule"}': 0,
+}
+
+
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +399,13 @@ def running(ue: Network, net: Network, *options: object, **streams: int) -> Iter
         (("--access", "a", "--core", "b", "--direction", "left", "--domain", "x.org"), "option '--direction': found"),
         (("--access", "a", "--core", "b", "--duration", "soon"), "option '--duration': found 'soon'"),
         (("--access", "a", "--core", "b", "--mtu", "1"), "mtu: found 1"),
+        (("--access", "a", "--core", "b", "--n4", "--domain", "x.org"), "option '--n4': goes without"),
+        (("--access", "a", "--core", "b", "--grpc", "127.0.0.1:0"), "option '--grpc': goes with --n4"),
+        (("--access", "cc0", "--core", "cc1", "--metrics", "nowhere"), "option '--metrics': found 'nowhere'"),
+        (
+            ("--access", "cc0", "--core", "cc1", "--n4", "--grpc", "127.0.0.1:1x"),
+            "option '--grpc': found '127.0.0.1:1x'",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told_in_a_line_and_leaves_no_device(options: Sequence[str], told: str) -> None:
