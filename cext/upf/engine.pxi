@@ -54,7 +54,7 @@ from superpacket cimport (
     MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, read_super, segment_length, super_t,
     vnet_t, wire_length,
 )
-from system cimport cc_enter_when_free, cc_monotonic_ns, cc_utc_ns, cc_wait, cc_write_both
+from system cimport cc_enter_when_free, cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
 from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,

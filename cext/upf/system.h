@@ -4,8 +4,9 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdint.h>
 #include <sched.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +33,19 @@ static inline int cc_wait(int first, int second, int64_t timeout_ns)
     if (ppoll(both, 2, timeout_ns < 0 ? 0 : &timeout, 0) <= 0)
         return 0;
     return (both[0].revents != 0) | (both[1].revents != 0) << 1;
+}
+
+/* How long a thread has waited for a processor, all in all, from its /proc/…/schedstat; 0 where that cannot be told. */
+static inline int64_t cc_waited_ns(int schedstat)
+{
+    char text[96];
+    char *end;
+    ssize_t got = pread(schedstat, text, sizeof text - 1, 0);
+    if (got <= 0)
+        return 0;
+    text[got] = 0;
+    strtoll(text, &end, 10);
+    return strtoll(end, 0, 10);
 }
 
 static inline ssize_t cc_write_both(int fd, const void *head, size_t head_bytes, const void *rest, size_t rest_bytes)

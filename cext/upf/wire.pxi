@@ -3,9 +3,12 @@
 cdef enum:
     # Bytes of one packet, with the virtio-net header in front; IPv6 has its header beyond 64 KiB.
     ARRIVAL_BYTES = 65664
-    # No more is read before it is judged and sent on, so that it is still in the cache when it is copied again.
+    # No more is read before it is judged and sent on, so that it is still in the cache when it is copied again ...
     ARRIVALS = 64
-    BATCH_BYTES = 131072
+    ARRIVALS_BYTES = 131072
+    # ... except for what has come while the wire had to wait.
+    BACKLOG = 2048
+    BACKLOG_BYTES = 1 << 21
     # Pieces that a batch may fall into before it is sent on.
     LEAVING = 4096
     MOST_SEGMENTS = 2048
@@ -13,6 +16,11 @@ cdef enum:
     MOST_QUEUED_BYTES = 1 << 26
 
 cdef:
+    # A wire that has not looked for so long has kept packets waiting, for no longer than the second of these.
+    int64_t LATE_NS = 100000
+    int64_t LATEST_NS = 50000000
+    # How long the time that a thread has waited for a processor may go unasked before it sleeps.
+    int64_t ASK_NS = 1000000
     # What departs is looked after no more often: nothing leaves early, and no more than this late.
     int64_t DEPARTURE_GRAIN_NS = 50000
     int64_t FRAGMENT_GRAIN_NS = 100000000
@@ -71,7 +79,9 @@ cdef class Wire:
     engine: that of this direction alone. source, sink: file descriptors of tun devices, not blocking, with virtio-net
     headers of 10 bytes; they stay the caller's. forwarding: while it is false, packets are taken and let fall (``held_off``).
 
-    Packets are judged at the time at which they are read, UTC as it was when the wire was made, from where it never steps.
+    Packets are judged at the time at which they came, UTC as it was when the wire was made, from where it never steps. The
+    kernel does not tell it; those that came while the wire was kept from reading are taken to have come evenly spread over
+    that time, so that no bucket overflows because of it.
     """
 
     cdef readonly Engine engine
@@ -83,6 +93,11 @@ cdef class Wire:
     cdef bint passes            # see ``forwarding``
     cdef int telling            # the published counters are being written or read
     cdef int64_t utc_ns         # at the origin of the monotonic clock
+    cdef int schedstat          # of the thread that has called run()
+    cdef int64_t looked_ns      # when the source was last read
+    cdef bint slept             # since then
+    cdef int64_t waited_ns      # for a processor, all in all
+    cdef int64_t asked_ns       # when waited_ns was
     cdef uint8_t *arena
     cdef packet_t *arrivals
     cdef leaving_t *leaving
@@ -94,10 +109,10 @@ cdef class Wire:
 
     def __cinit__(self, Engine engine, int source, int sink, *, bint forwarding=True):
         self.engine, self.source, self.sink, self.passes = engine, source, sink, forwarding
-        self.ending = -1
+        self.ending = self.schedstat = -1
         self.utc_ns = cc_utc_ns() - cc_monotonic_ns()
-        self.arena = <uint8_t *>malloc(BATCH_BYTES + ARRIVAL_BYTES)
-        self.arrivals = <packet_t *>calloc(ARRIVALS, sizeof(packet_t))
+        self.arena = <uint8_t *>malloc(BACKLOG_BYTES + ARRIVAL_BYTES)
+        self.arrivals = <packet_t *>calloc(BACKLOG, sizeof(packet_t))
         self.leaving = <leaving_t *>calloc(LEAVING, sizeof(leaving_t))
         self.piece = <uint8_t *>malloc(ARRIVAL_BYTES + MOST_HEADER_BYTES)
         if self.piece == NULL or self.arena == NULL or self.arrivals == NULL or self.leaving == NULL:
@@ -128,10 +143,16 @@ cdef class Wire:
 
         Raises OSError when the device that packets come from can be read no more, or the one they go to is gone.
         """
+        try:
+            self.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self.schedstat = -1
         with nogil:
             self.forward()
             self.depart(END_OF_TIME_NS)
             self.publish()
+        if self.schedstat >= 0:
+            os.close(self.schedstat)
         self.engine.seeker.raise_failure()
         if self.failure:
             raise OSError(self.failure, os.strerror(self.failure), "source" if self.source_failed else "sink")
@@ -164,6 +185,7 @@ cdef class Wire:
 
     cdef void forward(self) noexcept nogil:
         cdef int arrived, ready
+        self.looked_ns = cc_monotonic_ns() + self.utc_ns
         while self.failure == 0:
             arrived = self.receive()
             if arrived != 0:
@@ -173,7 +195,10 @@ cdef class Wire:
             self.publish()
             if arrived != 0:
                 continue
+            if self.looked_ns - self.asked_ns > ASK_NS:
+                self.ask_for_waiting(self.looked_ns)
             ready = cc_wait(self.source, self.ending, self.timeout_ns())
+            self.slept = True
             if ready & 2:
                 return
             if ready == 0 and self.engine.parser.holding:
@@ -201,13 +226,20 @@ cdef class Wire:
 
     cdef int receive(self) noexcept nogil:
         """Reads what has come, up to a batch; how many packets that are."""
-        cdef int arrived = 0
-        cdef size_t at = 0
+        cdef int arrived = 0, most = ARRIVALS
+        cdef size_t at = 0, most_bytes = ARRIVALS_BYTES
         cdef ssize_t got
+        cdef int64_t late_ns = 0, now_ns
         cdef packet_t *packet
-        while arrived < ARRIVALS and at < BATCH_BYTES:
+        while arrived < most and at < most_bytes:
             got = read(self.source, self.arena + at, ARRIVAL_BYTES)
+            now_ns = cc_monotonic_ns() + self.utc_ns
             self.counted.reads += 1
+            if arrived == 0:
+                late_ns = self.lateness(now_ns)
+                if late_ns > LATE_NS:
+                    most, most_bytes = BACKLOG, BACKLOG_BYTES
+            self.looked_ns = now_ns
             if got < VNET_BYTES:
                 if got < 0 and errno != EAGAIN and errno != EINTR:
                     self.failure, self.source_failed = errno, True
@@ -215,33 +247,71 @@ cdef class Wire:
             packet = &self.arrivals[arrived]
             packet.data = self.arena + at + VNET_BYTES
             packet.captured = packet.wire_length = <uint32_t>got - VNET_BYTES
-            packet.ts_ns = cc_monotonic_ns() + self.utc_ns
+            packet.ts_ns = now_ns
             packet.link_type = LINK_RAW
             arrived += 1
             # The next one begins on a cache line of its own.
             at += (<size_t>got + 63) & ~<size_t>63
+        self.slept = False
+        if late_ns > LATE_NS and arrived > 1:
+            self.spread(arrived, late_ns)
         return arrived
 
-    cdef void treat(self, int arrived) noexcept nogil:
+    cdef int64_t lateness(self, int64_t now_ns) noexcept nogil:
+        """For how long what is read now may have waited."""
+        cdef int64_t late_ns = now_ns - self.looked_ns, waited_ns
+        if late_ns <= LATE_NS:
+            return 0
+        if self.slept:
+            # It has slept until a packet came, and waited for a processor then.
+            waited_ns = self.waited_ns
+            self.ask_for_waiting(now_ns)
+            waited_ns = self.waited_ns - waited_ns
+            late_ns = waited_ns if waited_ns < late_ns else late_ns
+        return late_ns if late_ns < LATEST_NS else LATEST_NS
+
+    cdef void ask_for_waiting(self, int64_t now_ns) noexcept nogil:
+        self.waited_ns = cc_waited_ns(self.schedstat)
+        self.asked_ns = now_ns
+
+    cdef void spread(self, int arrived, int64_t late_ns) noexcept nogil:
+        """Packets that have waited came evenly, byte by byte, until the last one was read."""
+        cdef int64_t last_ns = self.arrivals[arrived - 1].ts_ns, first_ns = last_ns - late_ns
+        cdef uint64_t total = 0, come = 0
         cdef int i
-        cdef packet_t *packet
+        if first_ns < self.engine.latest_ns:
+            first_ns = self.engine.latest_ns
+        for i in range(arrived):
+            total += self.arrivals[i].captured
+        for i in range(arrived):
+            come += self.arrivals[i].captured
+            # Below 2**22 bytes and 2**26 ns.
+            self.arrivals[i].ts_ns = first_ns + <int64_t>(<uint64_t>(last_ns - first_ns) * come // total)
+
+    cdef void treat(self, int arrived) noexcept nogil:
+        cdef int at = 0, batch
         if not self.passes:
             self.hold_off(arrived)
             return
+        while at < arrived:
+            batch = arrived - at if arrived - at < BATCH else BATCH
+            self.treat_batch(&self.arrivals[at], batch)
+            at += batch
+
+    cdef void treat_batch(self, packet_t *batch, int arrived) noexcept nogil:
+        cdef int i
         cc_enter_when_free(&self.engine.busy)
         for i in range(arrived):
-            packet = &self.arrivals[i]
-            packet.outcome = parse_link(&self.engine.parser, packet, LINK_RAW)
-            if packet.outcome < OUTCOME_NOT_IP:
-                prefetch_flow(&self.engine.tables[<int>packet.outcome], packet.hash)
+            batch[i].outcome = parse_link(&self.engine.parser, &batch[i], LINK_RAW)
+            if batch[i].outcome < OUTCOME_NOT_IP:
+                prefetch_flow(&self.engine.tables[<int>batch[i].outcome], batch[i].hash)
         for i in range(arrived):
-            packet = &self.arrivals[i]
-            self.judge_fragments(packet)
+            self.judge_fragments(&batch[i])
             if self.leaving_count > LEAVING - MOST_SEGMENTS:
                 self.send_on()
-            self.judge(packet)
+            self.judge(&batch[i])
         self.judge_fragments(NULL)
-        self.engine.latest_ns = self.arrivals[arrived - 1].ts_ns
+        self.engine.latest_ns = batch[arrived - 1].ts_ns
         cc_leave(&self.engine.busy)
         self.send_on()
 
