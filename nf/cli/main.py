@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from nf.cli.demo import command as demo
+from nf.cli.lab.command import lab
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
 from nf.cli.tun.command import tun
@@ -26,6 +27,7 @@ app.command()(up)
 app.command(no_args_is_help=True)(run)
 app.command(cls=PanelCommand, no_args_is_help=True)(replay)
 app.command(cls=PanelCommand, no_args_is_help=True)(tun)
+app.command(cls=PanelCommand, context_settings={"allow_interspersed_args": False})(lab)
 app.add_typer(demo.app, name="demo")
 
 

@@ -40,6 +40,15 @@ DomainOption = Annotated[
         rich_help_panel=DETECTION,
     ),
 ]
+DirectionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="down|up|both",
+        help="The direction that the rule is for: filters are written for the downlink, for the uplink source and "
+        "destination are exchanged. [default: both]",
+        rich_help_panel=DETECTION,
+    ),
+]
 UeOption = Annotated[
     str | None,
     typer.Option(

@@ -63,6 +63,9 @@ def check_command(words: list[str]) -> None:
     assert path or first.startswith("-"), f"castcore {shlex.join(words)}: no such command"
     known = COMMANDS[path] | {"-h", "--help"}
     for word in words[len(path) :]:
+        if word == "--":
+            # What follows is another command.
+            break
         if word.startswith("-"):
             assert word.partition("=")[0] in known, f"castcore {shlex.join(words)}: no such option {word}"
 

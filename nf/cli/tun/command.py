@@ -12,6 +12,7 @@ from nf.cli.rule_options import (
     DETECTION,
     ENGINE,
     RESULTS,
+    DirectionOption,
     DomainOption,
     DscpOption,
     FlowOption,
@@ -72,15 +73,7 @@ def tun(
     domain: DomainOption = None,
     ue: UeOption = None,
     rules: RulesOption = None,
-    direction: Annotated[
-        str | None,
-        typer.Option(
-            metavar="down|up|both",
-            help="The direction that the rule is for: filters are written for the downlink, for the uplink source and "
-            "destination are exchanged. [default: both]",
-            rich_help_panel=DETECTION,
-        ),
-    ] = None,
+    direction: DirectionOption = None,
     n4: Annotated[
         bool,
         typer.Option(

@@ -1,0 +1,1 @@
+"""The command that tries ``castcore tun`` without root: ``castcore lab``."""

@@ -1,0 +1,270 @@
+"""``castcore lab`` as root and as nobody: two hosts that reach each other, and nothing that stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command import CASTCORE
+
+AS_NOBODY = Path(__file__).with_name("as_nobody.py")
+TIMEOUT_S = 60
+
+# What talks to the other host: sockets in both, in one process.
+TALK = """
+import socket
+from upf.live.namespaces import in_namespace
+
+def inside(host, family, kind):
+    return in_namespace(host, socket.socket, family, kind)
+
+"""
+ECHO = f"""{TALK}
+for family, server in ((socket.AF_INET, "10.45.0.1"), (socket.AF_INET6, "fd00:45::1")):
+    with inside("dn", family, socket.SOCK_STREAM) as listening, inside("ue", family, socket.SOCK_STREAM) as calling:
+        listening.bind((server, 80))
+        listening.listen()
+        calling.settimeout(20)
+        calling.connect((server, 80))
+        answering, peer = listening.accept()
+        with answering:
+            calling.sendall(b"hello")
+            print(peer[0], answering.recv(5, socket.MSG_WAITALL).decode())
+"""
+# Twenty packets of 1,028 bytes to a port that is policed, and one to a port that is not, which is judged after them.
+FLOOD = f"""{TALK}
+with inside("dn", socket.AF_INET, socket.SOCK_DGRAM) as sending:
+    policed, other = (inside("ue", socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with policed, other:
+        policed.bind(("10.45.0.2", 5000))
+        other.bind(("10.45.0.2", 5001))
+        for _ in range(20):
+            sending.sendto(bytes(1000), ("10.45.0.2", 5000))
+        sending.sendto(b"last", ("10.45.0.2", 5001))
+        other.settimeout(20)
+        other.recv(2000)
+        policed.setblocking(False)
+        received = 0
+        try:
+            while policed.recv(2000):
+                received += 1
+        except BlockingIOError:
+            print(received)
+"""
+
+
+def refused(who: str) -> str | None:
+    """Why a user cannot have namespaces here, if that is so."""
+    if os.geteuid() != 0 and who == "root":
+        return "only root can try it as root"
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        return "there is no /dev/net/tun"
+    missing = [tool for tool in ("unshare", "setpriv") if shutil.which(tool) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed"
+    user, found = as_user(who), ["unshare", "--user", "true"] if who == "nobody" else ["unshare", "--net", "true"]
+    done = subprocess.run([*user, *found], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    return None if done.returncode == 0 else f"the kernel forbids it: {done.stderr.strip()}"
+
+
+def as_user(who: str) -> list[str]:
+    return [sys.executable, str(AS_NOBODY)] if who == "nobody" and os.geteuid() == 0 else []
+
+
+@pytest.fixture(params=["root", "nobody"])
+def user(request: pytest.FixtureRequest) -> list[str]:
+    """The words that make a command run as one user or the other."""
+    reason = refused(request.param)
+    if reason is not None:
+        # The kernel may forbid it in CI too; that a tool is missing there, or root, is for us to mend.
+        if os.environ.get("CI") == "true" and not reason.startswith("the kernel forbids it"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return as_user(request.param)
+
+
+def lab(user: Sequence[str], *words: object, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """A lab that ends by itself."""
+    return subprocess.run(
+        [*user, CASTCORE, "lab", *map(str, words)], input=text, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+@contextmanager
+def running(user: Sequence[str], *words: object) -> Iterator[subprocess.Popen[str]]:
+    """A lab that goes on, in a session of its own, once its command has told that it runs."""
+    with subprocess.Popen(
+        [*user, CASTCORE, "lab", *map(str, words)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_two_hosts_reach_each_other(user: list[str]) -> None:
+    done = lab(user, "--", sys.executable, "-c", ECHO)
+    assert (done.stdout, done.stderr, done.returncode) == ("10.45.0.2 hello\nfd00:45::2 hello\n", "", 0)
+
+
+def test_the_exit_code_is_that_of_the_command(user: list[str]) -> None:
+    assert lab(user, "--", "sh", "-c", "exit 7").returncode == 7
+    assert lab(user, "--", "sh", "-c", "kill -KILL $$").returncode == 137
+
+
+def test_rule_options_hold_between_the_hosts(user: list[str]) -> None:
+    rule = ["--flow", "permit out 17 from any to assigned 5000", "--rate", "1 bps", "--burst", "5000 B"]
+    done = lab(user, *rule, "--mode", "police", "--", sys.executable, "-c", FLOOD)
+    # Four packets are what the burst has room for.
+    assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
+
+
+def test_a_rules_file_is_found_where_the_user_stands(user: list[str], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "lab.toml").write_text(
+        '[[rule]]\nname = "video"\nflows = ["permit out 17 from any to assigned 5000"]\nrate = "1 bps"\n'
+        'burst = "5000 B"\n'
+    )
+    done = subprocess.run(
+        [*user, CASTCORE, "lab", "--rules", "lab.toml", sys.executable, "-c", FLOOD],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=tmp_path,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
+
+
+def test_a_shell_is_told_what_is_there_and_ends_the_lab(user: list[str]) -> None:
+    environment = os.environ | {"SHELL": "/bin/sh"}
+    done = subprocess.run(
+        [*user, CASTCORE, "lab", "--rate", "10 Mbps", "--flow", "permit out ip from any to any"],
+        input="ip netns; exit 3\n",
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=environment,
+    )
+    assert (done.stderr, done.returncode) == ("", 3)
+    assert "ue  10.45.0.2  fd00:45::2  device ue0, the access side" in done.stdout
+    assert "dn  10.45.0.1  fd00:45::1  device n6, the core side" in done.stdout
+    assert "rules: --flow 'permit out ip from any to any' --rate '10 Mbps'" in done.stdout
+    # What castcore tun has counted is told at the end.
+    assert re.search("^uplink .*^downlink .*^rule  up .*^rule  down ", done.stdout, re.MULTILINE | re.DOTALL)
+
+
+def test_what_castcore_tun_says_can_be_followed(user: list[str]) -> None:
+    done = lab(user, "--", "cat", "/run/castcore/tun.log")
+    assert done.stdout == "castcore tun: ue0@ue (access) <-> n6@dn (core); Ctrl-C ends it\n"
+
+
+def test_a_bare_lab_has_two_hosts_for_devices_of_ones_own(user: list[str]) -> None:
+    places = ["--access", "a@ue", "--address", "access=10.45.0.2/24", "--address", "access=fd00:45::2/64"]
+    places += ["--core", "b@dn", "--address", "core=10.45.0.1/24", "--address", "core=fd00:45::1/64"]
+    script = """
+        tun=$1 python=$2 echo=$3
+        shift 3
+        ip -n ue -o link | cut -d' ' -f2
+        mkfifo /run/castcore/ready
+        "$tun" tun "$@" --json >/run/castcore/ready &
+        read -r ready </run/castcore/ready && "$python" -c "$echo"
+    """
+    done = lab(user, "--bare", "--", "sh", "-c", script, "sh", CASTCORE, sys.executable, ECHO, *places)
+    assert (done.stdout, done.returncode) == ("lo:\n10.45.0.2 hello\nfd00:45::2 hello\n", 0)
+    refusal = lab(user, "--bare", "--rate", "5 Mbps", "--flow", "permit out ip from any to any")
+    assert (refusal.stderr, refusal.returncode) == (
+        "castcore: option '--bare': goes without --flow: there is nothing yet that could police\n",
+        1,
+    )
+
+
+def test_it_has_a_network_of_its_own_and_processes_of_its_own(user: list[str]) -> None:
+    before = socket.if_nameindex()
+    done = lab(user, "--", "sh", "-c", "ip -o link | cut -d: -f2; ip netns | cut -d' ' -f1 | sort; cat /proc/1/comm")
+    assert (done.stdout.split()[:3], done.returncode) == (["lo", "dn", "ue"], 0)
+    # The first process in there is castcore, not that of this machine.
+    assert done.stdout.split()[3] in (CASTCORE.name, "python", Path(sys.executable).resolve().name)
+    assert socket.if_nameindex() == before
+    assert not {"ue", "dn"} & set(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [])
+
+
+def test_what_is_in_run_can_still_be_seen(user: list[str]) -> None:
+    mine = sorted(name for name in os.listdir("/run") if name not in ("netns", "castcore"))
+    done = lab(user, "--", sys.executable, "-c", "import os; print(sorted(os.listdir('/run')))")
+    assert set(mine) <= set(json.loads(done.stdout.replace("'", '"')))
+
+
+def test_whoever_is_root_in_there_is_not_outside() -> None:
+    reason = refused("nobody")
+    if reason is not None:
+        pytest.skip(reason)
+    done = lab(as_user("nobody"), "--", "sh", "-c", "id -u; touch /etc/castcore-was-here")
+    assert (done.stdout, done.returncode) == ("0\n", 1)
+    assert not Path("/etc/castcore-was-here").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_everything_ends_with_the_lab(user: list[str], number: signal.Signals) -> None:
+    with running(user, "--", "sh", "-c", "sleep 600 & echo up; sleep 600") as process:
+        process.send_signal(number)
+        # The end of what is written comes when the last process that could write has ended.
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        expected = -number if number == signal.SIGKILL else 128 + number
+        assert process.wait(timeout=TIMEOUT_S) == expected
+
+
+def test_what_runs_in_the_background_ends_with_the_command(user: list[str]) -> None:
+    with running(user, "--", "sh", "-c", "setsid sleep 600 & echo up; exit 4") as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+        assert process.wait(timeout=TIMEOUT_S) == 4
+
+
+def test_ctrl_c_is_for_the_command(user: list[str]) -> None:
+    script = "trap 'exit 5' INT; echo up; while :; do sleep 0.1; done"
+    with running(user, "--", "sh", "-c", script) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=TIMEOUT_S) == 5
+
+
+def test_a_command_that_does_not_exist_is_one_line(user: list[str]) -> None:
+    done = lab(user, "--", "no-such-command")
+    assert (done.stderr, done.returncode) == (
+        "castcore: command 'no-such-command': cannot be run: No such file or directory\n",
+        1,
+    )
+
+
+def test_a_bad_rule_is_told_before_anything_is_made() -> None:
+    done = lab([], "--flow", "permit out ip from any to any", "--rate", "fast", "--", "true")
+    assert done.returncode == 1
+    assert done.stderr.startswith("castcore: option '--rate': found 'fast'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_the_kernel_forbids_namespaces_one_line_tells_what_does() -> None:
+    reason = refused("nobody")
+    if reason is not None:
+        pytest.skip(reason)
+    # In a user namespace of its own, whose root has lost what root can do.
+    script = 'echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
+    forbidden = [*as_user("nobody"), "unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
+    done = lab(forbidden, "--", "true")
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr == (
+        "castcore: user namespaces: found user.max_user_namespaces = 0, expected 10000: 'sudo sysctl -w "
+        "user.max_user_namespaces=10000' allows them; 'sudo castcore lab' does without\n"
+    )
