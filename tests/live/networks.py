@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import IO, TypeVar
 
 import pytest
 
+from upf.live.namespaces import NAMED, in_namespace
+
 T = TypeVar("T")
 
-_NETNS = Path("/run/netns")
-_CLONE_NEWNET = 0x40000000
 _PREFIX = "castcore-test"
 _SBIN = "/usr/sbin:/sbin"
 # What the kernel counts of each device, in the order of /proc/net/dev.
@@ -67,9 +65,9 @@ class Network:
         """``ip`` in here: ``network.ip("address add 10.45.0.2/32 dev access")``."""
         return run("ip", "-n", self.name, *line.split())
 
-    def sysctl(self, **values: object) -> None:
-        """Sets what stands below ``net``, dots as underscores twice: ``sysctl(ipv4__ip_forward=1)``."""
-        self.run("sysctl", "-q", "-w", *(f"net.{key.replace('__', '.')}={value}" for key, value in values.items()))
+    def set(self, setting: str, value: object) -> None:
+        """Sets what stands below ``net``: ``network.set("ipv4/ip_forward", 1)``."""
+        self.inside(lambda: Path("/proc/sys/net", setting).write_text(f"{value}\n"))
 
     @contextmanager
     def process(
@@ -85,22 +83,7 @@ class Network:
 
     def inside(self, call: Callable[[], T]) -> T:
         """What a call returns that is made by a thread in here."""
-        answers: list[T] = []
-        failures: list[BaseException] = []
-
-        def called() -> None:
-            try:
-                enter(self.name)
-                answers.append(call())
-            except BaseException as failure:
-                failures.append(failure)
-
-        thread = threading.Thread(target=called)
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
-        return answers[0]
+        return in_namespace(self.name, call)
 
     def devices(self) -> list[str]:
         """The names of the devices in here, without loopback."""
@@ -116,15 +99,6 @@ class Network:
 
 
 _SNMP = ("snmp", "snmp6")
-
-
-def enter(name: str) -> None:
-    """Moves the thread that calls it into a namespace; Python 3.11 has no ``os.setns``."""
-    library = ctypes.CDLL(None, use_errno=True)
-    with open(_NETNS / name) as namespace:
-        if library.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), name)
 
 
 @contextmanager
@@ -187,7 +161,7 @@ def _remove(name: str) -> None:
 
 def _sweep() -> None:
     """Removes what a run left behind that was killed itself: a name tells whose it is."""
-    for path in _NETNS.glob(f"{_PREFIX}-*"):
+    for path in NAMED.glob(f"{_PREFIX}-*"):
         owner = path.name.removeprefix(f"{_PREFIX}-").partition("-")[0]
         if not Path("/proc", owner).exists():
             _remove(path.name)
