@@ -3,8 +3,9 @@
  *
  * traffic send ADDRESS PORT SOURCE_PORT FLOWS IP_LENGTH RATE_BPS DURATION_NS BYTES_PER_CALL [LOG]
  *     Flows take turns, a call each, from SOURCE_PORT upwards. A call is handed over as one super-packet (UDP_SEGMENT)
- *     of at most BYTES_PER_CALL at the moment at which the rate has made room for it; after a delay the next ones
- *     follow at once. LOG gets the time after each call: 64 bits, ns of CLOCK_MONOTONIC.
+ *     of at most BYTES_PER_CALL at the moment at which the rate has made room for it. What a delay keeps back follows
+ *     at once up to CATCH_UP bytes; what is beyond is never sent, so that no bucket takes a late sender for a fast one.
+ *     LOG gets the time after each call: 64 bits, ns of CLOCK_MONOTONIC.
  * traffic sink PORT
  *     Counts what arrives (IPv4 and IPv6) until SIGTERM has come and nothing arrives any more; looks at every byte.
  *
@@ -43,6 +44,7 @@
 #define MAX_SEGMENTS 128 /* UDP_MAX_SEGMENTS of the kernel, 64 before 6.7 */
 #define LONGEST 65536
 #define MAX_FLOWS 4096
+#define CATCH_UP 8000
 #define BATCH 32
 #define BUFFER_BYTES (256 << 20)
 #define BIN_NS 10000000LL
@@ -101,7 +103,7 @@ static int sender(int count, char **words)
     static uint8_t datagrams[LONGEST];
     static uint64_t numbers[MAX_FLOWS];
     static int handles[MAX_FLOWS];
-    int64_t rate_bps, duration_ns, began_ns, due_ns, at_ns, previous_ns, longest_gap_ns = 0, calls = 0, refused = 0;
+    int64_t rate_bps, duration_ns, began_ns, due_ns, at_ns, catch_up_ns, skipped_ns = 0, previous_ns, longest_gap_ns = 0, calls = 0, refused = 0;
     uint64_t sent_bytes = 0, sent_datagrams = 0;
     int flows, ip_length, payload_length, segments;
     struct sched_param priority = {.sched_priority = 1};
@@ -130,18 +132,21 @@ static int sender(int count, char **words)
     prctl(PR_SET_TIMERSLACK, 1);
     sched_setscheduler(0, SCHED_FIFO, &priority);
 
+    catch_up_ns = (int64_t)CATCH_UP * 8 * SECOND / rate_bps;
     began_ns = previous_ns = now_ns();
     for (;;) {
         int flow = calls % flows;
         ssize_t taken;
 
-        due_ns = began_ns + (int64_t)((__int128)sent_bytes * 8 * SECOND / rate_bps);
+        due_ns = began_ns + skipped_ns + (int64_t)((__int128)sent_bytes * 8 * SECOND / rate_bps);
         if (due_ns - began_ns >= duration_ns)
             break;
         while ((at_ns = now_ns()) < due_ns) {
             struct timespec until = {.tv_sec = due_ns / SECOND, .tv_nsec = due_ns % SECOND};
             clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
         }
+        if (at_ns - due_ns > catch_up_ns)
+            skipped_ns += at_ns - due_ns - catch_up_ns;
         for (int segment = 0; segment < segments; segment++) {
             uint64_t number = numbers[flow] + segment;
             memcpy(datagrams + segment * payload_length, &number, sizeof number);
@@ -168,8 +173,9 @@ static int sender(int count, char **words)
         fclose(log);
     printf("{\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"calls\": %" PRId64 ", \"segments\": %d, "
            "\"refused_calls\": %" PRId64 ", \"began_ns\": %" PRId64 ", \"ended_ns\": %" PRId64 ", "
-           "\"longest_gap_ns\": %" PRId64 "}\n",
-           sent_datagrams, sent_datagrams * ip_length, calls, segments, refused, began_ns, previous_ns, longest_gap_ns);
+           "\"longest_gap_ns\": %" PRId64 ", \"skipped_ns\": %" PRId64 "}\n",
+           sent_datagrams, sent_datagrams * ip_length, calls, segments, refused, began_ns, previous_ns, longest_gap_ns,
+           skipped_ns);
     return 0;
 }
 
