@@ -10,8 +10,8 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -113,29 +113,27 @@ class Traffic:
         words = self._send_words(address, port, source_port, flows, length, rate_bps, seconds, call_bytes, log)
         return self._sent(network.run(*words, timeout_s=seconds + 30), log)
 
-    @contextmanager
-    def sending(
+    def send_side_by_side(
         self,
         network: Network,
         address: str,
         port: int,
+        flows: Sequence[tuple[int, float, int]],
         *,
-        rate_bps: float,
-        length: int,
         seconds: float,
-        source_port: int = FIRST_SOURCE_PORT,
         call_bytes: int = CALL_BYTES,
-    ) -> Iterator[subprocess.Popen[str]]:
-        """The same beside other things; ``finished`` tells what was sent."""
-        words = self._send_words(address, port, source_port, 1, length, rate_bps, seconds, call_bytes, None)
-        with network.process(*words) as process:
-            yield process
-
-    def finished(self, process: subprocess.Popen[str]) -> Sent:
-        """What a sender sent, after its end."""
-        answer, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        return self._sent(answer, None)
+    ) -> list[Sent]:
+        """A sender for each flow, given by source port, rate and length of its packets."""
+        with ExitStack() as stack:
+            senders = [
+                stack.enter_context(
+                    network.process(
+                        *self._send_words(address, port, source_port, 1, length, rate_bps, seconds, call_bytes, None)
+                    )
+                )
+                for source_port, rate_bps, length in flows
+            ]
+            return [self._sent(finished(sender, seconds + 30), None) for sender in senders]
 
     def _send_words(
         self,
@@ -165,7 +163,16 @@ class Traffic:
             yield sink
 
 
+def finished(process: subprocess.Popen[str], timeout_s: float) -> str:
+    """What a process said, after its end."""
+    answer, _ = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0
+    return answer
+
+
 class Sink:
+    """A running sink."""
+
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 

@@ -128,7 +128,7 @@ static int sender(int count, char **words)
         handles[flow] = connected(words[0], atoi(words[1]), atoi(words[2]) + flow, payload_length);
     for (int segment = 0; segment < segments; segment++)
         fill(datagrams + segment * payload_length + sizeof(uint64_t), payload_length - sizeof(uint64_t));
-    /* A late call is a pause in which the policer's bucket runs over; a process that sleeps most of the time may go first. */
+    /* A late call is a pause in which the policer's bucket runs over. */
     prctl(PR_SET_TIMERSLACK, 1);
     sched_setscheduler(0, SCHED_FIFO, &priority);
 
@@ -288,9 +288,11 @@ static int sink(int port)
     static struct sockaddr_in6 from[BATCH];
     static struct iovec vectors[BATCH];
     struct sigaction action = {.sa_handler = end};
+    struct sched_param priority = {.sched_priority = 1};
     int handle = bound(port), got;
 
     fill(expected, sizeof expected);
+    sched_setscheduler(0, SCHED_FIFO, &priority);
     sigaction(SIGTERM, &action, NULL);
     puts("{\"ready\": true}");
     fflush(stdout);
