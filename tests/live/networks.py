@@ -141,13 +141,16 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def joined(first: Network, second: Network, addresses: Sequence[str], peers: Sequence[str]) -> None:
-    """A veth pair between two networks, named after what it leads to: ``to-0`` and ``to-1``, with addresses."""
-    run("ip", "link", "add", "to-1", "netns", first.name, "type", "veth", "peer", "name", "to-0", "netns", second.name)
-    for network, device, own in ((first, "to-1", addresses), (second, "to-0", peers)):
+def joined(
+    first: Network, second: Network, addresses: Sequence[str], peers: Sequence[str], *, names: tuple[str, str]
+) -> None:
+    """A veth pair between two networks, up, with the name and the addresses of each end."""
+    ends = (names[0], "netns", first.name, "type", "veth", "peer", "name", names[1], "netns", second.name)
+    run("ip", "link", "add", *ends)
+    for network, device, own in ((first, names[0], addresses), (second, names[1], peers)):
         for address in own:
             network.ip(f"address add {address} dev {device}" + (" nodad" if ":" in address else ""))
-        network.ip(f"link set {device} up")
+        network.ip(f"link set dev {device} up")
 
 
 def _remove(name: str) -> None:
