@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from command import CASTCORE
+from live.users import USERS, as_user
 
-AS_NOBODY = Path(__file__).with_name("as_nobody.py")
 TIMEOUT_S = 60
 
 # What talks to the other host: sockets in both, in one process.
@@ -63,33 +62,9 @@ with inside("dn", socket.AF_INET, socket.SOCK_DGRAM) as sending:
 """
 
 
-def refused(who: str) -> str | None:
-    """Why a user cannot have namespaces here, if that is so."""
-    if os.geteuid() != 0 and who == "root":
-        return "only root can try it as root"
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "there is no /dev/net/tun"
-    missing = [tool for tool in ("unshare", "setpriv") if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
-    user, found = as_user(who), ["unshare", "--user", "true"] if who == "nobody" else ["unshare", "--net", "true"]
-    done = subprocess.run([*user, *found], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    return None if done.returncode == 0 else f"the kernel forbids it: {done.stderr.strip()}"
-
-
-def as_user(who: str) -> list[str]:
-    return [sys.executable, str(AS_NOBODY)] if who == "nobody" and os.geteuid() == 0 else []
-
-
-@pytest.fixture(params=["root", "nobody"])
+@pytest.fixture(params=USERS)
 def user(request: pytest.FixtureRequest) -> list[str]:
     """The words that make a command run as one user or the other."""
-    reason = refused(request.param)
-    if reason is not None:
-        # The kernel may forbid it in CI too; that a tool is missing there, or root, is for us to mend.
-        if os.environ.get("CI") == "true" and not reason.startswith("the kernel forbids it"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     return as_user(request.param)
 
 
@@ -207,9 +182,6 @@ def test_what_is_in_run_can_still_be_seen(user: list[str]) -> None:
 
 
 def test_whoever_is_root_in_there_is_not_outside() -> None:
-    reason = refused("nobody")
-    if reason is not None:
-        pytest.skip(reason)
     done = lab(as_user("nobody"), "--", "sh", "-c", "id -u; touch /etc/castcore-was-here")
     assert (done.stdout, done.returncode) == ("0\n", 1)
     assert not Path("/etc/castcore-was-here").exists()
@@ -256,9 +228,6 @@ def test_a_bad_rule_is_told_before_anything_is_made() -> None:
 
 
 def test_where_the_kernel_forbids_namespaces_one_line_tells_what_does() -> None:
-    reason = refused("nobody")
-    if reason is not None:
-        pytest.skip(reason)
     # In a user namespace of its own, whose root has lost what root can do.
     script = 'echo 0 >/proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
     forbidden = [*as_user("nobody"), "unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
