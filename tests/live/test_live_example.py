@@ -65,7 +65,7 @@ def test_in_monitor_mode_the_excess_passes_and_is_charged() -> None:
 def test_it_tells_each_segment_to_people() -> None:
     done = subprocess.run([*as_user("nobody"), EXAMPLE, "--segments", "5"], capture_output=True, text=True, timeout=110)
     lines = done.stdout.splitlines()
-    assert (len(lines), done.stderr, done.returncode) == (7, "", 0)
+    assert (len(lines), done.stderr, done.returncode) == (8, "", 0)
     assert [line.split()[:2] for line in lines[:4]] == [["segment", str(number)] for number in range(1, 5)]
     assert lines[4] == "the policy is active: 20 Mbps"
     assert lines[5].startswith("segment   5  1,250,000 bytes")

@@ -85,7 +85,7 @@ def test_the_commands_that_a_page_shows_exist(page: Path) -> None:
 
 def test_the_readme_shows_every_command() -> None:
     shown = {tuple(words[1 : 1 + len(path)]) for words in shell_lines(ROOT / "README.md") for path in COMMANDS}
-    assert {("up",), ("run",), ("replay",), ("demo", "zero-rating")} <= shown
+    assert {("up",), ("run",), ("replay",), ("tun",), ("lab",), ("demo", "zero-rating")} <= shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
