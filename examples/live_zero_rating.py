@@ -224,8 +224,8 @@ async def main(options: argparse.Namespace) -> None:
         print(json.dumps(story))
         return
     print(
-        f"under the policy the player received {received_bytes:,} bytes; of {usage.offered_bytes:,} bytes in IP packets\n"
-        f"{usage.dropped_bytes:,} were dropped, {usage.zero_rated_bytes:,} zero-rated and "
+        f"under the policy the player received {received_bytes:,} bytes; of {usage.offered_bytes:,} bytes in "
+        f"IP packets\n{usage.dropped_bytes:,} were dropped, {usage.zero_rated_bytes:,} zero-rated and "
         f"{usage.charged_bytes:,} charged"
     )
 
