@@ -24,7 +24,7 @@ extensions = [
         name,
         sources=[f"cext/upf/{name.removeprefix('upf.')}.pyx"],
         include_dirs=["cext/upf"],
-        depends=["cext/upf/intrinsics.h"],
+        depends=[f"cext/upf/{header}.h" for header in ("intrinsics", "door", "system")],
         extra_compile_args=["-Wall", *(["-O0", "-g"] if debug else ["-O3", "-fno-strict-aliasing"]), *instructions],
     )
     for engine, (name, instructions) in engines.items()

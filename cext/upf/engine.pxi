@@ -17,6 +17,7 @@ from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport read, write
 
 from bucket cimport bucket_t, fill_bucket, limits_t
+from door cimport cc_door_t, cc_enter, cc_enter_when_free, cc_leave, cc_open_door
 from filter_index cimport (
     SIDES, SUBTABLES, classify, close_index, filter_index_t, hash_on, link_filter, reserve_chains, reserve_filters,
     return_place, take_place, unlink_filter,
@@ -27,7 +28,7 @@ from flowtable cimport (
     flow_t, flow_to_evict, generation_of, hinted_slot, insert_flow, must_make_room, open_table, prefetch_flow, remove_flow,
     slots_t, table_t, wide_flow_t,
 )
-from intrinsics cimport cc_enter, cc_leave, cc_likely, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely
+from intrinsics cimport cc_likely, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely
 from journal cimport forget_flow, journal_t, name_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
@@ -54,7 +55,7 @@ from superpacket cimport (
     MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, read_super, segment_length, super_t,
     vnet_t, wire_length,
 )
-from system cimport cc_enter_when_free, cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
+from system cimport cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
 from transport cimport transport_of, transport_t
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,
@@ -123,7 +124,7 @@ cdef class Engine(PacketPath):
     and must be taken between runs. It does not go with flow_times.
     """
 
-    cdef int busy               # run() or whatever else must have the engine for itself is under way
+    cdef cc_door_t busy         # run() or whatever else must have the engine for itself is under way
     cdef bint live              # a wire has the engine now and then, for less than is worth an error
     cdef int64_t idle_timeout_ns
 
@@ -132,6 +133,8 @@ cdef class Engine(PacketPath):
         bint pass_unmatched=True, measure=Measure.L3, bint gtpu=True, journal=None,
     ):
         cdef int i
+        if cc_open_door(&self.busy):
+            raise MemoryError
         if max_flows < 1:
             raise UpfError(f"max_flows: expected at least 1, got {max_flows}")
         if journal is not None and flow_times:
@@ -438,9 +441,11 @@ cdef class Engine(PacketPath):
         """Counters of the rules that have counted something since the last harvest, by name; cumulative, as all are."""
         self.enter("harvest()")
         try:
-            return self.book.harvest()
+            places = self.book.take_touched()
         finally:
             cc_leave(&self.busy)
+        # Packets go on meanwhile. What counts from now on is touched again.
+        return self.book.counters_at_places(places)
 
     def inspection(self):
         """What looking into packets for names has done, as InspectorCounters; None where no rule has asked for a name."""

@@ -43,10 +43,6 @@ static inline int64_t cc_time_ns(uint64_t a, uint64_t b, unsigned shift, int64_t
     return ns < 0 || ns >> 62 ? -1 : (int64_t)ns;
 }
 
-/* A door for one at a time, whatever threads there are and whether or not an interpreter lock stands before it. */
-static inline int cc_enter(int *busy) { return !__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); }
-static inline void cc_leave(int *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
-
 /* A counter that moves on steadily: the time-stamp counter, or the clock where there is none that is as cheap. */
 #if defined(__x86_64__)
 #include <x86intrin.h>

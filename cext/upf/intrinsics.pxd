@@ -23,5 +23,3 @@ cdef extern from "intrinsics.h" nogil:
     void cc_table_unmap(void *block, size_t size)
     int64_t cc_time_ns(uint64_t a, uint64_t b, unsigned int shift, int64_t seconds)
     uint64_t cc_ticks()
-    bint cc_enter(int *busy)
-    void cc_leave(int *busy)

@@ -303,18 +303,24 @@ cdef class RuleBook:
     cdef counters_at(self, uint32_t place):
         return counters_of(&self.table.rules[place], &self.table.treatments[self.table.rules[place].treatment])
 
-    cdef harvest(self):
-        """Counters of the rules that have counted something since the last harvest, by name."""
+    cdef list take_touched(self):
+        """Places of the rules that have counted something since the last time."""
         cdef uint32_t i, place
-        counters = {}
+        places = []
         for i in range(self.table.touched_count):
             place = self.table.touched[i]
             self.table.rules[place].touched = self.table.rules[place].quick = False
+            places.append(place)
+        self.table.touched_count = 0
+        return places
+
+    cdef dict counters_at_places(self, list places):
+        """By name, where the place is still a rule's: one that is free bears its last name."""
+        counters = {}
+        for place in places:
             name = self.rule_names[place]
-            # A place that is free bears its last name.
             if self.rule_places.get(name) == place:
                 counters[name] = self.counters_at(place)
-        self.table.touched_count = 0
         return counters
 
     cdef uint64_t matched_bytes(self) noexcept:

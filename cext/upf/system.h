@@ -54,16 +54,4 @@ static inline ssize_t cc_write_both(int fd, const void *head, size_t head_bytes,
     return writev(fd, parts, 2);
 }
 
-/* The door of cc_enter(), waited for: whoever holds it does so for one batch of packets or one change of the rules. */
-static inline void cc_enter_when_free(int *busy)
-{
-    const struct timespec nap = {0, 10000};
-    for (int tries = 0; __atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE); tries++) {
-        if (tries < 64)
-            sched_yield();
-        else
-            nanosleep(&nap, 0);
-    }
-}
-
 #endif

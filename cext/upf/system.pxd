@@ -9,4 +9,3 @@ cdef extern from "system.h" nogil:
     int cc_wait(int first, int second, int64_t timeout_ns)
     int64_t cc_waited_ns(int schedstat)
     ssize_t cc_write_both(int fd, const void *head, size_t head_bytes, const void *rest, size_t rest_bytes)
-    void cc_enter_when_free(int *busy)

@@ -91,7 +91,7 @@ cdef class Wire:
     cdef int failure            # errno
     cdef bint source_failed
     cdef bint passes            # see ``forwarding``
-    cdef int telling            # the published counters are being written or read
+    cdef cc_door_t telling      # the published counters are being written or read
     cdef int64_t utc_ns         # at the origin of the monotonic clock
     cdef int schedstat          # of the thread that has called run()
     cdef int64_t looked_ns      # when the source was last read
@@ -110,6 +110,8 @@ cdef class Wire:
     def __cinit__(self, Engine engine, int source, int sink, *, bint forwarding=True):
         self.engine, self.source, self.sink, self.passes = engine, source, sink, forwarding
         self.ending = self.schedstat = -1
+        if cc_open_door(&self.telling):
+            raise MemoryError
         self.utc_ns = cc_utc_ns() - cc_monotonic_ns()
         self.arena = <uint8_t *>malloc(BACKLOG_BYTES + ARRIVAL_BYTES)
         self.arrivals = <packet_t *>calloc(BACKLOG, sizeof(packet_t))

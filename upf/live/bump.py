@@ -91,4 +91,4 @@ class Bump:
 def _hasten() -> None:
     """Packets do not wait for other work of this machine, where the process may ask for that."""
     with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
