@@ -7,9 +7,11 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from command import CASTCORE
 
@@ -35,26 +37,35 @@ MONITOR, POLICE = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR, EnforcementMetho
 
 
 @contextmanager
-def castcore(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict]]:
-    """A castcore process that serves, and what it said when it was ready; killed in the end if it still runs."""
-    process = subprocess.Popen(
-        [CASTCORE, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise AssertionError(f"castcore {' '.join(arguments)} ended: {process.communicate()[1]}")
-        yield process, json.loads(line)
-    finally:
-        process.kill()
-        process.communicate()
+def castcore(*arguments: str, log: IO[str] | None = None) -> Iterator[tuple[subprocess.Popen[str], dict]]:
+    """A castcore process that serves, and what it said when it was ready; killed in the end if it still runs.
+
+    log: gets its standard error. A pipe that nobody empties would hold it up.
+    """
+    with TemporaryFile("w+") if log is None else nullcontext(log) as errors:
+        command = [CASTCORE, *arguments, "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                process.wait()
+                errors.seek(0)
+                raise AssertionError(f"castcore {' '.join(arguments)} ended: {errors.read()}")
+            yield process, json.loads(line)
+        finally:
+            process.kill()
+            process.communicate()
 
 
-async def prepare(channels: Channels, *, method: EnforcementMethod.ValueType = MONITOR) -> Prepared:
+async def prepare(
+    channels: Channels, *, method: EnforcementMethod.ValueType = MONITOR, burst_bytes: int | None = None
+) -> Prepared:
     """An attached UE, and a provisioned policy that may be activated for it."""
-    if method != MONITOR:
-        operator_policy = OperatorPolicy(operator_policy_id="lab", dnn="internet", enforcement_method=method)
+    if method != MONITOR or burst_bytes is not None:
+        operator_policy = OperatorPolicy(
+            operator_policy_id="lab", dnn="internet", enforcement_method=method, burst_bytes=burst_bytes
+        )
         stub = OperatorPoliciesServiceStub(channels.get("pcf"))
         await stub.CreateOperatorPolicy(CreateOperatorPolicyRequest(operator_policy=operator_policy))
     provider = Provider(channels.get("af"))

@@ -12,10 +12,12 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from live.networks import Network
 
@@ -36,16 +38,21 @@ class Arrival:
 
 
 class SteadyFlow:
-    """What has arrived of a flow that is being sent; ``sent`` is known when it has ended."""
+    """What has arrived of a flow that is being sent; when each packet was ``sent`` is known when it has ended."""
 
     def __init__(self, receiver: socket.socket) -> None:
-        self.sent = 0
+        self.sent_ns: Sequence[int] = ()
         self._arrivals: list[Arrival] = []
         self._receiver = receiver
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._receive, name="steady flow")
         self._thread.start()
+
+    @property
+    def sent(self) -> int:
+        """How many packets."""
+        return len(self.sent_ns)
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -98,11 +105,11 @@ async def steady_flow(
     source: Network, source_port: int, sink: Network, sink_end: tuple[str, int], *, ip_bytes: int, gap_us: int
 ) -> AsyncIterator[SteadyFlow]:
     """A flow that is sent from here to the end of the block; a packet that the sender's host refuses is not sent."""
-    with sink.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+    with sink.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver, NamedTemporaryFile() as times:
         receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
         receiver.bind(("0.0.0.0", sink_end[1]))
         flow = SteadyFlow(receiver)
-        words = (sys.executable, SENDER, source_port, *sink_end, ip_bytes, gap_us)
+        words = (sys.executable, SENDER, source_port, *sink_end, ip_bytes, gap_us, times.name)
         try:
             with source.process(*words) as sender:
                 try:
@@ -110,6 +117,7 @@ async def steady_flow(
                 finally:
                     sender.send_signal(signal.SIGTERM)
                     said, _ = await asyncio.to_thread(sender.communicate)
-                    flow.sent = int(said)
+                    flow.sent_ns = array("q", times.read())
+                    assert int(said) == flow.sent
         finally:
             await asyncio.to_thread(flow.end)

@@ -1,6 +1,7 @@
-"""Sends a UDP flow until SIGTERM, then prints how many packets: SOURCE_PORT ADDRESS PORT IP_BYTES GAP_US.
+"""Sends a UDP flow until SIGTERM, then prints how many packets: SOURCE_PORT ADDRESS PORT IP_BYTES GAP_US TIMES.
 
-A packet bears its number and the monotonic time at which it was sent, in nanoseconds. One that this host refuses to
+When each was sent is written to the file TIMES, as 64-bit nanoseconds of the monotonic clock.
+A packet bears its number and that time. One that this host refuses to
 send, because there is no way to the address at the moment, is not counted. Needs root: no port is bound, so that flows
 of both directions may have the same two ends.
 """
@@ -13,11 +14,13 @@ import struct
 import sys
 import threading
 import time
+from array import array
+from pathlib import Path
 
 STAMP = struct.Struct("=QQ")
 
 
-def main(source_port: int, address: str, port: int, ip_bytes: int, gap_us: int) -> None:
+def main(times: str, source_port: int, address: str, port: int, ip_bytes: int, gap_us: int) -> None:
     ending = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -25,19 +28,21 @@ def main(source_port: int, address: str, port: int, ip_bytes: int, gap_us: int) 
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0, bytes(4), socket.inet_aton(address))
     headers = ip + struct.pack(">HHHH", source_port, port, ip_bytes - len(ip), 0)
     padding = bytes(ip_bytes - len(headers) - STAMP.size)
-    number, gap_ns = 0, gap_us * 1000
+    gap_ns, sent_ns = gap_us * 1000, array("q")
     due_ns = time.monotonic_ns()
     while not ending.is_set():
+        now_ns = time.monotonic_ns()
         try:
-            sender.sendto(headers + STAMP.pack(number, time.monotonic_ns()) + padding, (address, 0))
-            number += 1
+            sender.sendto(headers + STAMP.pack(len(sent_ns), now_ns) + padding, (address, 0))
+            sent_ns.append(now_ns)
         except OSError:
             pass
         # What was missed is made up for, but not for long.
         due_ns = max(due_ns + gap_ns, time.monotonic_ns() - 10 * gap_ns)
         time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
-    print(number)
+    Path(times).write_bytes(sent_ns.tobytes())
+    print(len(sent_ns))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
+    main(sys.argv[6], int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]))
