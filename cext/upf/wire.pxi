@@ -5,7 +5,7 @@ cdef enum:
     ARRIVAL_BYTES = 65664
     # No more is read before it is judged and sent on, so that it is still in the cache when it is copied again ...
     ARRIVALS = 64
-    ARRIVALS_BYTES = 131072
+    ARRIVALS_BYTES = 32768
     # ... except for what has come while the wire had to wait.
     BACKLOG = 2048
     BACKLOG_BYTES = 1 << 21
@@ -95,7 +95,7 @@ cdef class Wire:
     cdef int64_t utc_ns         # at the origin of the monotonic clock
     cdef int schedstat          # of the thread that has called run()
     cdef int64_t looked_ns      # when the source was last read
-    cdef bint slept             # since then
+    cdef bint drained           # there was nothing left then
     cdef int64_t waited_ns      # for a processor, all in all
     cdef int64_t asked_ns       # when waited_ns was
     cdef uint8_t *arena
@@ -195,12 +195,10 @@ cdef class Wire:
             if self.queue.count != 0:
                 self.depart(cc_monotonic_ns() + self.utc_ns)
             self.publish()
-            if arrived != 0:
-                continue
-            if self.looked_ns - self.asked_ns > ASK_NS:
+            if self.drained and self.looked_ns - self.asked_ns > ASK_NS:
                 self.ask_for_waiting(self.looked_ns)
+            # Where something has come meanwhile, this costs no more than reading in vain would.
             ready = cc_wait(self.source, self.ending, self.timeout_ns())
-            self.slept = True
             if ready & 2:
                 return
             if ready == 0 and self.engine.parser.holding:
@@ -242,7 +240,8 @@ cdef class Wire:
                 if late_ns > LATE_NS:
                     most, most_bytes = BACKLOG, BACKLOG_BYTES
             self.looked_ns = now_ns
-            if got < VNET_BYTES:
+            self.drained = got < VNET_BYTES
+            if self.drained:
                 if got < 0 and errno != EAGAIN and errno != EINTR:
                     self.failure, self.source_failed = errno, True
                 break
@@ -254,7 +253,6 @@ cdef class Wire:
             arrived += 1
             # The next one begins on a cache line of its own.
             at += (<size_t>got + 63) & ~<size_t>63
-        self.slept = False
         if late_ns > LATE_NS and arrived > 1:
             self.spread(arrived, late_ns)
         return arrived
@@ -264,7 +262,7 @@ cdef class Wire:
         cdef int64_t late_ns = now_ns - self.looked_ns, waited_ns
         if late_ns <= LATE_NS:
             return 0
-        if self.slept:
+        if self.drained:
             # It has slept until a packet came, and waited for a processor then.
             waited_ns = self.waited_ns
             self.ask_for_waiting(now_ns)

@@ -62,9 +62,13 @@ class Running:
             return not self.receiver.recv(1 << 17)
         return True
 
+    def join(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
     def stop(self) -> None:
         self.wire.stop()
-        self._thread.join()
+        self.join()
         for end in (self.sender, self._source, self._sink, self.receiver):
             end.close()
 
@@ -279,6 +283,26 @@ def test_rules_change_while_packets_pass_and_none_is_lost(running) -> None:
         changing.join()
     assert received == messages
     assert wire.settle(3000).passed_packets == 3000
+
+
+def test_a_flood_does_not_keep_the_wire_from_stopping(running) -> None:
+    wire = running(pass_unmatched=False)
+    over = threading.Event()
+
+    def flood() -> None:
+        while not over.is_set():
+            with suppress(BlockingIOError):
+                wire.send(datagram(100))
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        wire.until(lambda counters: counters.packets > 100)
+        wire.wire.stop()
+        wire.join()
+    finally:
+        over.set()
+        flooding.join()
 
 
 def test_a_sink_that_takes_nothing_is_an_error_that_is_counted(running) -> None:
