@@ -69,6 +69,8 @@ else:
 Engine = compiled.Engine
 Walk = compiled.Walk
 Wire = compiled.Wire
+N3Uplink = compiled.N3Uplink
+N3Downlink = compiled.N3Downlink
 cut = compiled.cut
 time_span_ns = compiled.time_span_ns
 dissect = compiled.dissect

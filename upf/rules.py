@@ -13,6 +13,7 @@ from typing import Final
 from upf.dscp import MAX_DSCP
 from upf.errors import UpfError
 from upf.sdf import SdfFilter
+from upf.tunnels import Tunnel
 from upf.units import BIT_NS_PER_BYTE, MAX_BURST_BYTES, MAX_RATE_BPS, MIN_BURST_BYTES, MIN_RATE_BPS
 
 DEFAULT_PRECEDENCE: Final = 100
@@ -225,10 +226,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Rules in the order in which they were written, and what is odd about them though usable."""
+    """Rules in the order in which they were written, and what is odd about them though usable.
+
+    ``tunnels``: sessions on N3, where live traffic comes that way.
+    """
 
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...] = ()
+    tunnels: tuple[Tunnel, ...] = ()
 
 
 def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:

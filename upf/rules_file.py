@@ -20,6 +20,13 @@ A rules file::
     rate = "20 Mbps"
     burst = "50 ms"
 
+    [[session]]                             # on N3 (castcore tun --n3): whose packets come in which tunnel
+    ue = "10.45.0.2"                        # or its IPv6 prefix, or a list of both
+    teid = 7                                # of the uplink, at this end
+    gnb = "192.0.2.7"                       # where the downlink goes, with a port if it is not 2152
+    gnb_teid = 4097
+    qfi = 9                                 # absent: the downlink bears none
+
 Markers of three colours have ``marker`` ("rfc2697", "rfc2698", "rfc4115"), ``excess_rate``, ``excess_burst`` and
 ``colour_aware``; ``gbr`` beside ``rate`` is the guaranteed rate of a QoS flow. Mode mark has ``dscp`` by colour, mode
 shape ``queue``.
@@ -40,12 +47,14 @@ from upf.rule_keys import describe
 from upf.rules import DEFAULT_PRECEDENCE, MAX_PRECEDENCE, Aggregate, FlowDirection, Rule, RulesError, RuleSet
 from upf.sdf import Address, FilterError, SdfFilter, parse_filter
 from upf.sdf_attributes import parse_domain
+from upf.session_keys import SessionReader
+from upf.tunnels import Tunnel, TunnelBook
 from upf.units import DEFAULT_BURST_MS, UnitError
 
 # What a rule of names alone detects: whatever flow has one of them, in both directions.
 _ANY_FLOW: Final = parse_filter("permit out ip from any to any")
 
-_TABLES: Final = ("rule", "aggregate")
+_TABLES: Final = ("rule", "aggregate", "session")
 _KEYS: Final = ("name", "precedence", "flows", "domains", "direction", *POLICING_KEYS)
 
 
@@ -72,7 +81,9 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None, burst_ms: 
     except tomllib.TOMLDecodeError as error:
         raise RulesError([f"{source}: not TOML: {error}"]) from None
     problems = [
-        f"{source}: key {key!r}: unknown, expected 'rule' or 'aggregate'" for key in document if key not in _TABLES
+        f"{source}: key {key!r}: unknown, expected 'rule', 'aggregate' or 'session'"
+        for key in document
+        if key not in _TABLES
     ]
     warnings: list[str] = []
     aggregates: dict[str, Aggregate | None] = {}
@@ -101,9 +112,33 @@ def parse_rules(text: str, *, source: str, ue: Address | None = None, burst_ms: 
             )
         if rule is not None:
             rules.append(rule)
+    tunnels = _sessions(document, source, problems)
     if problems:
         raise RulesError(problems)
-    return RuleSet(tuple(rules), tuple(warnings))
+    return RuleSet(tuple(rules), tuple(warnings), tuple(tunnels))
+
+
+def _sessions(document: Mapping[str, object], source: str, problems: list[str]) -> list[Tunnel]:
+    """The tunnels of the sessions, no two of which have anything in common."""
+    book = TunnelBook()
+    names: set[str] = set()
+    for position, table in enumerate(_tables(document, "session", source, problems), start=1):
+        reader = SessionReader(source, position, table)
+        tunnel = reader.read()
+        problems += reader.problems
+        if tunnel is None:
+            continue
+        if tunnel.name in names:
+            problems.append(
+                f"{source}: session {tunnel.name}: key 'name': found a second time, expected one of its own"
+            )
+            continue
+        names.add(tunnel.name)
+        try:
+            book.change([tunnel])
+        except UpfError as error:
+            problems.append(f"{source}: {error}")
+    return list(book)
 
 
 def _tables(
@@ -112,7 +147,7 @@ def _tables(
     """The tables of a kind; a problem where there are none but must be."""
     tables = document.get(kind)
     if tables is None:
-        if kind == "rule":
+        if kind == "rule" and "session" not in document:
             problems.append(f"{source}: key 'rule': missing, expected one [[rule]] or more")
         return []
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):

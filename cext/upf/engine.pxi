@@ -5,18 +5,27 @@ flows up and polices. Rules keep their counters by name and their buckets by ``b
 """
 
 import os
+import socket
 import sys
 from ipaddress import IPv4Address, IPv6Address
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.errno cimport EAGAIN, EBADF, EBADFD, EINTR, EIO, ENOBUFS, ENOMEM, errno
+from libc.errno cimport (
+    EAGAIN, EBADF, EBADFD, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, ENOMEM, ENOTSOCK, errno,
+)
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
+from posix.uio cimport writev
 from posix.unistd cimport read, write
 
 from bucket cimport bucket_t, fill_bucket, limits_t
+from datagrams cimport (
+    CC_INBOX, CC_OUTBOX, CC_PEER_BYTES, cc_checksum, cc_inbox_age, cc_inbox_length, cc_inbox_peer, cc_inbox_peer_bytes,
+    cc_inbox_receive, cc_inbox_segment, cc_inbox_t, cc_make_peer, cc_outbox_data, cc_outbox_length, cc_outbox_send,
+    cc_outbox_send_part, cc_outbox_set, cc_outbox_t, cc_send_to, cc_set_port,
+)
 from door cimport cc_door_t, cc_enter, cc_enter_when_free, cc_leave, cc_open_door
 from filter_index cimport (
     SIDES, SUBTABLES, classify, close_index, filter_index_t, hash_on, link_filter, reserve_chains, reserve_filters,
@@ -28,7 +37,9 @@ from flowtable cimport (
     flow_t, flow_to_evict, generation_of, hinted_slot, insert_flow, must_make_room, open_table, prefetch_flow, remove_flow,
     slots_t, table_t, wide_flow_t,
 )
-from intrinsics cimport cc_likely, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely
+from intrinsics cimport (
+    cc_likely, cc_network16, cc_network32, cc_network64, cc_prefetch_read, cc_prefetch_write, cc_ticks, cc_unlikely,
+)
 from journal cimport forget_flow, journal_t, name_t, note_packet, record_place
 from marker cimport (
     COLOUR_GREEN, COLOUR_RED, COLOUR_YELLOW, GATED, MARKER_DIFFSERV_TRTCM, MARKER_SRTCM, MARKER_TOKEN_BUCKET, MARKER_TRTCM,
@@ -38,25 +49,34 @@ from marking cimport dscp_of, write_dscp
 from fragments cimport (
     close_fragments, free_let_go, held_t, let_all_go, let_expired_go, next_let_go, open_fragments,
 )
-from gtpu cimport GTPU_PORT, MESSAGE_COUNT, NO_PORT
-from link cimport LINK_RAW, parse_link
+from gtpu cimport (
+    GTPU_PORT, MESSAGE_COUNT, MESSAGE_ECHO_REQUEST, MESSAGE_ECHO_RESPONSE, MESSAGE_ERROR_INDICATION, MESSAGE_G_PDU, NO_PORT,
+    message_t, read_gtpu, tunnel_t,
+)
+from link cimport LINK_RAW, attribute_of, parse_inner, parse_link
 from network cimport MEASURE_L2, MEASURE_L3, MEASURE_L4, choose_way, finish_held, parser_t
 from output cimport (
     MOST_OUTPUT_INTERFACES, REFUSED_LINK_TYPE, REFUSED_MEMORY, REFUSED_NOTHING, keep_as_it_stands, keep_packet, output_t,
 )
 from packet cimport (
     ATTRIBUTE_FLOW_LABEL_BITS, ATTRIBUTE_QFI_KNOWN, ATTRIBUTE_QFI_SHIFT, ATTRIBUTE_TEID_SHIFT, ATTRIBUTE_TOS_SHIFT,
-    ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_HELD, OUTCOME_LINK_HEADER,
-    OUTCOME_NARROW, OUTCOME_NOT_IP, OUTCOME_WIDE, has_ports, has_spi, outcome_t, packet_t,
+    ATTRIBUTE_TUNNELLED, FLAG_IPV6, FLAG_PORTS_UNKNOWN, OUTCOME_COUNT, OUTCOME_GTPU_HEADER, OUTCOME_HELD,
+    OUTCOME_IP_HEADER, OUTCOME_IP_TOTAL_LENGTH, OUTCOME_IP_VERSION, OUTCOME_LINK_HEADER, OUTCOME_NARROW, OUTCOME_NOT_IP,
+    OUTCOME_TUNNEL, OUTCOME_WIDE, has_ports, has_spi, outcome_t, packet_t,
 )
 from queue cimport close_queue, hold_back, next_due, queue_t
 from records cimport next_record
 from superpacket cimport (
-    MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, read_super, segment_length, super_t,
-    vnet_t, wire_length,
+    MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, put16, read_super,
+    segment_length, super_t, vnet_t, wire_length,
 )
 from system cimport cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
+from train cimport car_t, couple, follows, hang_on, read_car, train_t
 from transport cimport transport_of, transport_t
+from tunnels cimport (
+    MOST_OUTER_BYTES, add_tunnel, close_tunnels, encapsulate, find_tunnel, key_of_ipv4, key_of_ue, remove_tunnel,
+    reserve_ends, reserve_keys, tunnel_end_t, tunnel_table_t, write_outer,
+)
 from rules cimport (
     FATE_CONFORMING, FATE_DROPPED, FATE_EXCEEDING, FATE_YELLOW, FATES, NO_RULE, count_gated, count_rule, judge_simply,
     rule_t, rule_table_t, touch_rule,
@@ -505,3 +525,4 @@ def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
 
 
 include "wire.pxi"
+include "n3.pxi"

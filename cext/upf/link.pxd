@@ -122,11 +122,33 @@ cdef inline message_t unwrap(packet_t *packet, ip_t *ip) noexcept nogil:
     ip.gtpu_port = NO_PORT
     packet.attributes[0] = packet.attributes[1] = 0
     if message == MESSAGE_G_PDU:
-        packet.attributes[0] = (
-            (<uint64_t>tunnel.teid << ATTRIBUTE_TEID_SHIFT) | (<uint64_t>1 << 31)
-            | (<uint64_t>tunnel.qfi_known << 30) | (<uint64_t>tunnel.qfi << ATTRIBUTE_QFI_SHIFT)
-        )
+        packet.attributes[0] = attribute_of(&tunnel)
     return message
+
+
+cdef inline uint64_t attribute_of(const tunnel_t *tunnel) noexcept nogil:
+    """What the first attribute of a packet says of the tunnel that it came out of."""
+    return (
+        (<uint64_t>tunnel.teid << ATTRIBUTE_TEID_SHIFT) | (<uint64_t>1 << 31)
+        | (<uint64_t>tunnel.qfi_known << 30) | (<uint64_t>tunnel.qfi << ATTRIBUTE_QFI_SHIFT)
+    )
+
+
+cdef inline void begin_parsing(parser_t *parser, packet_t *packet) noexcept nogil:
+    packet.departs_ns, packet.dscp, packet.udp_offset = 0, -1, 0xFFFFFFFF
+    if cc_unlikely(parser.holding):
+        let_expired_go(&parser.fragments, packet.ts_ns, packet - 1)
+        parser.holding = parser.fragments.held_count != 0
+        choose_way(parser)
+
+
+cdef inline outcome_t parse_inner(parser_t *parser, packet_t *packet, uint64_t attribute) noexcept nogil:
+    """A packet that has been taken out of its tunnel, which attribute_of() has described. No other is looked for in it."""
+    cdef ip_t ip
+    begin_parsing(parser, packet)
+    packet.attributes[0], packet.attributes[1] = attribute, 0
+    ip = ip_of(packet, 0)
+    return parse_ip(parser, packet, &ip, FAMILY_OF_VERSION)
 
 
 cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_type) noexcept nogil:
@@ -137,11 +159,7 @@ cdef inline outcome_t parse_any(parser_t *parser, packet_t *packet, int link_typ
     cdef outcome_t outcome
     cdef message_t message = MESSAGE_NONE
     cdef uint32_t udp_offset
-    packet.departs_ns, packet.dscp, packet.udp_offset = 0, -1, 0xFFFFFFFF
-    if cc_unlikely(parser.holding):
-        let_expired_go(&parser.fragments, packet.ts_ns, packet - 1)
-        parser.holding = parser.fragments.held_count != 0
-        choose_way(parser)
+    begin_parsing(parser, packet)
     if family == FAMILY_BROKEN:
         return OUTCOME_LINK_HEADER
     if family == FAMILY_NONE:

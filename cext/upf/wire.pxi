@@ -32,9 +32,14 @@ cdef enum loss_t:
     LOST_SINK_DOWN              # the device that it leaves by is down
     LOST_QUEUE_FULL             # more than MOST_QUEUED_BYTES would be held back
     LOST_NO_SUPER_PACKET        # it says to be one, and its headers do not fit
+    LOST_UNKNOWN_TEID           # N3: no session has the tunnel that it came in
+    LOST_SPOOFED_SOURCE         # N3: its source is not the UE of the tunnel that it came in
+    LOST_NO_TUNNEL              # N3: its destination is no UE that can be reached
     LOSSES
 
-WIRE_ERRORS = ("no_room", "refused", "sink_down", "queue_full", "super_packet")
+WIRE_ERRORS = (
+    "no_room", "refused", "sink_down", "queue_full", "super_packet", "unknown_teid", "spoofed_source", "no_tunnel",
+)
 
 
 ctypedef struct volume_t:
@@ -301,10 +306,7 @@ cdef class Wire:
     cdef void treat_batch(self, packet_t *batch, int arrived) noexcept nogil:
         cdef int i
         cc_enter_when_free(&self.engine.busy)
-        for i in range(arrived):
-            batch[i].outcome = parse_link(&self.engine.parser, &batch[i], LINK_RAW)
-            if batch[i].outcome < OUTCOME_NOT_IP:
-                prefetch_flow(&self.engine.tables[<int>batch[i].outcome], batch[i].hash)
+        self.parse(batch, arrived)
         for i in range(arrived):
             self.judge_fragments(&batch[i])
             if self.leaving_count > LEAVING - MOST_SEGMENTS:
@@ -314,6 +316,13 @@ cdef class Wire:
         self.engine.latest_ns = batch[arrived - 1].ts_ns
         cc_leave(&self.engine.busy)
         self.send_on()
+
+    cdef void parse(self, packet_t *batch, int arrived) noexcept nogil:
+        cdef int i
+        for i in range(arrived):
+            batch[i].outcome = parse_link(&self.engine.parser, &batch[i], LINK_RAW)
+            if batch[i].outcome < OUTCOME_NOT_IP:
+                prefetch_flow(&self.engine.tables[<int>batch[i].outcome], batch[i].hash)
 
     cdef void hold_off(self, int arrived) noexcept nogil:
         cdef super_t whole
@@ -419,12 +428,27 @@ cdef class Wire:
                 self.hold_back(leaving, &whole, length)
             elif leaving.count == whole.count:
                 self.mark(leaving)
-                self.sent(
-                    write(self.sink, leaving.packet.data - VNET_BYTES, VNET_BYTES + whole.length), leaving.count, length
-                )
+                self.put(leaving.packet.data - VNET_BYTES, VNET_BYTES + whole.length, NULL, 0, leaving.count, length)
             else:
                 self.send_piece(leaving, &whole, length)
         self.leaving_count = 0
+        self.flush()
+
+    cdef void put(
+        self, const uint8_t *head, size_t head_bytes, const uint8_t *rest, size_t rest_bytes, uint64_t segments,
+        uint64_t length,
+    ) noexcept nogil:
+        """Sends one packet, in two parts, with its virtio-net header in front: so many segments, so many bytes of them."""
+        cdef ssize_t written
+        if rest_bytes == 0:
+            written = write(self.sink, head, head_bytes)
+        else:
+            written = cc_write_both(self.sink, head, head_bytes, rest, rest_bytes)
+        self.counted.writes += 1
+        self.sent(written, segments, length)
+
+    cdef void flush(self) noexcept nogil:
+        """What put() has kept, for a sink that takes several packets at once, is sent."""
 
     cdef void mark(self, const leaving_t *leaving) noexcept nogil:
         """Writes the DSCP into a packet that is whole."""
@@ -442,18 +466,14 @@ cdef class Wire:
         cdef uint32_t head_bytes = piece(
             whole, vnet_of(leaving.packet), leaving.first, leaving.count, leaving.dscp, head
         )
-        self.sent(
-            cc_write_both(
-                self.sink, head, head_bytes, payload_of(whole, leaving.first),
-                <size_t>(length - leaving.count * whole.headers),
-            ),
+        self.put(
+            head, head_bytes, payload_of(whole, leaving.first), <size_t>(length - leaving.count * whole.headers),
             leaving.count, length,
         )
 
     cdef void sent(self, ssize_t written, uint64_t segments, uint64_t length) noexcept nogil:
         """Counts what the kernel has made of a write."""
         cdef loss_t loss
-        self.counted.writes += 1
         if written >= 0:
             count(&self.counted.passed, segments, length)
             return
@@ -500,9 +520,10 @@ cdef class Wire:
         while packet != NULL:
             self.counted.queued.packets -= packet.wire_length
             self.counted.queued.bytes -= packet.ip_length
-            self.sent(write(self.sink, packet.data, packet.captured), packet.wire_length, packet.ip_length)
+            self.put(packet.data, packet.captured, NULL, 0, packet.wire_length, packet.ip_length)
             free(packet)
             packet = next_due(&self.queue, now_ns)
+        self.flush()
 
 
 def cut(bytes packet, uint32_t first, uint32_t count, int dscp=-1):

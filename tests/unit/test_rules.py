@@ -203,7 +203,7 @@ def test_every_problem_of_a_file_is_reported_at_once() -> None:
         name = "a"
         """
     ) == (
-        "rules.toml: key 'version': unknown, expected 'rule' or 'aggregate'",
+        "rules.toml: key 'version': unknown, expected 'rule', 'aggregate' or 'session'",
         "rules.toml: rule 'a': key 'mode': found 'drop', expected 'monitor', 'police', 'mark' or 'shape'",
         "rules.toml: rule 'a': key 'rate': found '5', "
         "expected '<number> bps', Kbps, Mbps, Gbps or Tbps, such as '5 Mbps'",

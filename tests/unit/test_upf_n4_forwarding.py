@@ -43,7 +43,7 @@ def session() -> n4.Session:
 
 
 def gates(made: n4.Session) -> dict[str, bool]:
-    return {rule.name: rule.gate_open for rule in rules_of(made)}
+    return {rule.name: rule.gate_open for _, rule in rules_of(made)}
 
 
 @pytest.mark.clause("TS 29.244 §7.5.2.3")

@@ -6,15 +6,28 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from upf.counters import WireCounters
 from upf.engine import Engine, Wire
 from upf.errors import UpfError
-from upf.live.devices import TunDevice
 
 UPLINK: Final = "uplink"
 DOWNLINK: Final = "downlink"
+
+
+class Side(Protocol):
+    """What packets come from and go to: a tun device, or something like it."""
+
+    @property
+    def place(self) -> object:
+        """Where it is, for messages."""
+        ...
+
+    @property
+    def fd(self) -> int:
+        """Its file descriptor, which does not block."""
+        ...
 
 
 class Bump:
@@ -26,8 +39,8 @@ class Bump:
 
     def __init__(
         self,
-        access: TunDevice,
-        core: TunDevice,
+        access: Side,
+        core: Side,
         *,
         uplink: Engine,
         downlink: Engine,
@@ -36,12 +49,15 @@ class Bump:
     ) -> None:
         self.failure: UpfError | None = None
         self._on_failure = on_failure
-        self._wires = {
-            UPLINK: Wire(uplink, access.fd, core.fd, forwarding=forwarding),
-            DOWNLINK: Wire(downlink, core.fd, access.fd, forwarding=forwarding),
-        }
+        upwards, downwards = self._make_wires(access, core, uplink, downlink)
+        self._wires = {UPLINK: upwards, DOWNLINK: downwards}
+        self.forwarding = forwarding
         self._ends = {UPLINK: (access, core), DOWNLINK: (core, access)}
         self._threads: list[threading.Thread] = []
+
+    def _make_wires(self, access: Side, core: Side, uplink: Engine, downlink: Engine) -> tuple[Wire, Wire]:
+        """Those of the uplink and of the downlink."""
+        return Wire(uplink, access.fd, core.fd), Wire(downlink, core.fd, access.fd)
 
     @property
     def forwarding(self) -> bool:
