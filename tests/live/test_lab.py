@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -138,6 +140,46 @@ def test_a_shell_is_told_what_is_there_and_ends_the_lab(user: list[str]) -> None
     assert "rules: --flow 'permit out ip from any to any' --rate '10 Mbps'" in done.stdout
     # What castcore tun has counted is told at the end.
     assert re.search("^uplink .*^downlink .*^rule  up .*^rule  down ", done.stdout, re.MULTILINE | re.DOTALL)
+
+
+def test_a_shell_on_a_terminal_has_its_jobs_and_ctrl_c(user: list[str]) -> None:
+    ours, its = pty.openpty()
+    bash = ["setsid", "--ctty", *user, "env", "SHELL=/bin/bash", CASTCORE, "lab"]
+    with subprocess.Popen(bash, stdin=its, stdout=its, stderr=its) as process:
+        try:
+            said = Conversation(ours)
+            said.until("tail -f")
+            # What is typed is echoed, too, and must not be taken for what comes of it.
+            said.type("sh -c 'printf sleep%s ing; exec sleep 600'")
+            said.until("sleeping")
+            said.type("\x03", end="")
+            said.type("printf 'code=%s jobs=%s.\\n' $? $-")
+            code, jobs = said.until(r"code=(\d+) jobs=(\w+)\.").groups()
+            assert (code, "m" in jobs) == ("130", True)
+            said.type("exit 9")
+            assert process.wait(timeout=TIMEOUT_S) == 9
+        finally:
+            process.kill()
+            os.close(its)
+            os.close(ours)
+
+
+class Conversation:
+    """What is said on a terminal."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def type(self, text: str, *, end: str = "\n") -> None:
+        os.write(self._fd, (text + end).encode())
+
+    def until(self, awaited: str) -> re.Match[str]:
+        """What a pattern has matched, once it has."""
+        said = ""
+        while (found := re.search(awaited, said)) is None:
+            assert select.select([self._fd], [], [], TIMEOUT_S)[0], said
+            said += os.read(self._fd, 4096).decode()
+        return found
 
 
 def test_what_castcore_tun_says_can_be_followed(user: list[str]) -> None:

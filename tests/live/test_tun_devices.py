@@ -266,6 +266,14 @@ def test_without_the_capability_one_line_tells_how_to_grant_it(network: Network)
     assert network.devices() == []
 
 
+def test_the_capability_is_all_that_a_device_in_ones_own_namespace_takes(network: Network) -> None:
+    required("setpriv")
+    with network.process("setpriv", "--bounding-set", "-all,+net_admin", sys.executable, "-c", HOLD, "n6") as holding:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "open\n"
+        assert addresses(network, "n6") == ["10.45.0.1/24"]
+
+
 def test_without_the_tun_driver_one_line_tells_how_to_have_it() -> None:
     required("unshare")
     found = tried(*mounted("mount -t tmpfs none /dev/net"), where=Place("ue0"))

@@ -33,6 +33,7 @@ from nf.cli.lab.system_calls import (
 from upf.errors import UpfError
 
 _ISOLATED: Final = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID
+_SETTINGS: Final = Path("/proc/sys")
 # What forbids user namespaces, the values that do so, and one that does not.
 _SYSCTLS: Final = (
     ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -91,7 +92,7 @@ def _enter() -> None:
 def _forbidden(error: OSError) -> UpfError:
     for name, forbids, allows in _SYSCTLS:
         with suppress(OSError):
-            found = Path("/proc/sys", *name.split(".")).read_text().strip()
+            found = _SETTINGS.joinpath(*name.split(".")).read_text().strip()
             if found == forbids:
                 return UpfError(
                     f"user namespaces: found {name} = {found}, expected {allows}: 'sudo sysctl -w {name}={allows}' "
