@@ -236,7 +236,7 @@ def test_what_fails_half_way_leaves_nothing_behind(
 
 
 def test_an_ipv6_address_where_ipv6_is_disabled_is_refused(network: Network) -> None:
-    network.sysctl(ipv6__conf__default__disable_ipv6=1)
+    network.run("sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
     with pytest.raises(UpfError, match="address fd00:45::2/64: the kernel refuses it: IPv6 is disabled there"):
         open_tun(place(network), addresses=["fd00:45::2/64"])
     assert network.devices() == []
