@@ -67,6 +67,9 @@ cdef inline bint read_super(super_t *whole, const vnet_t *vnet, const uint8_t *d
         return False
     if whole.transport + vnet.checksum_offset + 2 > whole.headers:
         return False
+    if data[0] >> 4 == 4 and cc_network16(data + 6) & 0x3FFF != 0:
+        # No fragment is one.
+        return False
     whole.count = (length - whole.headers + whole.segment_bytes - 1) // whole.segment_bytes
     return True
 

@@ -318,8 +318,13 @@ cdef class Wire:
         self.send_on()
 
     cdef void parse(self, packet_t *batch, int arrived) noexcept nogil:
+        cdef super_t whole
         cdef int i
         for i in range(arrived):
+            if not read_super(&whole, vnet_of(&batch[i]), batch[i].data, batch[i].captured):
+                # None of the parser's.
+                batch[i].outcome = OUTCOME_COUNT
+                continue
             batch[i].outcome = parse_link(&self.engine.parser, &batch[i], LINK_RAW)
             if batch[i].outcome < OUTCOME_NOT_IP:
                 prefetch_flow(&self.engine.tables[<int>batch[i].outcome], batch[i].hash)
@@ -341,9 +346,15 @@ cdef class Wire:
         cdef super_t whole
         cdef uint64_t measured_beside
         cdef uint32_t i, length
-        if not read_super(&whole, vnet_of(packet), packet.data, packet.captured):
+        if packet.outcome == OUTCOME_COUNT:
             count(&self.counted.came, 1, packet.captured)
             count(&self.counted.lost[<int>LOST_NO_SUPER_PACKET], 1, packet.captured)
+            return
+        read_super(&whole, vnet_of(packet), packet.data, packet.captured)
+        if packet.outcome == OUTCOME_HELD:
+            # A fragment, whatever the header in front of it says: it is held as one packet.
+            count(&self.counted.came, 1, packet.captured)
+            self.judge_segment(packet, 0, 1, packet.captured)
             return
         count(&self.counted.came, whole.count, wire_length(&whole))
         if whole.count == 1 or packet.outcome >= OUTCOME_NOT_IP:
