@@ -5,7 +5,6 @@ Rates and bytes are those of IP packets, as policers measure them.
 
 from __future__ import annotations
 
-import array
 import json
 import shutil
 import signal
@@ -36,7 +35,6 @@ class Sent:
     ended_ns: int
     longest_gap_ns: int
     skipped_ns: int
-    call_times_ns: array.array[int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -53,20 +51,16 @@ class FlowArrived:
 
 @dataclass(frozen=True)
 class Arrived:
-    """What a sink saw; flows by source port, bytes by time in bins of ``bin_ns`` since the first datagram."""
+    """What a sink saw; flows by source port."""
 
     overflowed: int
     damaged: int
-    first_ns: int
-    last_ns: int
-    bin_ns: int
-    bins: tuple[int, ...]
     flows: dict[int, FlowArrived]
 
     @classmethod
     def of(cls, report: dict[str, Any]) -> Self:
         flows = {int(port): FlowArrived(**counted) for port, counted in report.pop("flows").items()}
-        return cls(flows=flows, bins=tuple(report.pop("bins")), **report)
+        return cls(flows=flows, **report)
 
     @property
     def datagrams(self) -> int:
@@ -81,11 +75,6 @@ class Arrived:
         """No datagram was damaged or came out of order, and the sink itself missed none."""
         return not (self.overflowed or self.damaged or any(flow.out_of_order for flow in self.flows.values()))
 
-    def rate_bps(self, since_s: float, until_s: float) -> float:
-        """The mean rate between two times, in seconds since the first datagram."""
-        first, last = round(since_s * SECOND_NS / self.bin_ns), round(until_s * SECOND_NS / self.bin_ns)
-        return sum(self.bins[first:last]) * 8 / ((last - first) * self.bin_ns / SECOND_NS)
-
 
 class Traffic:
     """The compiled sender and sink."""
@@ -95,64 +84,48 @@ class Traffic:
         self.program = directory / "traffic"
         subprocess.run([compiler, "-O2", "-Wall", "-Werror", SOURCE, "-o", self.program], check=True)
 
-    def send(
-        self,
-        network: Network,
-        address: str,
-        port: int,
-        *,
-        rate_bps: float,
-        length: int,
-        seconds: float,
-        flows: int = 1,
-        source_port: int = FIRST_SOURCE_PORT,
-        call_bytes: int = CALL_BYTES,
-        log: Path | None = None,
-    ) -> Sent:
-        """Sends packets of ``length`` bytes from that network; flows take turns. With ``log``, when each call ended."""
-        words = self._send_words(address, port, source_port, flows, length, rate_bps, seconds, call_bytes, log)
-        return self._sent(network.run(*words, timeout_s=seconds + 30), log)
+    def send(self, network: Network, address: str, port: int, *, rate_bps: float, length: int, seconds: float) -> Sent:
+        """Sends packets of ``length`` bytes from that network."""
+        flows = [(FIRST_SOURCE_PORT, rate_bps, length)]
+        return self.send_side_by_side(network, address, port, flows, seconds=seconds)[0]
 
     def send_side_by_side(
-        self,
-        network: Network,
-        address: str,
-        port: int,
-        flows: Sequence[tuple[int, float, int]],
-        *,
-        seconds: float,
-        call_bytes: int = CALL_BYTES,
+        self, network: Network, address: str, port: int, flows: Sequence[tuple[int, float, int]], *, seconds: float
     ) -> list[Sent]:
         """A sender for each flow, given by source port, rate and length of its packets."""
         with ExitStack() as stack:
             senders = [
                 stack.enter_context(
-                    network.process(
-                        *self._send_words(address, port, source_port, 1, length, rate_bps, seconds, call_bytes, None)
+                    self.sending(
+                        network,
+                        address,
+                        port,
+                        source_port=source_port,
+                        rate_bps=rate_bps,
+                        length=length,
+                        seconds=seconds,
                     )
                 )
                 for source_port, rate_bps, length in flows
             ]
-            return [self._sent(finished(sender, seconds + 30), None) for sender in senders]
+            return [sent(sender) for sender in senders]
 
-    def _send_words(
+    @contextmanager
+    def sending(
         self,
+        network: Network,
         address: str,
         port: int,
-        source_port: int,
-        flows: int,
-        length: int,
+        *,
         rate_bps: float,
+        length: int,
         seconds: float,
-        call_bytes: int,
-        log: Path | None,
-    ) -> list[object]:
-        numbers = [port, source_port, flows, length, round(rate_bps), round(seconds * SECOND_NS), call_bytes]
-        return [self.program, "send", address, *numbers, *([log] if log else [])]
-
-    def _sent(self, answer: str, log: Path | None) -> Sent:
-        times = array.array("q", log.read_bytes()) if log else None
-        return Sent(**json.loads(answer), call_times_ns=times)
+        source_port: int = FIRST_SOURCE_PORT,
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Sends one flow beside other things; ``sent`` waits for its end."""
+        numbers = [port, source_port, length, round(rate_bps), round(seconds * SECOND_NS), CALL_BYTES]
+        with network.process(self.program, "send", address, *numbers) as process:
+            yield process
 
     @contextmanager
     def sink(self, network: Network, port: int) -> Iterator[Sink]:
@@ -163,11 +136,11 @@ class Traffic:
             yield sink
 
 
-def finished(process: subprocess.Popen[str], timeout_s: float) -> str:
-    """What a process said, after its end."""
-    answer, _ = process.communicate(timeout=timeout_s)
-    assert process.returncode == 0
-    return answer
+def sent(sender: subprocess.Popen[str]) -> Sent:
+    """What a sender has sent, at its end."""
+    answer, _ = sender.communicate(timeout=120)
+    assert sender.returncode == 0
+    return Sent(**json.loads(answer))
 
 
 class Sink:

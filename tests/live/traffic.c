@@ -1,11 +1,10 @@
 /*
  * UDP at an exact rate, and what arrives of it, counted as it stood on the wire: bytes are IP total lengths.
  *
- * traffic send ADDRESS PORT SOURCE_PORT FLOWS IP_LENGTH RATE_BPS DURATION_NS BYTES_PER_CALL [LOG]
- *     Flows take turns, a call each, from SOURCE_PORT upwards. A call is handed over as one super-packet (UDP_SEGMENT)
- *     of at most BYTES_PER_CALL at the moment at which the rate has made room for it. What a delay keeps back follows
- *     at once up to CATCH_UP bytes; what is beyond is never sent, so that no bucket takes a late sender for a fast one.
- *     LOG gets the time after each call: 64 bits, ns of CLOCK_MONOTONIC.
+ * traffic send ADDRESS PORT SOURCE_PORT IP_LENGTH RATE_BPS DURATION_NS BYTES_PER_CALL
+ *     A call hands over one super-packet (UDP_SEGMENT) of at most BYTES_PER_CALL at the moment at which the rate has
+ *     made room for it. What a delay keeps back follows at once up to CATCH_UP bytes; what is beyond is never sent, so
+ *     that no bucket takes a late sender for a fast one.
  * traffic sink PORT
  *     Counts what arrives (IPv4 and IPv6) until SIGTERM has come and nothing arrives any more; looks at every byte.
  *
@@ -43,12 +42,9 @@
 #define UDP_HEADER 8
 #define MAX_SEGMENTS 128 /* UDP_MAX_SEGMENTS of the kernel, 64 before 6.7 */
 #define LONGEST 65536
-#define MAX_FLOWS 4096
 #define CATCH_UP 8000
 #define BATCH 32
 #define BUFFER_BYTES (256 << 20)
-#define BIN_NS 10000000LL
-#define MAX_BINS 20000
 #define IDLE_US 100000
 
 static int64_t now_ns(void)
@@ -101,31 +97,26 @@ static int connected(const char *address, int port, int source_port, int payload
 static int sender(int count, char **words)
 {
     static uint8_t datagrams[LONGEST];
-    static uint64_t numbers[MAX_FLOWS];
-    static int handles[MAX_FLOWS];
-    int64_t rate_bps, duration_ns, began_ns, due_ns, at_ns, catch_up_ns, skipped_ns = 0, previous_ns, longest_gap_ns = 0, calls = 0, refused = 0;
-    uint64_t sent_bytes = 0, sent_datagrams = 0;
-    int flows, ip_length, payload_length, segments;
+    int64_t rate_bps, duration_ns, began_ns, due_ns, at_ns, previous_ns, catch_up_ns;
+    int64_t skipped_ns = 0, longest_gap_ns = 0, calls = 0, refused = 0;
+    uint64_t due_bytes = 0, sent_datagrams = 0;
+    int handle, ip_length, payload_length, segments;
     struct sched_param priority = {.sched_priority = 1};
-    FILE *log = NULL;
 
-    if (count != 8 && count != 9) {
+    if (count != 7) {
         fprintf(stderr, "usage: see the head of traffic.c\n");
         return 2;
     }
-    flows = atoi(words[3]), ip_length = atoi(words[4]);
-    rate_bps = atoll(words[5]), duration_ns = atoll(words[6]);
+    ip_length = atoi(words[3]);
+    rate_bps = atoll(words[4]), duration_ns = atoll(words[5]);
     payload_length = ip_length - UDP_HEADER - (strchr(words[0], ':') ? 40 : 20);
-    segments = atoi(words[7]) / ip_length;
+    segments = atoi(words[6]) / ip_length;
     segments = segments < 1 ? 1 : segments > MAX_SEGMENTS ? MAX_SEGMENTS : segments;
-    if (flows < 1 || flows > MAX_FLOWS || payload_length < (int)sizeof(uint64_t) || segments * ip_length >= LONGEST) {
+    if (payload_length < (int)sizeof(uint64_t) || segments * ip_length >= LONGEST) {
         fprintf(stderr, "traffic: out of range\n");
         return 2;
     }
-    if (count == 9 && (log = fopen(words[8], "wb")) == NULL)
-        fail(words[8]);
-    for (int flow = 0; flow < flows; flow++)
-        handles[flow] = connected(words[0], atoi(words[1]), atoi(words[2]) + flow, payload_length);
+    handle = connected(words[0], atoi(words[1]), atoi(words[2]), payload_length);
     for (int segment = 0; segment < segments; segment++)
         fill(datagrams + segment * payload_length + sizeof(uint64_t), payload_length - sizeof(uint64_t));
     /* A late call is a pause in which the policer's bucket runs over. */
@@ -135,10 +126,9 @@ static int sender(int count, char **words)
     catch_up_ns = (int64_t)CATCH_UP * 8 * SECOND / rate_bps;
     began_ns = previous_ns = now_ns();
     for (;;) {
-        int flow = calls % flows;
         ssize_t taken;
 
-        due_ns = began_ns + skipped_ns + (int64_t)((__int128)sent_bytes * 8 * SECOND / rate_bps);
+        due_ns = began_ns + skipped_ns + (int64_t)((__int128)due_bytes * 8 * SECOND / rate_bps);
         if (due_ns - began_ns >= duration_ns)
             break;
         while ((at_ns = now_ns()) < due_ns) {
@@ -148,29 +138,23 @@ static int sender(int count, char **words)
         if (at_ns - due_ns > catch_up_ns)
             skipped_ns += at_ns - due_ns - catch_up_ns;
         for (int segment = 0; segment < segments; segment++) {
-            uint64_t number = numbers[flow] + segment;
+            uint64_t number = sent_datagrams + segment;
             memcpy(datagrams + segment * payload_length, &number, sizeof number);
         }
-        taken = send(handles[flow], datagrams, (size_t)segments * payload_length, 0);
+        taken = send(handle, datagrams, (size_t)segments * payload_length, 0);
         if (taken < 0 && errno == ECONNREFUSED)
             refused++; /* what an earlier datagram was answered with: this one has not been sent */
         else if (taken != (ssize_t)segments * payload_length)
             fail("send");
-        else {
-            numbers[flow] += segments;
+        else
             sent_datagrams += segments;
-        }
-        sent_bytes += (uint64_t)segments * ip_length;
+        due_bytes += (uint64_t)segments * ip_length;
         calls++;
         at_ns = now_ns();
-        if (log != NULL)
-            fwrite(&at_ns, sizeof at_ns, 1, log);
         if (at_ns - previous_ns > longest_gap_ns)
             longest_gap_ns = at_ns - previous_ns;
         previous_ns = at_ns;
     }
-    if (log != NULL)
-        fclose(log);
     printf("{\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"calls\": %" PRId64 ", \"segments\": %d, "
            "\"refused_calls\": %" PRId64 ", \"began_ns\": %" PRId64 ", \"ended_ns\": %" PRId64 ", "
            "\"longest_gap_ns\": %" PRId64 ", \"skipped_ns\": %" PRId64 "}\n",
@@ -186,8 +170,6 @@ struct counted {
 };
 
 static struct counted ports[65536];
-static uint64_t bins[MAX_BINS];
-static int64_t first_ns, last_ns;
 static uint64_t damaged;
 static uint8_t expected[LONGEST];
 static volatile sig_atomic_t ending;
@@ -198,15 +180,13 @@ static void end(int number)
     ending = 1;
 }
 
-static void take(const uint8_t *datagram, int length, int ip_header, int port, int64_t at_ns)
+static void take(const uint8_t *datagram, int length, int ip_header, int port)
 {
     struct counted *counted = &ports[port];
-    int64_t bin = (at_ns - first_ns) / BIN_NS;
     uint64_t number;
 
     counted->datagrams++;
     counted->bytes += length + UDP_HEADER + ip_header;
-    bins[bin < MAX_BINS ? bin : MAX_BINS - 1] += length + UDP_HEADER + ip_header;
     if (length < (int)sizeof number || memcmp(datagram + sizeof number, expected, length - sizeof number) != 0) {
         damaged++;
         return;
@@ -220,7 +200,7 @@ static void take(const uint8_t *datagram, int length, int ip_header, int port, i
     }
 }
 
-static void take_message(const struct mmsghdr *message, const uint8_t *bytes, int64_t at_ns)
+static void take_message(const struct mmsghdr *message, const uint8_t *bytes)
 {
     const struct sockaddr_in6 *from = message->msg_hdr.msg_name;
     int length = message->msg_len, segment = length, ip_header = IN6_IS_ADDR_V4MAPPED(&from->sin6_addr) ? 20 : 40;
@@ -229,11 +209,8 @@ static void take_message(const struct mmsghdr *message, const uint8_t *bytes, in
     for (struct cmsghdr *each = CMSG_FIRSTHDR(header); each != NULL; each = CMSG_NXTHDR(header, each))
         if (each->cmsg_level == IPPROTO_UDP && each->cmsg_type == UDP_GRO)
             memcpy(&segment, CMSG_DATA(each), sizeof segment);
-    if (first_ns == 0)
-        first_ns = at_ns;
-    last_ns = at_ns;
     for (int at = 0; at < length; at += segment)
-        take(bytes + at, length - at < segment ? length - at : segment, ip_header, ntohs(from->sin6_port), at_ns);
+        take(bytes + at, length - at < segment ? length - at : segment, ip_header, ntohs(from->sin6_port));
 }
 
 static int bound(int port)
@@ -260,17 +237,10 @@ static void report(int handle)
     uint32_t memory[16] = {0};
     socklen_t size = sizeof memory;
     const char *comma = "";
-    int64_t used = (last_ns - first_ns) / BIN_NS + 1;
 
     if (getsockopt(handle, SOL_SOCKET, SO_MEMINFO, memory, &size) != 0)
         fail("SO_MEMINFO");
-    printf("{\"overflowed\": %u, \"damaged\": %" PRIu64 ", \"first_ns\": %" PRId64 ", \"last_ns\": %" PRId64 ", "
-           "\"bin_ns\": %lld, \"bins\": [",
-           memory[MEMINFO_DROPS], damaged, first_ns, last_ns, BIN_NS);
-    for (int64_t bin = 0; first_ns && bin < used && bin < MAX_BINS; bin++, comma = ", ")
-        printf("%s%" PRIu64, comma, bins[bin]);
-    printf("], \"flows\": {");
-    comma = "";
+    printf("{\"overflowed\": %u, \"damaged\": %" PRIu64 ", \"flows\": {", memory[MEMINFO_DROPS], damaged);
     for (int port = 0; port < 65536; port++)
         if (ports[port].datagrams) {
             printf("%s\"%d\": {\"datagrams\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"gaps\": %" PRIu64
@@ -297,8 +267,6 @@ static int sink(int port)
     puts("{\"ready\": true}");
     fflush(stdout);
     for (;;) {
-        int64_t at_ns;
-
         for (int each = 0; each < BATCH; each++) {
             vectors[each] = (struct iovec){bytes[each], LONGEST};
             messages[each].msg_hdr = (struct msghdr){
@@ -310,9 +278,8 @@ static int sink(int port)
             continue;
         if (got < 0 && (errno != EAGAIN || ending))
             break;
-        at_ns = now_ns();
         for (int each = 0; each < got; each++)
-            take_message(&messages[each], bytes[each], at_ns);
+            take_message(&messages[each], bytes[each]);
     }
     if (errno != EAGAIN)
         fail("recvmmsg");
