@@ -23,8 +23,8 @@ install: .venv/.built  ## .venv with castcore, its dependencies and the compiled
 demo: install    ## the whole path: a zero-rating policy over gRPC, then policed packets
 	$(BIN)/castcore demo zero-rating
 
-test: install    ## the test suite
-	$(BIN)/python -m pytest
+test: install    ## the test suite (TEST_OPTIONS='-m alone' and the like: a part of it)
+	$(BIN)/python -m pytest $(TEST_OPTIONS)
 
 lint: install    ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

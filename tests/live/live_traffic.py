@@ -21,7 +21,7 @@ SOURCE = Path(__file__).with_name("traffic.c")
 SECOND_NS = 1_000_000_000
 FIRST_SOURCE_PORT = 40_000
 # A super-packet of the sender: so small that a bucket of 20,000 bytes does not notice that its packets come at once.
-CALL_BYTES = 4_000
+CALL_BYTES = 8_000
 
 
 @dataclass(frozen=True)

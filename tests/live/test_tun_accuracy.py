@@ -17,6 +17,8 @@ from live.live_traffic import FlowArrived, Sent, Traffic, iperf3
 from live.live_tun import ACCESS, CORE, SERVER, UE, rules_file, tun_between
 from live.networks import Network, required
 
+pytestmark = pytest.mark.alone
+
 MBPS = 1_000_000
 PORT = 5000
 BURST_BYTES = 20_000

@@ -42,7 +42,7 @@
 #define UDP_HEADER 8
 #define MAX_SEGMENTS 128 /* UDP_MAX_SEGMENTS of the kernel, 64 before 6.7 */
 #define LONGEST 65536
-#define CATCH_UP 8000
+#define CATCH_UP 6000
 #define BATCH 32
 #define BUFFER_BYTES (256 << 20)
 #define IDLE_US 100000
