@@ -55,6 +55,7 @@ class Gnb:
         self.socket = bound
         self.upf = upf
         bound.settimeout(PATIENCE_S)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 
     @classmethod
     def at(cls, host: str, upf: tuple[str, int], *, port: int | None = None) -> Self:

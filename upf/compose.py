@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -14,13 +15,18 @@ from nf.common.function import Function
 from nf.common.server import servicer
 from upf.config import TunSection, UpfSection
 from upf.live.devices import Place, TunDevice, open_tun
+from upf.live.n3_place import DEFAULT_MTU, N3Place
 from upf.n4.engines import engine_under_smf, for_captures, for_live_traffic
 from upf.n4.service import N4Service
 from upf.n4.user_plane import UserPlane
+from upf.n4.v1.n4_pb2 import UserPlaneIpResourceInformation
 from upf.n4.v1.n4_pb2_grpc import add_N4ServiceServicer_to_server
 from upf.traffic.captures import Captures
 from upf.traffic.service import TrafficService
 from upf.traffic.v1.traffic_pb2_grpc import add_TrafficServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from upf.live.n3 import N3Socket
 
 
 def build(config: UpfSection, clock: Clock, registry: CollectorRegistry) -> Function:
@@ -36,9 +42,12 @@ def _with_devices(config: UpfSection, tun: TunSection, clock: Clock, registry: C
     # Linux only, and of no use to a UPF that takes captures.
     from upf.live.traffic import LiveTraffic
 
+    n3 = N3Place.parse(tun.n3) if tun.n3 is not None else None
     uplink, downlink = engine_under_smf(config.max_flows), engine_under_smf(config.max_flows)
     live = LiveTraffic(partial(open_devices, tun), uplink=uplink, downlink=downlink, registry=registry)
-    function = under_n4(config, UserPlane(clock, for_live_traffic(uplink=uplink, downlink=downlink), gate=live), None)
+    engines = for_live_traffic(uplink=uplink, downlink=downlink)
+    user_plane = UserPlane(clock, engines, gate=live, tunnels=live if n3 is not None else None)
+    function = under_n4(config, user_plane, None, n3=n3)
 
     async def start() -> None:
         await live.start()
@@ -51,8 +60,13 @@ def _with_devices(config: UpfSection, tun: TunSection, clock: Clock, registry: C
     return replace(function, start=start, stop=stop, failed=live.failed)
 
 
-def under_n4(config: UpfSection, user_plane: UserPlane, captures: Captures | None) -> Function:
-    """A user plane with its services, which is driven by an SMF; without ``captures`` it has live traffic."""
+def under_n4(
+    config: UpfSection, user_plane: UserPlane, captures: Captures | None, *, n3: N3Place | None = None
+) -> Function:
+    """A user plane with its services, which is driven by an SMF; without ``captures`` it has live traffic.
+
+    n3: where that comes in tunnels.
+    """
     measuring = Background("upf measuring")
 
     async def measure() -> None:
@@ -66,7 +80,7 @@ def under_n4(config: UpfSection, user_plane: UserPlane, captures: Captures | Non
     return Function(
         name="upf",
         servicers=(
-            servicer(add_N4ServiceServicer_to_server, N4Service(user_plane, config.node_id)),
+            servicer(add_N4ServiceServicer_to_server, N4Service(user_plane, config.node_id, n3=_told(n3))),
             servicer(add_TrafficServiceServicer_to_server, TrafficService(captures)),
         ),
         start=start,
@@ -74,13 +88,29 @@ def under_n4(config: UpfSection, user_plane: UserPlane, captures: Captures | Non
     )
 
 
-def open_devices(tun: TunSection) -> tuple[TunDevice, TunDevice]:
-    """The device of the access side and that of the core side. Raises UpfError, and leaves neither behind then."""
-    access = open_tun(Place.parse(tun.access), addresses=tun.access_addresses, routes=tun.access_routes, mtu=tun.mtu)
-    try:
-        return access, open_tun(
-            Place.parse(tun.core), addresses=tun.core_addresses, routes=tun.core_routes, mtu=tun.mtu
+def _told(n3: N3Place | None) -> UserPlaneIpResourceInformation | None:
+    """What an SMF is told of N3."""
+    if n3 is None:
+        return None
+    told = UserPlaneIpResourceInformation(port=n3.port)
+    setattr(told, "ipv4_address" if n3.address.version == 4 else "ipv6_address", str(n3.address))
+    return told
+
+
+def open_devices(tun: TunSection) -> tuple[TunDevice | N3Socket, TunDevice]:
+    """The access side and the device of the core side. Raises UpfError, and leaves neither behind then."""
+    access: TunDevice | N3Socket
+    mtu = tun.mtu
+    if tun.n3 is not None:
+        from upf.live.n3 import open_n3
+
+        access, mtu = open_n3(N3Place.parse(tun.n3)), mtu or DEFAULT_MTU
+    else:
+        access = open_tun(
+            Place.parse(tun.access or ""), addresses=tun.access_addresses, routes=tun.access_routes, mtu=mtu
         )
+    try:
+        return access, open_tun(Place.parse(tun.core), addresses=tun.core_addresses, routes=tun.core_routes, mtu=mtu)
     except BaseException:
         access.close()
         raise

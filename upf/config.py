@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nf.common.config import FunctionSection, Section
 from upf.errors import UpfError
 from upf.live.devices import MAX_MTU, MIN_MTU, Place
+from upf.live.n3_place import N3Place
 
 
 def _check_place(value: str) -> str:
@@ -19,14 +20,25 @@ def _check_place(value: str) -> str:
     return value
 
 
+def _check_n3(value: str) -> str:
+    try:
+        N3Place.parse(value)
+    except UpfError as error:
+        raise ValueError(f"an address with or without a port: {error}") from None
+    return value
+
+
 PlaceText = Annotated[str, AfterValidator(_check_place)]
+N3Text = Annotated[str, AfterValidator(_check_n3)]
 
 
 class TunSection(Section):
     """``[upf.tun]``."""
 
     # The device on the side of the UEs: IFACE or IFACE@NETNS.
-    access: PlaceText
+    access: PlaceText | None = None
+    # In its place, where gNBs send GTP-U: ADDRESS, ADDRESS:PORT or ADDRESS:PORT@NETNS.
+    n3: N3Text | None = None
     # The device on the side of the data network.
     core: PlaceText
     # Addresses with their prefix lengths that the device is given where it is.
@@ -35,8 +47,14 @@ class TunSection(Section):
     # Networks that are reached through the device where it is; "default" is everything.
     access_routes: tuple[str, ...] = ()
     core_routes: tuple[str, ...] = ()
-    # MTU of both devices; none: 1500.
+    # MTU of both devices; none: 1500, with N3 1400.
     mtu: int | None = Field(default=None, ge=MIN_MTU, le=MAX_MTU)
+
+    @model_validator(mode="after")
+    def _has_one_access(self) -> Self:
+        if (self.access is None) == (self.n3 is None):
+            raise ValueError("expected either 'access' or 'n3'")
+        return self
 
 
 class UpfSection(FunctionSection):

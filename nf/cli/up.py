@@ -23,6 +23,10 @@ AccessOption = Annotated[
     str | None,
     typer.Option("--access", metavar="IFACE[@NETNS]", help="Tun device on the side of the UEs: live traffic."),
 ]
+N3Option = Annotated[
+    str | None,
+    typer.Option("--n3", metavar="ADDR[:PORT][@NETNS]", help="In place of --access: where gNBs send GTP-U."),
+]
 CoreOption = Annotated[
     str | None, typer.Option("--core", metavar="IFACE[@NETNS]", help="Tun device on the side of the data network.")
 ]
@@ -46,6 +50,7 @@ def up(
     config: ConfigOption = None,
     directory: DirOption = None,
     access: AccessOption = None,
+    n3: N3Option = None,
     core: CoreOption = None,
     address: AddressOption = None,
     route: RouteOption = None,
@@ -56,7 +61,7 @@ def up(
 
     Ports that the configuration does not name are free ones. What was acknowledged survives, also SIGKILL: start it
     again on the same directory. With --access and --core the UPF makes these two tun devices, and polices what passes
-    between them.
+    between them; with --n3 it comes from gNBs instead.
 
     \b
     castcore up
@@ -65,7 +70,7 @@ def up(
     """  # noqa: D301
     from nf.cli.stack import FUNCTIONS
 
-    _serve(FUNCTIONS, config, directory, _Devices(access, core, address, route, mtu), as_json=as_json)
+    _serve(FUNCTIONS, config, directory, _Devices(access, n3, core, address, route, mtu), as_json=as_json)
 
 
 def run(
@@ -73,6 +78,7 @@ def run(
     config: ConfigOption = None,
     directory: DirOption = None,
     access: AccessOption = None,
+    n3: N3Option = None,
     core: CoreOption = None,
     address: AddressOption = None,
     route: RouteOption = None,
@@ -91,7 +97,7 @@ def run(
 
     if function not in FUNCTIONS:
         raise typer.BadParameter(f"found {function!r}, expected one of {', '.join(FUNCTIONS)}", param_hint="NF")
-    devices = _Devices(access, core, address, route, mtu)
+    devices = _Devices(access, n3, core, address, route, mtu)
     if function != "upf" and devices.given:
         raise typer.BadParameter(f"found devices for {function}, expected them for upf", param_hint="NF")
     _serve([function], config, directory, devices, as_json=as_json)
@@ -101,6 +107,7 @@ class _Devices(NamedTuple):
     """The options about the devices of the UPF."""
 
     access: str | None
+    n3: str | None
     core: str | None
     addresses: list[str] | None
     routes: list[str] | None
@@ -112,20 +119,22 @@ class _Devices(NamedTuple):
 
     def section(self) -> TunSection:
         """The section of the configuration that they stand for. Raises UpfError, ConfigError."""
-        from nf.cli.tun.options import devices_of
+        from nf.cli.tun.options import DeviceOptions, sides_of
         from upf.config import TunSection
         from upf.errors import UpfError
 
-        if self.access is None or self.core is None:
-            missing = "--access" if self.access is None else "--core"
+        if (self.access is None and self.n3 is None) or self.core is None:
+            missing = "--core" if self.core is None else "--access"
             raise UpfError(f"option '{missing}': missing, expected both devices of live traffic")
-        access, core = devices_of(self.access, self.core, self.addresses or (), self.routes or ())
+        access, core = sides_of(self.access, self.n3, self.core, self.addresses or (), self.routes or ())
+        device = access if isinstance(access, DeviceOptions) else None
         return TunSection(
-            access=str(access.place),
+            access=None if device is None else str(device.place),
+            n3=str(access) if device is None else None,
             core=str(core.place),
-            access_addresses=access.addresses,
+            access_addresses=() if device is None else device.addresses,
             core_addresses=core.addresses,
-            access_routes=access.routes,
+            access_routes=() if device is None else device.routes,
             core_routes=core.routes,
             mtu=self.mtu,
         )

@@ -5,23 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Final, Self
 
 from upf.engine import Engine, N3Downlink, N3Uplink
 from upf.errors import UpfError
-from upf.gtpu import GTPU_PORT
 from upf.live.bump import Bump, Side
+from upf.live.n3_place import N3Place
 from upf.live.namespaces import in_namespace
-from upf.session_keys import parse_endpoint
 from upf.tunnels import Tunnel, TunnelBook
-
-# What the outer headers of a packet take: IPv6, UDP, GTP-U with a PDU session container.
-OVERHEAD_BYTES: Final = 40 + 8 + 16
-# For a device whose packets are to fit into 1,500 bytes with that, as networks of 5G have it.
-DEFAULT_MTU: Final = 1400
 
 # What waits until it is read: as much as 64 messages of the largest kind.
 _BUFFER_BYTES: Final = 8 << 20
@@ -33,33 +25,6 @@ _UDP_GRO: Final = 104
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_DONT: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class N3Place:
-    """Where gNBs send: an address of this host, a UDP port, the network namespace (None: that of the process)."""
-
-    address: IPv4Address | IPv6Address
-    port: int = GTPU_PORT
-    netns: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``ADDRESS[:PORT][@NETNS]``. Raises UpfError."""
-        endpoint, at, netns = text.partition("@")
-        if at and not netns:
-            raise UpfError(f"n3: found {text!r}, expected after @ a network namespace, such as '192.0.2.1@ran'")
-        try:
-            address, port = parse_endpoint(endpoint)
-        except UpfError as error:
-            raise UpfError(f"n3: {error}") from None
-        if address.is_unspecified or address.is_multicast:
-            raise UpfError(f"n3: found {text!r}, expected the address of this host to which gNBs send")
-        return cls(address, port, netns or None)
-
-    def __str__(self) -> str:
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}" if self.netns is None else f"{host}:{self.port}@{self.netns}"
 
 
 class N3Socket:
@@ -128,6 +93,8 @@ class N3Bump(Bump):
     """
 
     def _make_wires(self, access: Side, core: Side, uplink: Engine, downlink: Engine) -> tuple[N3Uplink, N3Downlink]:
+        assert isinstance(access, N3Socket)
+        self.place = access.place
         self._book = TunnelBook()
         self._uplink = N3Uplink(uplink, access.fd, core.fd)
         self._downlink = N3Downlink(downlink, core.fd, access.fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry
@@ -12,9 +12,11 @@ from upf.engine import Engine
 from upf.live.bump import DOWNLINK, UPLINK, Bump
 from upf.live.devices import TunDevice
 from upf.live.metrics import LiveMetrics
+from upf.live.n3 import N3Bump, N3Socket
+from upf.tunnels import Tunnel
 
-OpenDevices = Callable[[], tuple[TunDevice, TunDevice]]
-"""Makes the devices of the access side and of the core side, or neither. Raises UpfError."""
+OpenDevices = Callable[[], tuple[TunDevice | N3Socket, TunDevice]]
+"""Makes the access side, a device or a socket on N3, and the device of the core side, or neither. Raises UpfError."""
 
 
 class LiveTraffic:
@@ -42,6 +44,11 @@ class LiveTraffic:
         if self._bump is not None:
             self._bump.forwarding = forwarding
 
+    def change_tunnels(self, add: Iterable[Tunnel], remove: Iterable[str] = ()) -> None:
+        """As `N3Bump.change_tunnels`, for an access side on N3. Raises UpfError."""
+        if isinstance(self._bump, N3Bump):
+            self._bump.change_tunnels(add, remove)
+
     async def start(self) -> None:
         """Makes the devices. Raises UpfError, and leaves nothing behind then."""
         # Not in the event loop: the kernel may take its time.
@@ -50,7 +57,8 @@ class LiveTraffic:
         self._undo.enter_context(core)
         try:
             loop = asyncio.get_running_loop()
-            bump = Bump(
+            kind = N3Bump if isinstance(access, N3Socket) else Bump
+            bump = kind(
                 access,
                 core,
                 uplink=self._engines[UPLINK],

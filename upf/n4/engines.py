@@ -162,6 +162,11 @@ class PendingChange:
                 (gone if name in removed else others)[name] = counters
         return gone, others
 
+    def undo(self) -> None:
+        """Puts what was before in force again, in place of ``finish``."""
+        for difference in self._differences:
+            difference.undo()
+
     def finish(self) -> None:
         """Forgets the rules removed."""
         for difference in self._differences:

@@ -13,11 +13,13 @@ from nf.common.clock import Clock
 from nf.common.errors import FailedPrecondition, InvalidArgument
 from upf.errors import UpfError
 from upf.n4.engines import Engines
+from upf.n4.forwarding import tunnel_of
 from upf.n4.metering import Meter
 from upf.n4.reports import ReportLog
 from upf.n4.rules import Detection, cp_seid_of, detection_of
 from upf.n4.sessions import SessionNotFound, modified
 from upf.n4.v1.n4_pb2 import ComplianceReport, ModifySessionRequest, Session, UsageReport
+from upf.tunnels import Tunnel
 
 _NO_SESSION: Final = Session()
 
@@ -41,19 +43,30 @@ class Gate(Protocol):
     forwarding: bool
 
 
+class Tunnels(Protocol):
+    """Where the sessions' tunnels on N3 are in force."""
+
+    def change_tunnels(self, add: Iterable[Tunnel], remove: Iterable[str] = ...) -> None:
+        """Adds tunnels, in place of those of the same names, and removes others: all or, with UpfError, nothing."""
+        ...
+
+
 class UserPlane:
     """One UPF. All methods belong to one event loop; packets are processed in other threads meanwhile.
 
     Its recovery time is when it was made: whoever sees that change knows that the sessions have gone. ``gate``: that of
-    live traffic, if there is any.
+    live traffic, if there is any; ``tunnels``: where that comes from N3.
     """
 
-    def __init__(self, clock: Clock, engines: Engines, *, gate: Gate | None = None) -> None:
+    def __init__(
+        self, clock: Clock, engines: Engines, *, gate: Gate | None = None, tunnels: Tunnels | None = None
+    ) -> None:
         self.recovery_time = clock.now()
         self.reports = ReportLog(self.recovery_time)
         self._clock = clock
         self._engines = engines
         self._gate = gate
+        self._tunnels = tunnels
         self._associated = False
         self._sessions: dict[int, Session] = {}
         self._stale: set[int] = set()
@@ -151,6 +164,11 @@ class UserPlane:
         changes = [(self._sessions.get(cp_seid), session) for cp_seid, session in sessions.items()]
         try:
             change = self._engines.change(changes)
+            try:
+                self._change_tunnels(sessions)
+            except UpfError:
+                change.undo()
+                raise
         except UpfError as error:
             numbers = ", ".join(map(str, sessions))
             raise InvalidArgument(f"session {numbers}: the rules cannot be enforced: {error}") from error
@@ -169,6 +187,16 @@ class UserPlane:
             else:
                 self._sessions.pop(cp_seid, None)
         return reports
+
+    def _change_tunnels(self, sessions: Mapping[int, Session | None]) -> None:
+        """Those of the sessions, as they are to be. Raises UpfError, without effect."""
+        if self._tunnels is None:
+            return
+        found = {str(cp_seid): tunnel_of(session) if session else None for cp_seid, session in sessions.items()}
+        self._tunnels.change_tunnels(
+            [tunnel for tunnel in found.values() if tunnel is not None],
+            [name for name, tunnel in found.items() if tunnel is None],
+        )
 
     def detect(self, rule: str, *, after: Mapping[int, Session | None] | None = None) -> Detection | None:
         """What a rule in force stands for; ``after``: once these sessions are."""

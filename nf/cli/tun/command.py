@@ -31,14 +31,6 @@ DEVICES: Final = "Between what"
 
 
 def tun(
-    access: Annotated[
-        str,
-        typer.Option(
-            metavar="IFACE[@NETNS]",
-            help="The device on the side of the UE, made in that network namespace: what comes from it is uplink.",
-            rich_help_panel=DEVICES,
-        ),
-    ],
     core: Annotated[
         str,
         typer.Option(
@@ -47,6 +39,24 @@ def tun(
             rich_help_panel=DEVICES,
         ),
     ],
+    access: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IFACE[@NETNS]",
+            help="The device on the side of the UE, made in that network namespace: what comes from it is uplink.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    n3: Annotated[
+        str | None,
+        typer.Option(
+            "--n3",
+            metavar="ADDR[:PORT][@NETNS]",
+            help="In place of --access: where gNBs send GTP-U. [default port: 2152] The sessions, with their tunnels, "
+            "are those of the rules file or, with --n4, of the SMF.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
     address: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +77,9 @@ def tun(
     ] = None,
     mtu: Annotated[
         int | None,
-        typer.Option(metavar="BYTES", help="MTU of both devices. [default: 1500]", rich_help_panel=DEVICES),
+        typer.Option(
+            metavar="BYTES", help="MTU of both devices. [default: 1500, with --n3 1400]", rich_help_panel=DEVICES
+        ),
     ] = None,
     flow: FlowOption = None,
     domain: DomainOption = None,
@@ -133,6 +145,8 @@ def tun(
         --duration "60 s" --json
     Many rules, and their counters for Prometheus:
       castcore tun ... --rules rules.toml --metrics 127.0.0.1:9090
+    Between a gNB and the network, with the sessions in the file:
+      castcore tun --n3 192.0.2.1 --core net0@net --address core=10.45.0.1/16 --rules sessions.toml
     As the UPF of a running core, whose configuration names the address under [upf]:
       castcore tun ... --n4 --grpc 127.0.0.1:7004
 
@@ -140,25 +154,29 @@ def tun(
     """  # noqa: D301
     import asyncio
 
-    from nf.cli.tun.options import devices_of, duration_s_of, grpc_address_of, listening_address_of
+    from nf.cli.tun.options import check_sessions, duration_s_of, grpc_address_of, listening_address_of, sides_of
     from nf.cli.tun.session import LiveOptions, run_live
     from nf.cli.tun.view import teller_of
     from nf.common.run import run
 
-    devices = devices_of(access, core, address or [], route or [])
+    sides = sides_of(access, n3, core, address or [], route or [])
     rule_set = rule_set_of(
         flow, domain, rate, burst, mode, per_flow, rules, ue, dscp=dscp, queue=queue, direction=direction, live=True
     )
     options = LiveOptions(
-        access=devices[0],
-        core=devices[1],
+        access=sides[0],
+        core=sides[1],
         mtu=mtu,
         rules=rule_set.rules,
+        tunnels=rule_set.tunnels,
         max_flows=max_flows,
-        grpc_address=grpc_address_of(n4=n4, grpc=grpc, given=bool(rule_set.rules) or ue is not None),
+        grpc_address=grpc_address_of(
+            n4=n4, grpc=grpc, given=bool(rule_set.rules or rule_set.tunnels) or ue is not None
+        ),
         metrics_address=None if metrics is None else listening_address_of("--metrics", metrics),
         duration_s=duration_s_of(duration),
     )
+    check_sessions(n3=n3, n4=n4, tunnels=rule_set.tunnels)
     for warning in rule_set.warnings:
         print(f"castcore: warning: {warning}", file=sys.stderr)
     teller = teller_of(as_json=as_json)

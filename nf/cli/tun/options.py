@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from upf.live.devices import Place
+    from upf.live.n3_place import N3Place
 
 SIDES: Final = ("access", "core")
 
@@ -19,6 +20,27 @@ class DeviceOptions:
     place: Place
     addresses: tuple[str, ...]
     routes: tuple[str, ...]
+
+
+def sides_of(
+    access: str | None, n3: str | None, core: str, addresses: Sequence[str], routes: Sequence[str]
+) -> tuple[DeviceOptions | N3Place, DeviceOptions]:
+    """The access side, which is a device or N3, and the device of the core side. Raises UpfError."""
+    from upf.errors import UpfError
+    from upf.live.devices import Place
+    from upf.live.n3_place import N3Place
+
+    if access is not None and n3 is not None:
+        raise UpfError("option '--n3': goes without --access: packets of UEs come from either")
+    if access is not None:
+        return devices_of(access, core, addresses, routes)
+    if n3 is None:
+        raise UpfError("option '--access': missing, expected it or --n3")
+    of_side, to_side = _by_side("--address", addresses, "10.45.0.2/24"), _by_side("--route", routes, "198.51.100.0/24")
+    for option, given in (("--address", of_side), ("--route", to_side)):
+        if given["access"]:
+            raise UpfError(f"option '{option}': found 'access={given['access'][0]}', expected none: N3 is no device")
+    return N3Place.parse(n3), DeviceOptions(Place.parse(core), tuple(of_side["core"]), tuple(to_side["core"]))
 
 
 def devices_of(
@@ -38,6 +60,16 @@ def devices_of(
         for side, place in zip(SIDES, places, strict=True)
     ]
     return made[0], made[1]
+
+
+def check_sessions(*, n3: str | None, n4: bool, tunnels: Sequence[object]) -> None:
+    """Raises UpfError where there is N3 without sessions, or the other way round."""
+    from upf.errors import UpfError
+
+    if n3 is not None and not n4 and not tunnels:
+        raise UpfError("option '--n3': no sessions, expected [[session]] in a file given by --rules, or --n4")
+    if n3 is None and tunnels:
+        raise UpfError("option '--rules': found [[session]], expected none without --n3: it is about tunnels")
 
 
 def duration_s_of(duration: str | None) -> float | None:

@@ -79,9 +79,11 @@ def _n4(
     bump: Bump, engines: Mapping[str, Engine], address: str, telemetry: Telemetry
 ) -> AbstractAsyncContextManager[str]:
     # gRPC: only for who asks for it.
+    from upf.live.n3 import N3Bump
     from upf.live.under_n4 import served as under_n4
 
-    return under_n4(address, uplink=engines[UPLINK], downlink=engines[DOWNLINK], gate=bump, telemetry=telemetry)
+    n3 = bump if isinstance(bump, N3Bump) else None
+    return under_n4(address, uplink=engines[UPLINK], downlink=engines[DOWNLINK], gate=bump, telemetry=telemetry, n3=n3)
 
 
 @asynccontextmanager

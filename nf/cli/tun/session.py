@@ -12,8 +12,11 @@ from nf.cli.tun.view import Ready, Teller
 from upf.directions import downlink_rules, uplink_rules
 from upf.engine import Engine
 from upf.live.bump import DOWNLINK, UPLINK, Bump
-from upf.live.devices import open_tun
+from upf.live.devices import TunDevice, open_tun
+from upf.live.n3 import N3Bump, N3Socket, open_n3
+from upf.live.n3_place import DEFAULT_MTU, N3Place
 from upf.rules import Rule
+from upf.tunnels import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,17 +28,18 @@ INTERVAL_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """What is to run.
+    """What is to run. ``tunnels``: sessions on N3, where that is the access side.
 
     ``grpc_address``: where an SMF finds the UPF's gRPC server, whose rules are then those in force; None: ``rules``
     are. ``metrics_address``: where Prometheus finds the counters; None: nowhere. ``duration_s`` of None:
     until it is ended.
     """
 
-    access: DeviceOptions
+    access: DeviceOptions | N3Place
     core: DeviceOptions
     mtu: int | None
     rules: Sequence[Rule]
+    tunnels: Sequence[Tunnel]
     max_flows: int
     grpc_address: str | None
     metrics_address: str | None
@@ -53,13 +57,12 @@ async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) ->
     engines[UPLINK].install(uplink_rules(options.rules))
     engines[DOWNLINK].install(downlink_rules(options.rules))
     async with AsyncExitStack() as stack:
-        access, core = (
-            stack.enter_context(
-                open_tun(device.place, addresses=device.addresses, routes=device.routes, mtu=options.mtu)
-            )
-            for device in (options.access, options.core)
-        )
-        bump = Bump(
+        access = _opened(options.access, options)
+        stack.enter_context(access)
+        core = _opened(options.core, options)
+        stack.enter_context(core)
+        kind = N3Bump if isinstance(access, N3Socket) else Bump
+        bump = kind(
             access,
             core,
             uplink=engines[UPLINK],
@@ -67,6 +70,8 @@ async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) ->
             forwarding=not under_smf,
             on_failure=lambda: loop.call_soon_threadsafe(stop.set),
         )
+        if isinstance(bump, N3Bump):
+            bump.change_tunnels(options.tunnels)
         served: dict[str, str] = {}
         if under_smf or options.metrics_address is not None:
             from nf.cli.tun.serving import served as serve
@@ -78,13 +83,23 @@ async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) ->
         stack.enter_context(teller)
         bump.start()
         try:
-            teller.ready(Ready(options.access.place, options.core.place, served))
+            teller.ready(Ready(access.place, options.core.place, served))
             await _tell(sampler, teller, stop, options.duration_s)
         finally:
             bump.stop()
         teller.final(sampler.take())
     if bump.failure is not None:
         raise bump.failure
+
+
+def _opened(side: DeviceOptions | N3Place, options: LiveOptions) -> TunDevice | N3Socket:
+    """One side. Raises UpfError."""
+    if isinstance(side, N3Place):
+        return open_n3(side)
+    mtu = options.mtu
+    if mtu is None and isinstance(options.access, N3Place):
+        mtu = DEFAULT_MTU
+    return open_tun(side.place, addresses=side.addresses, routes=side.routes, mtu=mtu)
 
 
 async def _tell(sampler: Sampler, teller: Teller, stop: asyncio.Event, duration_s: float | None) -> None:

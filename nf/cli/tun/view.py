@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from upf.counters import WireCounters
     from upf.live.devices import Place
+    from upf.live.n3_place import N3Place
 
 # Lines of a terminal beside those of the rules: headings, directions, flows.
 OTHER_LINES: Final = 20
@@ -30,7 +31,7 @@ SUMMED_UP_RULES: Final = 40
 class Ready:
     """Where packets flow now, and what else serves: ``grpc`` and ``metrics`` by address."""
 
-    def __init__(self, access: Place, core: Place, served: Mapping[str, str]) -> None:
+    def __init__(self, access: Place | N3Place, core: Place, served: Mapping[str, str]) -> None:
         self.access = access
         self.core = core
         self.served = served
@@ -305,8 +306,11 @@ def _lost(wire: WireCounters) -> int:
     return wire.dropped_packets + wire.malformed_packets + wire.held_off_packets + sum(wire.errors.values())
 
 
-def _place(place: Place) -> dict[str, str | None]:
-    return {"interface": place.interface, "netns": place.netns}
+def _place(place: Place | N3Place) -> dict[str, str | int | None]:
+    # N3Place is not imported to be asked for: who has devices has no use for it.
+    if hasattr(place, "interface"):
+        return {"interface": place.interface, "netns": place.netns}
+    return {"n3": str(place.address), "port": place.port, "netns": place.netns}
 
 
 def _print(told: Mapping[str, object]) -> None:
