@@ -34,6 +34,7 @@ def user(request: pytest.FixtureRequest) -> list[str]:
     return as_user(request.param)
 
 
+@pytest.mark.clause("TS 26.512 A.3.1", "TS 26.512 A.3.2 step 6", "TS 26.512 A.3.2 step 7")
 def test_a_stream_is_policed_and_zero_rated_from_the_middle_on(user: list[str]) -> None:
     story = played(user, "--segments", "7")
     segments = story["segments"]
@@ -54,6 +55,7 @@ def test_a_stream_is_policed_and_zero_rated_from_the_middle_on(user: list[str]) 
     assert story["charged_bytes"] == 0
 
 
+@pytest.mark.clause("TS 26.512 A.3.2 step 7")
 def test_in_monitor_mode_the_excess_passes_and_is_charged() -> None:
     story = played(as_user("nobody"), "--mode", "monitor", "--rate", "10 Mbps", "--segments", "7")
     assert story["dropped_bytes"] == 0

@@ -97,11 +97,6 @@ def _inside(command: Sequence[str], options: Sequence[str] | None) -> int:
     """Everything happens here, as the first process of the lab: the exit code. Options None: no `castcore tun`."""
     from nf.cli.lab.hosts import DN, UE, Pair, loopback_up, make_host
 
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
     loopback_up()
     for host in (UE, DN):
         make_host(host.name)

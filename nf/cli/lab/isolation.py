@@ -48,9 +48,13 @@ def isolate() -> None:
     """Returns in a child process that is isolated; the calling process waits for it, and ends with its exit code.
 
     The child is the first process of its namespaces: when it ends, by itself or with the caller (also killed), the
-    kernel ends whatever else is there. It has a ``/run`` of its own. Raises UpfError where this is forbidden.
+    kernel ends whatever else is there. It has a ``/run`` of its own; SIGTERM and SIGHUP end it by SystemExit.
+    Raises UpfError where this is forbidden.
     """
     _enter()
+    # Before there are two processes: the first one of a namespace is deaf to signals that it has no handler for.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     sys.stdout.flush()
     sys.stderr.flush()
     ready, go = os.pipe()
@@ -69,6 +73,10 @@ def isolate() -> None:
     with suppress(OSError):
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _own_run()
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _enter() -> None:
