@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from live.live_traffic import FlowArrived, Traffic, sent
+from live.live_traffic import FlowArrived, Sent, Traffic, sent
 from live.live_tun import SERVER, SERVER6, UE, tun_between
 from live.networks import Network
 
@@ -24,15 +24,15 @@ RULE = (
 
 def offer(
     source: Network, destination: Network, traffic: Traffic, address: str
-) -> tuple[Mapping[int, FlowArrived], float]:
-    """Two flows that the rule wants and one that it does not: what arrives of each, and the time it took."""
+) -> tuple[Mapping[int, FlowArrived], Mapping[int, Sent]]:
+    """Two flows that the rule wants and one that it does not: what arrives of each, and what was sent."""
     with traffic.sink(destination, PORT) as sink:
         flows = [(port, OFFERED_BPS, 500) for port in (FIRST, SECOND, OTHER)]
         offered = traffic.send_side_by_side(source, address, PORT, flows, seconds=SECONDS)
         arrived = sink.arrived()
     assert arrived.intact
     assert arrived.flows[OTHER].datagrams == offered[-1].datagrams, "an unmatched flow is untouched"
-    return arrived.flows, max(each.ended_ns for each in offered) / 1e9 - min(each.began_ns for each in offered) / 1e9
+    return arrived.flows, dict(zip((FIRST, SECOND, OTHER), offered, strict=True))
 
 
 @pytest.mark.parametrize("address", [SERVER, SERVER6], ids=["IPv4", "IPv6"])
@@ -41,8 +41,10 @@ def test_two_flows_under_one_rule_share_its_bucket(
 ) -> None:
     access, core = hosts
     with tun_between(access, core, *RULE) as tun:
-        flows, seconds = offer(access, core, traffic, address)
+        flows, offered = offer(access, core, traffic, address)
         final = tun.final()
+    ours = offered[FIRST], offered[SECOND]
+    seconds = (max(each.ended_ns for each in ours) - min(each.began_ns for each in ours)) / 1e9
     passed_bps = (flows[FIRST].bytes + flows[SECOND].bytes - BURST_BYTES) * 8 / seconds
     assert passed_bps == pytest.approx(RATE_BPS, rel=0.01)
     assert min(flows[FIRST].bytes, flows[SECOND].bytes) > 0
@@ -54,9 +56,9 @@ def test_two_flows_under_one_rule_share_its_bucket(
 def test_per_flow_each_has_a_bucket_of_its_own(hosts: tuple[Network, Network], traffic: Traffic) -> None:
     access, core = hosts
     with tun_between(access, core, *RULE, "--per-flow"):
-        flows, seconds = offer(access, core, traffic, SERVER)
+        flows, offered = offer(access, core, traffic, SERVER)
     for port in (FIRST, SECOND):
-        assert (flows[port].bytes - BURST_BYTES) * 8 / seconds == pytest.approx(RATE_BPS, rel=0.01)
+        assert (flows[port].bytes - BURST_BYTES) * 8 / offered[port].seconds == pytest.approx(RATE_BPS, rel=0.01)
 
 
 def test_each_direction_has_a_bucket_of_its_own(hosts: tuple[Network, Network], traffic: Traffic) -> None:
