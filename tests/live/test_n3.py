@@ -206,6 +206,11 @@ def test_strangers_and_impostors_are_counted_and_told(lab: Lab) -> None:
     assert final["uplink"]["errors"] == {"unknown_teid": 1, "spoofed_source": 1}
     assert final["uplink"]["malformed_reasons"] == {"gtpu_header": 1}
     assert final["downlink"]["errors"] == {"no_tunnel": 1}
+    # The datagram that was cut is no message.
+    assert final["n3"] == {
+        "received": {"echo_request": 1, "g_pdu": 2},
+        "sent": {"echo_response": 1, "error_indication": 1},
+    }
 
 
 def test_a_datagram_longer_than_the_mtu_comes_in_fragments_through_the_tunnel(lab: Lab) -> None:

@@ -21,6 +21,10 @@ TOLD_FLOWS: Final = 10
 TOLD_RULES: Final = 1_000
 
 
+Messages = Mapping[str, Mapping[str, int]]
+"""Messages by way and type."""
+
+
 class CountingEngine(Protocol):
     """What is asked of the engine of a direction."""
 
@@ -53,11 +57,15 @@ class DirectionSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Both directions at one moment: ``time_ns`` in packet time, ``elapsed_ns`` since the start."""
+    """Both directions at one moment: ``time_ns`` in packet time, ``elapsed_ns`` since the start.
+
+    ``messages``: those of GTP-U on N3, received and sent, by type; None where nothing comes that way.
+    """
 
     time_ns: int
     elapsed_ns: int
     directions: Mapping[str, DirectionSample]
+    messages: Messages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class Sampler:
     """Takes samples of wires and engines that are at work; may be called in any thread, one call at a time.
 
     idle_rules: whether rules are told that have detected nothing yet; an SMF has many, some for its own use alone.
+    messages: counts those of GTP-U on N3.
     """
 
     def __init__(
@@ -99,12 +108,14 @@ class Sampler:
         engines: Mapping[str, CountingEngine],
         *,
         idle_rules: bool = True,
+        messages: Callable[[], Messages] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._wires = wires
         self._engines = engines
         self._idle_rules = idle_rules
+        self._messages = messages
         self._clock_ns = clock_ns
         self._started_ns = clock_ns()
         # As packet time does: steps of the clock on the wall are not followed.
@@ -131,6 +142,7 @@ class Sampler:
                 )
                 for direction, engine in self._engines.items()
             },
+            messages=None if self._messages is None else self._messages(),
         )
 
 
@@ -201,6 +213,8 @@ def to_json(now: Sample, before: Sample | None) -> dict[str, object]:
         told["rules_left_out"] = len(rules) - TOLD_RULES
         rules.sort(key=lambda each: (-(each.rates.offered_bps or 0), -each.counters.bytes))
         del rules[TOLD_RULES:]
+    if now.messages is not None:
+        told["n3"] = {way: dict(counted) for way, counted in now.messages.items()}
     told["rules"] = [
         {
             "name": each.name,

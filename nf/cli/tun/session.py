@@ -79,7 +79,8 @@ async def run_live(options: LiveOptions, teller: Teller, stop: asyncio.Event) ->
             served = await stack.enter_async_context(
                 serve(bump, engines, grpc_address=options.grpc_address, metrics_address=options.metrics_address)
             )
-        sampler = Sampler(bump, engines, idle_rules=not under_smf)
+        messages = bump.messages if isinstance(bump, N3Bump) else None
+        sampler = Sampler(bump, engines, idle_rules=not under_smf, messages=messages)
         stack.enter_context(teller)
         bump.start()
         try:
