@@ -231,6 +231,20 @@ def test_a_datagram_longer_than_the_mtu_comes_in_fragments_through_the_tunnel(la
         adds_up(tun.final())
 
 
+def test_a_path_too_narrow_for_the_tunnel_carries_its_datagrams_in_fragments(lab: Lab) -> None:
+    payload = bytes(range(250)) * 4_000
+    lab.ran.ip("link set lo mtu 1300")
+    try:
+        with lab.tun() as tun, lab.gnb():
+            assert carried(lab.net, lab.ues, socket.AF_INET, UE, payload) == payload
+            assert carried(lab.ues, lab.net, socket.AF_INET, SERVER, payload) == payload
+            final = tun.final()
+    finally:
+        lab.ran.ip("link set lo mtu 65536")
+    adds_up(final)
+    assert final["downlink"]["errors"] == {}
+
+
 def test_a_rate_for_the_session_holds_for_tcp_through_n3(lab: Lab) -> None:
     required("iperf3")
     rules = f"""

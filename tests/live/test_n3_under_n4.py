@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,15 +51,31 @@ def lab() -> Iterator[Lab]:
 
 
 @asynccontextmanager
-async def core(lab: Lab, directory: Path, *access: str) -> AsyncIterator[Channels]:
-    """The whole core in one process."""
+async def core(lab: Lab, directory: Path, *access: str) -> AsyncIterator[tuple[Channels, str]]:
+    """The whole core in one process; channels to it, and its HTTP address."""
     device = ("--core", f"core0@{lab.net.name}", "--address", f"core={SERVER}/32", "--route", "core=10.45.0.0/16")
     with castcore("up", "--dir", str(directory / "state"), *access, *device) as (_, ready):
         channels = Channels(ready["grpc"])
         try:
-            yield channels
+            yield channels, ready["http"]
         finally:
             await channels.close()
+
+
+async def until_dropped(http: str, packets: int) -> None:
+    """Returns when so many downlink packets have been dropped."""
+    wanted = f'castcore_live_dropped_packets_total{{direction="downlink"}} {packets:.1f}'
+    async with asyncio.timeout(20):
+        # There is nothing to subscribe to.
+        while wanted not in await asyncio.to_thread(metrics, http):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def metrics(http: str) -> list[str]:
+    """What the core counts, a line each."""
+    with urllib.request.urlopen(f"{http}/metrics") as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    return lines
 
 
 def sessions(channels: Channels):
@@ -81,7 +98,7 @@ def attached(reference: str = "ue-1", *, gnb: str = GNB) -> CreatePduSessionRequ
 
 @pytest.mark.clause("TS 23.502 §4.3.2.2.1")
 async def test_a_ue_attached_with_a_tunnel_reaches_the_network_and_is_reached(lab: Lab, tmp_path: Path) -> None:
-    async with core(lab, tmp_path, "--n3", f"{UPF}@{lab.ran.name}") as channels:
+    async with core(lab, tmp_path, "--n3", f"{UPF}@{lab.ran.name}") as (channels, _):
         session = (await sessions(channels).CreatePduSession(attached())).pdu_session
         assert session.cn_tunnel_info == TunnelInfo(ipv4_addr=UPF, gtp_teid=session.cp_seid, port=PORT)
         teid = session.cn_tunnel_info.gtp_teid
@@ -103,15 +120,44 @@ async def test_a_ue_attached_with_a_tunnel_reaches_the_network_and_is_reached(la
             assert (await asyncio.to_thread(gnb.receive_message)).gtp_type == ERROR_INDICATION
 
 
+@pytest.mark.clause("TS 29.244 §7.5.4.3 Update FAR")
+async def test_a_far_that_is_changed_moves_the_downlink_to_another_gnb_or_stops_it(lab: Lab, tmp_path: Path) -> None:
+    async with core(lab, tmp_path, "--n3", f"{UPF}@{lab.ran.name}") as (channels, http):
+        await sessions(channels).CreatePduSession(attached())
+        stub = N4ServiceStub(channels.get("upf"))
+        (session,) = (await stub.ListSessions(n4.ListSessionsRequest())).sessions
+        (far,) = (each for each in session.fars if each.forwarding_parameters.HasField("outer_header_creation"))
+        first, second = lab.gnb(GNB), lab.gnb(OTHER_GNB)
+        with lab.net.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, first.socket, second.socket:
+            server.bind((SERVER, 5000))
+            server.sendto(b"here", (UE, 4000))
+            assert bytes(IP((await asyncio.to_thread(first.receive)).packet)[UDP].payload) == b"here"
+            creation = far.forwarding_parameters.outer_header_creation
+            creation.ipv4_address, creation.teid = OTHER_GNB, 0x2002
+            await stub.ModifySession(n4.ModifySessionRequest(cp_seid=session.cp_seid, create_or_update_fars=[far]))
+            server.sendto(b"there", (UE, 4000))
+            received = await asyncio.to_thread(second.receive)
+            assert (received.teid, bytes(IP(received.packet)[UDP].payload)) == (0x2002, b"there")
+            far.apply_action = n4.APPLY_ACTION_DROP
+            await stub.ModifySession(n4.ModifySessionRequest(cp_seid=session.cp_seid, create_or_update_fars=[far]))
+            server.sendto(b"nowhere", (UE, 4000))
+            far.apply_action = n4.APPLY_ACTION_FORW
+            await until_dropped(http, 1)
+            await stub.ModifySession(n4.ModifySessionRequest(cp_seid=session.cp_seid, create_or_update_fars=[far]))
+            server.sendto(b"there", (UE, 4000))
+            received = await asyncio.to_thread(second.receive)
+            assert bytes(IP(received.packet)[UDP].payload) == b"there"
+
+
 async def test_an_upf_without_n3_takes_no_session_with_a_tunnel(lab: Lab, tmp_path: Path) -> None:
-    async with core(lab, tmp_path, "--access", f"access0@{lab.ran.name}") as channels:
+    async with core(lab, tmp_path, "--access", f"access0@{lab.ran.name}") as (channels, _):
         with pytest.raises(FailedPrecondition, match="the UPF has no N3") as refused:
             await sessions(channels).CreatePduSession(attached())
         assert refused.value.reason == "UPF_WITHOUT_N3"
 
 
 async def test_a_tunnel_is_of_one_session_and_what_is_refused_has_no_effect(lab: Lab, tmp_path: Path) -> None:
-    async with core(lab, tmp_path, "--n3", f"{UPF}@{lab.ran.name}") as channels:
+    async with core(lab, tmp_path, "--n3", f"{UPF}@{lab.ran.name}") as (channels, _):
         await sessions(channels).CreatePduSession(attached())
         stub = N4ServiceStub(channels.get("upf"))
         before = (await stub.ListSessions(n4.ListSessionsRequest())).sessions

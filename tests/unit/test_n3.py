@@ -624,3 +624,71 @@ def test_what_is_no_place_for_n3_is_refused(text: str) -> None:
 def test_an_address_that_is_not_of_this_host_is_named() -> None:
     with pytest.raises(UpfError, match=r"n3 192\.0\.2\.1:2152: .*expected an address of this host"):
         open_n3(N3Place.parse("192.0.2.1"))
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------------
+
+
+def fate_of(datagram: bytes) -> str:
+    """What is to become of a datagram, by the reference reading."""
+    read = parse_gtpu(datagram, len(datagram))
+    if not isinstance(read, ReadTunnel):
+        return "malformed"
+    if read.message != "g_pdu":
+        return "message"
+    if read.teid != TEID:
+        return "unknown_teid"
+    inner = datagram[read.start : read.end]
+    version = inner[0] >> 4 if inner else 0
+    if len(inner) < {4: 20, 6: 40}.get(version, 1 << 16):
+        return "malformed"
+    stated = int.from_bytes(inner[2:4], "big") if version == 4 else 40 + int.from_bytes(inner[4:6], "big")
+    if not 20 <= stated <= len(inner):
+        return "malformed"
+    source = inner[12:16] if version == 4 else inner[8:16]
+    if source != (ip_address(UE).packed if version == 4 else ip_address(UE6).packed[:8]):
+        return "spoofed_source"
+    return "judged"
+
+
+SEEDS = [
+    g_pdu(TEID, uplink_packet(), 9),
+    g_pdu(TEID, uplink_packet(), None),
+    g_pdu(TEID, IPv6(src=UE6, dst=SERVER6) / TCP(flags="A") / Raw(b"x" * 30), 9),
+    g_pdu(TEID, IP(src=UE, dst=SERVER, flags="MF", frag=0, id=7) / UDP() / Raw(bytes(16)), 9),
+    bytes(GTP_U_Header(gtp_type=END_MARKER, teid=TEID)),
+]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A datagram that somebody may send: a good one with bytes changed, cut or added."""
+    datagram = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(0, 3))):
+        datagram[draw(st.integers(0, len(datagram) - 1))] = draw(st.integers(0, 255))
+    return bytes(datagram[: draw(st.integers(0, len(datagram)))] if draw(st.booleans()) else datagram) + draw(
+        st.binary(max_size=3)
+    )
+
+
+@given(datagrams=st.lists(damaged(), min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_whatever_comes_is_counted_once_and_nothing_is_passed_that_should_not_be(datagrams: list[bytes]) -> None:
+    with one_n3() as n3:
+        for datagram in datagrams:
+            n3.gnb.send_message(datagram)
+        uplink, _ = n3.ended()
+    fates = [fate_of(datagram) for datagram in datagrams]
+    assert uplink.packets == len(fates) - fates.count("message")
+    assert uplink.errors.get("unknown_teid", 0) == fates.count("unknown_teid")
+    assert uplink.errors.get("spoofed_source", 0) == fates.count("spoofed_source")
+    # What is behind a sound tunnel may be malformed by the rules of IP, which others test.
+    assert uplink.malformed_packets >= fates.count("malformed")
+    assert uplink.malformed_packets + uplink.passed_packets + uplink.queued_packets == (
+        fates.count("malformed") + fates.count("judged")
+    )
+    assert sum(n3.bump.messages()["received"].values()) - 1 == sum(fate != "malformed" for fate in fates) + sum(
+        # A G-PDU is a message whatever it carries.
+        fate == "malformed" and isinstance(parse_gtpu(datagram, len(datagram)), ReadTunnel)
+        for fate, datagram in zip(fates, datagrams, strict=True)
+    )
