@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from ipaddress import IPv4Address, IPv6Address
+from threading import Lock
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
@@ -256,6 +257,18 @@ cdef class Engine(PacketPath):
         self.seeker.rules_changed(self.book.filters)
         self.next_generation()
 
+    def share_names(self, Engine other not None):
+        """Names that either engine finds from now on are known to both: each sees one direction of the same connections.
+
+        A client says its name on the way up, DNS answers come down. While the rules of either ask for names, both look into
+        packets for them.
+        """
+        self.enter("share_names()")
+        try:
+            self.seeker.share(other.seeker)
+        finally:
+            cc_leave(&self.busy)
+
     # --- packets --------------------------------------------------------------------------------------------------
 
     def run(
@@ -468,8 +481,11 @@ cdef class Engine(PacketPath):
         return self.book.counters_at_places(places)
 
     def inspection(self):
-        """What looking into packets for names has done, as InspectorCounters; None where no rule has asked for a name."""
-        return None if self.seeker.inspector is None else self.seeker.inspector.counters()
+        """What looking into packets for names has done, as InspectorCounters; None where no rule has asked for a name.
+
+        Engines that share names have done it together.
+        """
+        return None if self.seeker.known.inspector is None else self.seeker.known.inspector.counters()
 
     def lookups(self):
         """What classification has cost since the last install(): (look-ups, chains sought, filters compared)."""
@@ -491,7 +507,8 @@ cdef class Engine(PacketPath):
     def top_flows(self, uint32_t n, int64_t since_ns):
         """The ``n`` flows with most bytes among those that have had a packet since ``since_ns``, as ActiveFlows.
 
-        Those with most come first. The tables are walked slice by slice, and the engine is free between two slices.
+        Those with most come first. The tables are walked slice by slice, and between two slices the engine is whose
+        that has waited for it.
         """
         cdef TopFlows top = TopFlows(n, since_ns)
         cdef bint first_times = self.tables[0].keep_first and self.journal is None

@@ -9,28 +9,55 @@ cdef enum:
     PROTOCOL_UDP = 17
 
 
+cdef class KnownNames:
+    """What is known of names, by one engine or by two that see one direction each of the same connections.
+
+    ``inspector`` is None until a rule asks for a name; then it stays, with what it knows. ``asking``: of how many engines
+    the rules ask for names.
+    """
+
+    cdef object inspector
+    cdef object lock                # taken by whoever asks the inspector
+    cdef int asking
+
+    def __cinit__(self):
+        self.lock = Lock()
+
+
 cdef class NameSeeker:
-    """Asks the inspector. ``inspector`` is None until a rule asks for a name; then it stays, with what it knows.
+    """Asks the inspector.
 
     ``failure``: what was raised while a packet was looked into, for whoever runs the engine.
     """
 
-    cdef object inspector
+    cdef KnownNames known
+    cdef bint asks                  # whether our own rules ask for names
     cdef object failure
     cdef FilterBook filters     # of the installed rules
     cdef names_t names
     cdef uint32_t *domains
     cdef uint32_t room
 
+    def __cinit__(self):
+        self.known = KnownNames()
+
     def __dealloc__(self):
         free(self.domains)
 
+    cdef share(self, NameSeeker other):
+        """What either finds, both know from now on."""
+        self.known.asking -= self.asks
+        self.known, self.asks = other.known, False
+        self.rules_changed(self.filters)
+
     cdef rules_changed(self, FilterBook filters):
         self.filters = filters
-        if filters.named != 0 and self.inspector is None:
+        self.known.asking += (filters.named != 0) - self.asks
+        self.asks = filters.named != 0
+        if self.asks and self.known.inspector is None:
             from upf.names.inspector import Inspector
 
-            self.inspector = Inspector()
+            self.known.inspector = Inspector()
 
     cdef raise_failure(self):
         failure, self.failure = self.failure, None
@@ -41,7 +68,8 @@ cdef class NameSeeker:
         """What is known of the names of a packet's flow; good until the next call."""
         cdef transport_t transport
         self.names.count, self.names.settled = 0, True
-        if self.filters.named != 0 and self.is_of_interest(packet):
+        # Which packets the rules of another engine would be asked about, we do not know: all of them.
+        if self.known.asking != 0 and (self.known.asking > self.asks or self.is_of_interest(packet)):
             if not transport_of(packet, link_type, gtpu_port, &transport):
                 transport.offset = transport.end = 0
             self.ask(packet, packet.data + transport.offset, transport.end - transport.offset if transport.offset else 0)
@@ -90,11 +118,12 @@ cdef class NameSeeker:
                 destination = int.from_bytes(packet.addresses6[16:32], "big")
             else:
                 family, source, destination = 4, packet.addresses >> 32, packet.addresses & 0xFFFFFFFF
-            names, settled = self.inspector.inspect(
-                packet.ts_ns, family, source, destination, <uint8_t>(packet.endpoints >> 24),
-                <uint16_t>(packet.endpoints >> 48), <uint16_t>(packet.endpoints >> 32),
-                None if flags & FLAG_PORTS_UNKNOWN else segment[:segment_bytes],
-            )
+            with self.known.lock:
+                names, settled = self.known.inspector.inspect(
+                    packet.ts_ns, family, source, destination, <uint8_t>(packet.endpoints >> 24),
+                    <uint16_t>(packet.endpoints >> 48), <uint16_t>(packet.endpoints >> 32),
+                    None if flags & FLAG_PORTS_UNKNOWN else segment[:segment_bytes],
+                )
             wanting = places_wanting(self.filters.domain_ids, names)
             if len(wanting) > self.room:
                 larger = <uint32_t *>realloc(self.domains, len(wanting) * sizeof(uint32_t))

@@ -22,6 +22,7 @@ import pytest
 from command import CASTCORE, castcore
 from live.live_tun import ACCESS, CORE, SERVER, UE, Tun, rules_file, tun_between
 from live.networks import Network, networks, required
+from named_traffic import client_hello
 
 from nf.common.channels import Channels
 from nf.common.telemetry import Telemetry
@@ -269,6 +270,36 @@ def test_a_rules_file_says_for_each_rule_what_it_is_for(ue: Network, net: Networ
     assert found.keys() == {("up", "uplink"), ("down", "downlink")}
     assert found["up", "uplink"]["gated_packets"] == final["uplink"]["dropped_packets"] == 5
     assert found["down", "downlink"]["dropped_packets"] == final["downlink"]["dropped_packets"] == 5
+
+
+def test_a_name_that_the_client_says_detects_what_the_server_sends(ue: Network, net: Network) -> None:
+    with (
+        tun_between(ue, net, "--domain", "*.example.com", "--direction", "down") as tun,
+        net.socket(socket.AF_INET, socket.SOCK_STREAM) as server,
+        ue.socket(socket.AF_INET, socket.SOCK_STREAM) as client,
+    ):
+        server.bind((SERVER, 443))
+        server.listen()
+        client.settimeout(WAIT_S)
+        client.connect((SERVER, 443))
+        opened, _ = server.accept()
+        with opened:
+            hello = client_hello("video.example.com")
+            client.sendall(hello)
+            assert received(opened, len(hello)) == hello
+            opened.sendall(bytes(300_000))
+        assert len(received(client, 300_000)) == 300_000
+        final = tun.final()
+    (rule,) = final["rules"]
+    assert rule["direction"] == "downlink"
+    assert rule["passed_bytes"] > 300_000
+    assert final["uplink"]["unmatched_packets"] == final["uplink"]["packets"]
+
+
+def received(stream: socket.socket, count: int) -> bytes:
+    """So many bytes, or what came before the other side closed."""
+    with stream.makefile("rb") as file:
+        return file.read(count)
 
 
 # --- what else it serves ----------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ class Bump:
         on_failure: Callable[[], object] | None = None,
     ) -> None:
         self.failure: UpfError | None = None
+        # The client of a connection says the name that the rules of the other direction may ask for.
+        downlink.share_names(uplink)
         self._on_failure = on_failure
         upwards, downwards = self._make_wires(access, core, uplink, downlink)
         self._wires = {UPLINK: upwards, DOWNLINK: downwards}
