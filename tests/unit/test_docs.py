@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,16 @@ import typer.main
 
 from nf.cli.configuration import Configuration
 from nf.cli.demo.traffic import media_session
+from nf.cli.figures import rule_to_json
 from nf.cli.main import app
 from nf.cli.replay.report import to_json
+from nf.cli.tun.samples import DirectionSample, Sample
+from nf.cli.tun.samples import to_json as to_line
 from nf.common.config import load
+from upf.active_flow import ActiveFlow
 from upf.capture import open_capture
+from upf.compliance import FlowName
+from upf.counters import RuleCounters, Totals, WireCounters
 from upf.replay import replay
 from upf.rules import Marker, Mode, Policer, RuleSet
 from upf.rules_file import parse_rules, rule_from_options
@@ -175,6 +182,26 @@ def test_the_replay_page_explains_every_key_of_the_report(example: dict) -> None
     text = (ROOT / "docs" / "replay.md").read_text().partition("## The report")[2].partition("## Exit codes")[0]
     explained = {name for row in re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE) for name in _INLINE.findall(row)}
     assert explained == set(example) | set(example["rules"][0])
+
+
+def test_the_tun_page_explains_every_key_of_a_line() -> None:
+    wire = WireCounters(*(0,) * 12, errors={}, error_bytes=0, reads=0, writes=0)
+    totals = Totals(0, 0, {}, 0, 0, 0, 0, 0, 0, 0)
+    name = FlowName(IPv4Address(1), IPv4Address(2), 17)
+    sample = DirectionSample(wire, totals, {"a": RuleCounters()}, [ActiveFlow(name, "a", 0, 0, 0, 0, 0, 0)])
+    line = to_line(Sample(0, 0, {"uplink": sample, "downlink": sample}), None)
+    text = (ROOT / "docs" / "tun.md").read_text().partition("## What is told")[2].partition("### Prometheus")[0]
+    lines, directions = (
+        {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in _INLINE.findall(row)}
+        for table in text.split("| key of a direction |")
+    )
+    assert lines == {*line, "rules_left_out"}
+    assert directions == set(line["uplink"])
+    for list_of in ("rules", "flows"):
+        assert set(line[list_of][0]) - REPLAYED <= set(_INLINE.findall(text)), list_of
+
+
+REPLAYED = set(rule_to_json("", RuleCounters()))
 
 
 def test_the_configurations_of_the_running_page_load(tmp_path: Path) -> None:
