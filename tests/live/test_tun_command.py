@@ -79,11 +79,12 @@ def numbers(sink: socket.socket, count: int) -> list[int]:
 def line_that(tun: Tun, holds: Callable[[dict], bool]) -> dict:
     """The first line of which it is true."""
     ends_s = time.monotonic() + WAIT_S
+    line = None
     while time.monotonic() < ends_s:
         line = tun.line()
         if holds(line):
             return line
-    raise AssertionError("no line is as expected")
+    raise AssertionError(f"no line is as expected, the last one was {line}")
 
 
 def rule_of(line: dict, direction: str) -> dict:
