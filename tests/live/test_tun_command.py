@@ -282,6 +282,8 @@ def test_a_name_that_the_client_says_detects_what_the_server_sends(ue: Network, 
         server.bind((SERVER, 443))
         server.listen()
         client.settimeout(WAIT_S)
+        # What it has not said by its end it does not say again to the devices of the next test.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.connect((SERVER, 443))
         opened, _ = server.accept()
         with opened:

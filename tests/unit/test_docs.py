@@ -189,7 +189,7 @@ def test_the_tun_page_explains_every_key_of_a_line() -> None:
     totals = Totals(0, 0, {}, 0, 0, 0, 0, 0, 0, 0)
     name = FlowName(IPv4Address(1), IPv4Address(2), 17)
     sample = DirectionSample(wire, totals, {"a": RuleCounters()}, [ActiveFlow(name, "a", 0, 0, 0, 0, 0, 0)])
-    line = to_line(Sample(0, 0, {"uplink": sample, "downlink": sample}), None)
+    line = to_line(Sample(0, 0, {"uplink": sample, "downlink": sample}, {}), None)
     text = (ROOT / "docs" / "tun.md").read_text().partition("## What is told")[2].partition("### Prometheus")[0]
     lines, directions = (
         {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in _INLINE.findall(row)}
