@@ -415,7 +415,8 @@ cdef class N3Downlink(Wire):
         cdef uint32_t length = head_bytes + rest_bytes
         cdef uint8_t *data = self.room_for(end, length)
         memcpy(data, ip, head_bytes)
-        memcpy(data + head_bytes, rest, rest_bytes)
+        if rest_bytes != 0:
+            memcpy(data + head_bytes, rest, rest_bytes)
         if vnet.flags & VNET_NEEDS_CHECKSUM:
             finish_checksum(data, vnet.checksum_start, vnet.checksum_start + vnet.checksum_offset, length)
         encapsulate(data - end.outer_bytes, end, length)
