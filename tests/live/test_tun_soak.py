@@ -1,6 +1,6 @@
 """An hour's soak in miniature: mixed traffic in 10,000 flows that open and close, and everything that came is counted.
 
-LIVE_SOAK_SECONDS makes it longer, with as many more flows.
+LIVE_SOAK_SECONDS=60 makes it longer, with as many more flows.
 """
 
 from __future__ import annotations
