@@ -1,4 +1,4 @@
-"""How fast is TCP through `castcore tun`, beside the kernel's own forwarding with a limit per flow, and a naive loop?
+"""How fast are TCP and small UDP packets through `castcore tun`, beside the kernel's forwarding and a naive loop?
 
 Each joins two network namespaces of its own; iperf3 runs through one after the other, round after round. The limits
 are there for every flow and never bind. First it is seen that castcore's does bind where it is to, and that all comes.
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.timeout(600)
 
 ROUNDS = 5
 SECONDS = 3
+# 64 bytes of IP.
+UDP_PAYLOAD = 36
 CASTCORE, KERNEL, NAIVE = "castcore tun", "kernel, nftables limit", "naive tun loop"
 WANTED = {KERNEL: 0.75, NAIVE: 4.0}
 EVERY_FLOW = ("--flow", "permit out ip from any to any", "--per-flow")
@@ -47,33 +49,52 @@ table ip beside {
 
 @pytest.fixture(scope="session")
 def results(results_of: Callable):
-    about = f"iperf3, one TCP connection of {SECONDS} s between two network namespaces, {ROUNDS} rounds in turn"
-    return results_of("tun", about=about, parts=("tcp",))
+    about = f"iperf3 for {SECONDS} s between two network namespaces, {ROUNDS} rounds in turn"
+    return results_of("tun", about=about, parts=("tcp", "udp"))
+
+
+@contextmanager
+def all_hosts(directory: Path) -> Iterator[tuple[dict[str, tuple[Network, Network]], Tun]]:
+    """The two hosts of each subject, and castcore."""
+    with ExitStack() as stack:
+        hosts = {
+            KERNEL: stack.enter_context(through_the_kernel()),
+            NAIVE: stack.enter_context(through_a_naive_loop(directory)),
+        }
+        access, core = stack.enter_context(networks("access", "core"))
+        tun = stack.enter_context(tun_between(access, core, *EVERY_FLOW, *NEVER_BINDS))
+        yield hosts | {CASTCORE: (access, core)}, tun
 
 
 def test_tcp_between_two_namespaces(scratch: Path, results) -> None:
     required("iperf3", "nft", "cc")
     check_that_a_limit_binds(Traffic(scratch))
-    with ExitStack() as stack:
-        hosts = {
-            KERNEL: stack.enter_context(through_the_kernel()),
-            NAIVE: stack.enter_context(through_a_naive_loop(scratch)),
-        }
-        access, core = stack.enter_context(networks("access", "core"))
-        tun = stack.enter_context(tun_between(access, core, *EVERY_FLOW, *NEVER_BINDS))
-        hosts[CASTCORE] = (access, core)
+    with all_hosts(scratch) as (hosts, tun):
         reached: dict[str, list[float]] = {subject: [] for subject in hosts}
-        retransmits = dict.fromkeys(hosts, 0)
         for _ in range(ROUNDS):
             for subject, (ue, server) in hosts.items():
                 end = iperf3(ue, server, SERVER, seconds=SECONDS)["end"]
                 reached[subject].append(end["sum_received"]["bits_per_second"] / 1e9)
-                retransmits[subject] += end["sum_sent"]["retransmits"]
         check_that_all_came(tun, reached[CASTCORE])
-    results.add("tcp", rows(reached, retransmits))
+    results.add("tcp", rows("gbit_per_s", reached))
     for baseline, wanted in WANTED.items():
         ratio = times_as_fast(reached[CASTCORE], reached[baseline])
         assert ratio >= wanted, f"{CASTCORE}: {ratio:.2f} times as fast as {baseline}, wanted {wanted}"
+
+
+def test_small_udp_packets_between_two_namespaces(scratch: Path, results) -> None:
+    """As many as one socket can send, a packet a call: nothing to be had from super-packets."""
+    required("iperf3", "nft", "cc")
+    with all_hosts(scratch) as (hosts, tun):
+        reached: dict[str, list[float]] = {subject: [] for subject in hosts}
+        for _ in range(ROUNDS):
+            for subject, (ue, server) in hosts.items():
+                options = ("-u", "-b", 0, "-l", UDP_PAYLOAD)
+                end = iperf3(ue, server, SERVER, *options, seconds=SECONDS)["end"]["sum"]
+                reached[subject].append((end["packets"] - end["lost_packets"]) / end["seconds"] / 1e6)
+        final = tun.final()
+    assert final["uplink"]["packets"] == final["uplink"]["passed_packets"] > sum(reached[CASTCORE]) * 1e6
+    results.add("udp", rows("million_packets_per_s", reached))
 
 
 @contextmanager
@@ -136,21 +157,23 @@ def times_as_fast(ours: list[float], theirs: list[float]) -> float:
     return median(each / other for each, other in zip(ours, theirs, strict=True))
 
 
-def rows(reached: dict[str, list[float]], retransmits: dict[str, int]) -> list[dict[str, object]]:
+def rows(unit: str, reached: dict[str, list[float]]) -> list[dict[str, object]]:
+    """A subject each; what is wanted is said of TCP."""
     made = []
     for subject in (CASTCORE, KERNEL, NAIVE):
         figures = reached[subject]
         row: dict[str, object] = {
             "subject": subject,
-            "gbit_per_s": round(median(figures), 2),
-            "fastest": round(max(figures), 2),
-            "slowest": round(min(figures), 2),
-            "retransmits": retransmits[subject],
+            "of": unit,
+            "median": round(median(figures), 3),
+            "fastest": round(max(figures), 3),
+            "slowest": round(min(figures), 3),
         }
         if subject == CASTCORE:
             row["times_as_fast_as"] = {
                 baseline: round(times_as_fast(figures, reached[baseline]), 2) for baseline in WANTED
             }
-            row["wanted"] = {baseline: f"≥ {wanted}" for baseline, wanted in WANTED.items()}
+            if unit == "gbit_per_s":
+                row["wanted"] = {baseline: f"≥ {wanted}" for baseline, wanted in WANTED.items()}
         made.append(row)
     return made

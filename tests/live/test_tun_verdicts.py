@@ -8,23 +8,23 @@ and every packet of the capture misses the point at which it would be judged oth
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import captures
+import pytest
 from captures import SECOND_NS, START_NS, Captured
 from command import replayed
 from live.live_tun import ACCESS, CORE, rules_file, tun_between
-from live.networks import Network
+from live.networks import Network, required
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
@@ -152,7 +152,9 @@ def made() -> tuple[list[Captured], list[Source]]:
         source.due_ns = now_ns + round(gap_ms * MS)
     broken = captures.ipv4("198.51.100.9", UE, captures.UDP, captures.ports(443, 9, 40), total_length=19)
     packets.insert(len(packets) // 2, Captured(packets[len(packets) // 2].ts_ns, broken, len(broken)))
-    return packets, flows
+    # The last one passes, as no rule wants it: when it has arrived, all have.
+    (last,) = packets_of(IP(src="198.51.100.12", dst=UE) / UDP(sport=9, dport=9), 100, number + 1, fragmented=False)
+    return [*packets, Captured(START_NS + now_ns + 10 * MS, last, len(last))], flows
 
 
 def packets_of(start: Packet, length: int, number: int, *, fragmented: bool) -> list[bytes]:
@@ -179,35 +181,31 @@ def tap(network: Network, device: str) -> Iterator[socket.socket]:
         tapped.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         tapped.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         tapped.bind((device, every_protocol))
-        tapped.setblocking(False)
+        tapped.settimeout(10)
         yield tapped
 
 
-def read_tap(tapped: socket.socket, direction: int) -> list[Tapped]:
-    """The packets that have crossed it in that direction."""
-    packets = []
-    while True:
-        try:
-            data, ancillary, _, address = tapped.recvmsg(65_536, 128)
-        except BlockingIOError:
-            return packets
-        except OSError as error:
-            if error.errno != errno.ENETDOWN:
-                raise
-            # The device has gone, and what it brought is still there.
-            continue
+def read_tap(tapped: socket.socket, direction: int, last: bytes) -> list[Tapped]:
+    """The packets that cross it in that direction, until the last one has."""
+    packets: list[Tapped] = []
+    while not packets or packets[-1].data != last:
+        data, ancillary, _, address = tapped.recvmsg(65_536, 128)
         if address[2] == direction:
             seconds, rest_ns = struct.unpack("=qq", ancillary[0][2])
             packets.append(Tapped(seconds * SECOND_NS + rest_ns, data))
+    return packets
 
 
-def spread_ns(sent: list[Tapped], arrived: list[Tapped], packets: list[Captured]) -> int:
-    """The jitter: what the delays until the device differ by, and the longest way from there to the other one."""
+def jitter_ns(sent: list[Tapped], arrived: list[Tapped], packets: list[Captured]) -> int:
+    """What the delays until the device differ by, and the longest way from there to the other one."""
     delays = [tapped.at_ns - packet.ts_ns for tapped, packet in zip(sent, packets, strict=True)]
+    return max(delays) - min(delays) + longest_transit_ns(sent, arrived)
+
+
+def longest_transit_ns(sent: list[Tapped], arrived: list[Tapped]) -> int:
+    """The longest way through the tun pair. A packet that was marked is not found: others tell enough."""
     left_ns = {tapped.data: tapped.at_ns for tapped in sent}
-    # A packet that was marked is not found: others tell enough.
-    transits = [tapped.at_ns - left_ns[tapped.data] for tapped in arrived if tapped.data in left_ns]
-    return max(delays) - min(delays) + max(transits)
+    return max(tapped.at_ns - left_ns[tapped.data] for tapped in arrived if tapped.data in left_ns)
 
 
 def test_live_packets_get_the_verdicts_of_virtual_time(hosts: tuple[Network, Network], tmp_path: Path) -> None:
@@ -224,9 +222,9 @@ def test_live_packets_get_the_verdicts_of_virtual_time(hosts: tuple[Network, Net
 
     jitters_ns: list[int] = []
     for _ in range(SENDINGS):
-        sent, arrived, final = send(hosts, packets, rules)
+        sent, arrived, final = send(hosts, rules, packets[-1].data, lambda core: send_in_time(core, packets))
         assert [tapped.data for tapped in sent] == [packet.data for packet in packets]
-        jitters_ns.append(spread_ns(sent, arrived, packets))
+        jitters_ns.append(jitter_ns(sent, arrived, packets))
         if jitters_ns[-1] <= TOLERATED_NS:
             break
     print(f"{len(packets)} packets; jitter, ms: {', '.join(f'{each / MS:.3f}' for each in jitters_ns)}")
@@ -242,8 +240,37 @@ def test_live_packets_get_the_verdicts_of_virtual_time(hosts: tuple[Network, Net
     assert downlink["unmatched_packets"] == virtual["unmatched"]["packets"] > 0
 
 
-def send_in_time(device: str, packets: list[Captured]) -> None:
+def test_what_tcpreplay_sends_is_judged_by_when_it_sends_it(hosts: tuple[Network, Network], tmp_path: Path) -> None:
+    """tcpreplay is late, the more the longer it runs: so the times that count are those at the device."""
+    required("tcpreplay")
+    packets, _ = made()
+    capture, tapped = tmp_path / "made.pcap", tmp_path / "tapped.pcap"
+    capture.write_bytes(captures.pcap(packets, link_type=captures.RAW, nanoseconds=True))
+    rules = rules_file(tmp_path, *RULES)
+    last = packets[-1].data
+    sent, arrived, final = send(
+        hosts, rules, last, lambda core: core.run("tcpreplay", "--intf1", CORE, "--preload-pcap", capture)
+    )
+    as_sent = [Captured(each.at_ns, each.data, len(each.data)) for each in sent]
+    assert [each.data for each in as_sent] == [packet.data for packet in packets]
+    tapped.write_bytes(captures.pcap(as_sent, link_type=captures.RAW, nanoseconds=True))
+    virtual = {rule["name"]: rule for rule in replayed(tapped, "--rules", rules)["rules"]}
+    live = {rule["name"]: rule for rule in final["rules"] if rule["direction"] == "downlink"}
+    jitter_s = longest_transit_ns(sent, arrived) / SECOND_NS
+    print(f"jitter, ms: {jitter_s * 1000:.3f}")
+    for name, rate_bps, buckets in (("video", 500_000, 1), ("calls", 200_000, 2), ("web", 800_000, 1)):
+        assert live[name]["bytes"] == virtual[name]["bytes"]
+        # As much more or less as that time makes room for, and a packet that just fits or just does not.
+        tolerated = buckets * (rate_bps * jitter_s / 8 + 1400)
+        assert live[name]["conforming_bytes"] == pytest.approx(virtual[name]["conforming_bytes"], abs=tolerated)
+
+
+def send_in_time(network: Network, packets: list[Captured]) -> None:
     """Each packet as long after the first as the capture has it; no delay is handed on to those that follow."""
+    network.inside(lambda: _send_in_time(CORE, packets))
+
+
+def _send_in_time(device: str, packets: list[Captured]) -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
         began_ns = time.monotonic_ns() + 10 * MS
@@ -255,15 +282,15 @@ def send_in_time(device: str, packets: list[Captured]) -> None:
 
 
 def send(
-    hosts: tuple[Network, Network], packets: list[Captured], rules: Path
+    hosts: tuple[Network, Network], rules: Path, last: bytes, sending: Callable[[Network], object]
 ) -> tuple[list[Tapped], list[Tapped], dict]:
-    """Sends the capture from the core side: what entered the tun pair, what left it, and what castcore counted."""
+    """Sends from the core side: what entered the tun pair and what left it, up to the last, and what was counted."""
     access, core = hosts
     with (
         tun_between(access, core, "--rules", rules) as tun,
         tap(core, CORE) as core_tap,
         tap(access, ACCESS) as access_tap,
     ):
-        core.inside(lambda: send_in_time(CORE, packets))
-        final = tun.final()
-        return read_tap(core_tap, PACKET_OUTGOING), read_tap(access_tap, PACKET_HOST), final
+        sending(core)
+        sent, arrived = read_tap(core_tap, PACKET_OUTGOING, last), read_tap(access_tap, PACKET_HOST, last)
+        return sent, arrived, tun.final()
