@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,6 +129,7 @@ def sources() -> list[Source]:
     ]
 
 
+@cache
 def made() -> tuple[list[Captured], list[Source]]:
     """The capture; packets that a bucket could judge either way are put off until it is sure of them."""
     draw = random.Random(SEED)
