@@ -403,7 +403,8 @@ cdef class Wire:
             fragment = held.packet
             memset(self.piece, 0, VNET_BYTES)
             memcpy(self.piece + VNET_BYTES, fragment.data, fragment.captured)
-            if fragment.addresses6 != NULL:
+            # That of an IPv4 packet with a wide key does not stand in its data.
+            if held.flags & FLAG_IPV6:
                 fragment.addresses6 = self.piece + VNET_BYTES + (fragment.addresses6 - fragment.data)
             fragment.data = self.piece + VNET_BYTES
             free_let_go(&self.engine.parser.fragments)

@@ -225,6 +225,18 @@ def test_the_packet_in_the_tunnel_is_policed_by_its_own_length(n3: N3) -> None:
     assert uplink.dropped_bytes == 8 * 32
 
 
+def test_a_fragment_that_comes_before_its_first_goes_right_behind_it(n3: N3) -> None:
+    whole = IP(src=UE, dst=SERVER, id=7) / UDP(sport=1000, dport=2000) / Raw(bytes(range(64)))
+    payload = bytes(whole)[20:]
+    first = bytes(IP(src=UE, dst=SERVER, id=7, flags="MF", proto=17) / Raw(payload[:32]))
+    last = bytes(IP(src=UE, dst=SERVER, id=7, frag=4, proto=17) / Raw(payload[32:]))
+    for packet in (last, first):
+        n3.gnb.send(TEID, packet)
+    assert [n3.core.receive() for _ in range(2)] == [PLAIN + first, PLAIN + last]
+    uplink, _ = n3.ended()
+    assert uplink.passed_packets == 2
+
+
 # --- what is let fall -------------------------------------------------------------------------------------------------
 
 
