@@ -49,15 +49,12 @@ def _with_devices(config: UpfSection, tun: TunSection, clock: Clock, registry: C
     user_plane = UserPlane(clock, engines, gate=live, tunnels=live if n3 is not None else None)
     function = under_n4(config, user_plane, None, n3=n3)
 
-    async def start() -> None:
-        await live.start()
-        await function.start()
-
     async def stop() -> None:
         await function.stop()
         await live.stop()
 
-    return replace(function, start=start, stop=stop, failed=live.failed)
+    # Sessions that come have to find where their tunnels end.
+    return replace(function, prepare=live.start, stop=stop, failed=live.failed)
 
 
 def under_n4(

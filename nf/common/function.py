@@ -41,11 +41,13 @@ async def _never() -> Exception:
 class Function:
     """A composed function: its services, and the background work that ``start`` begins and ``stop`` ends.
 
+    ``prepare`` makes what calls need to be there: it comes before the first of them, and ``stop`` undoes it too.
     ``failed`` returns when that work can go on no more: why. Most functions mend what befalls them, and never fail.
     """
 
     name: str
     servicers: Sequence[Registration]
+    prepare: Callable[[], Awaitable[None]] = _nothing
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
     failed: Callable[[], Coroutine[None, None, Exception]] = _never

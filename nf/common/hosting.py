@@ -50,6 +50,7 @@ class Host:
             self._function = function = compose(channels)
             self._server.add(*function.servicers)
             self._undo.append(function.stop)
+            await function.prepare()
             self._undo.append(self._stop_server)
             await self._server.start()
             await function.start()

@@ -13,7 +13,7 @@ import pytest
 from policy_service import Policies, open_store, registrations
 
 from nf.common.channels import Channels
-from nf.common.errors import FailedPrecondition, Unavailable
+from nf.common.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from nf.common.function import Function
 from nf.common.hosting import Host
 from nf.common.run import run
@@ -48,7 +48,33 @@ async def test_a_hosted_function_serves_between_start_and_stop(tmp_path: Path) -
     await channels.close()
 
 
-async def test_a_function_that_cannot_start_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_what_calls_need_is_there_before_the_first_of_them(tmp_path: Path) -> None:
+    store, prepared = open_store(tmp_path), asyncio.Event()
+    host = Host("pcf", Telemetry())
+    address = host.bind("127.0.0.1:0")
+
+    async def prepare() -> None:
+        early = Channels({"pcf": address}, deadline_s=0.2)
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            await create(early)
+        await early.close()
+        prepared.set()
+
+    async def create(channels: Channels) -> None:
+        request = CreateOperatorPolicyRequest(operator_policy=OperatorPolicy(operator_policy_id="a"))
+        await OperatorPoliciesServiceStub(channels.get("pcf")).CreateOperatorPolicy(request)
+
+    services = registrations(Policies(store), store)
+    await host.start(lambda _: Function("pcf", services, prepare=prepare), {}, store)
+    assert prepared.is_set()
+    channels = Channels({"pcf": address})
+    await create(channels)
+    await channels.close()
+    await host.stop()
+
+
+@pytest.mark.parametrize("when", ["prepare", "start"])
+async def test_a_function_that_cannot_start_leaves_nothing_behind(tmp_path: Path, when: str) -> None:
     async def fail() -> None:
         raise FailedPrecondition("the interface is missing")
 
@@ -56,7 +82,7 @@ async def test_a_function_that_cannot_start_leaves_nothing_behind(tmp_path: Path
     host = Host("upf", Telemetry())
     address = host.bind("127.0.0.1:0")
     with pytest.raises(FailedPrecondition, match="the interface is missing"):
-        await host.start(lambda _: Function("upf", (), start=fail), {}, store)
+        await host.start(lambda _: Function("upf", (), **{when: fail}), {}, store)
     again = Host("upf", Telemetry())
     assert again.bind(address) == address
     await again.start(lambda _: Function("upf", ()), {}, open_store(tmp_path))
