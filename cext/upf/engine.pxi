@@ -71,7 +71,7 @@ from superpacket cimport (
     MOST_HEADER_BYTES, VNET_BYTES, VNET_NEEDS_CHECKSUM, payload_of, piece, pieces_length, put16, read_super,
     segment_length, super_t, vnet_t, wire_length,
 )
-from system cimport cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
+from system cimport aligned_alloc, cc_hasten, cc_monotonic_ns, cc_utc_ns, cc_wait, cc_waited_ns, cc_write_both
 from train cimport car_t, couple, follows, hang_on, read_car, train_t
 from transport cimport transport_of, transport_t
 from tunnels cimport (

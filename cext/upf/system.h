@@ -25,6 +25,13 @@ static inline int64_t cc_utc_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Whether the calling thread now goes before every ordinary one (or no longer does). */
+static inline int cc_hasten(int before_all)
+{
+    const struct sched_param priority = {before_all ? 2 : 0};
+    return !sched_setscheduler(0, before_all ? SCHED_FIFO : SCHED_OTHER, &priority);
+}
+
 /* Until one of the two can be read, or the time (negative: none) is over; a bit for each that can be. */
 static inline int cc_wait(int first, int second, int64_t timeout_ns)
 {

@@ -2,7 +2,7 @@
 
 cdef enum:
     # Bytes of one packet, with the virtio-net header in front; IPv6 has its header beyond 64 KiB.
-    ARRIVAL_BYTES = 65664
+    ARRIVAL_BYTES = 65664           # a multiple of 64
     # No more is read before it is judged and sent on, so that it is still in the cache when it is copied again ...
     ARRIVALS = 64
     ARRIVALS_BYTES = 32768
@@ -19,6 +19,9 @@ cdef:
     # A wire that has not looked for so long has kept packets waiting, for no longer than the second of these.
     int64_t LATE_NS = 100000
     int64_t LATEST_NS = 50000000
+    # For so long after a bucket was found empty a wire goes before other work of the machine, where it may: packets are judged
+    # when they come. As long as no bucket is, it leaves the hosts the more of the processors.
+    int64_t TIGHT_NS = 10000000000
     # How long the time that a thread has waited for a processor may go unasked before it sleeps.
     int64_t ASK_NS = 1000000
     # What departs is looked after no more often: nothing leaves early, and no more than this late.
@@ -103,7 +106,10 @@ cdef class Wire:
     cdef bint drained           # there was nothing left then
     cdef int64_t waited_ns      # for a processor, all in all
     cdef int64_t asked_ns       # when waited_ns was
+    cdef int64_t tight_ns       # when a bucket was found empty last
+    cdef bint hastens           # goes before other work
     cdef uint8_t *arena
+    cdef size_t lead            # how far behind a boundary of 64 bytes packets are read
     cdef packet_t *arrivals
     cdef leaving_t *leaving
     cdef int leaving_count
@@ -118,7 +124,7 @@ cdef class Wire:
         if cc_open_door(&self.telling):
             raise MemoryError
         self.utc_ns = cc_utc_ns() - cc_monotonic_ns()
-        self.arena = <uint8_t *>malloc(BACKLOG_BYTES + ARRIVAL_BYTES)
+        self.arena = <uint8_t *>aligned_alloc(64, BACKLOG_BYTES + ARRIVAL_BYTES + 128)
         self.arrivals = <packet_t *>calloc(BACKLOG, sizeof(packet_t))
         self.leaving = <leaving_t *>calloc(LEAVING, sizeof(leaving_t))
         self.piece = <uint8_t *>malloc(ARRIVAL_BYTES + MOST_HEADER_BYTES)
@@ -192,6 +198,7 @@ cdef class Wire:
 
     cdef void forward(self) noexcept nogil:
         cdef int arrived, ready
+        cdef bint hastens
         self.looked_ns = cc_monotonic_ns() + self.utc_ns
         while self.failure == 0:
             arrived = self.receive()
@@ -199,6 +206,10 @@ cdef class Wire:
                 self.treat(arrived)
             if self.queue.count != 0:
                 self.depart(cc_monotonic_ns() + self.utc_ns)
+            hastens = self.queue.count != 0 or self.looked_ns - self.tight_ns < TIGHT_NS
+            if hastens != self.hastens:
+                self.hastens = hastens
+                cc_hasten(hastens)
             self.publish()
             if self.drained and self.looked_ns - self.asked_ns > ASK_NS:
                 self.ask_for_waiting(self.looked_ns)
@@ -231,24 +242,31 @@ cdef class Wire:
 
     cdef int receive(self) noexcept nogil:
         """Reads what has come, up to a batch; how many packets that are."""
-        cdef int arrived = 0, most = ARRIVALS
+        cdef int arrived = 0, most = ARRIVALS, error
         cdef size_t at = 0, most_bytes = ARRIVALS_BYTES
         cdef ssize_t got
         cdef int64_t late_ns = 0, now_ns
+        cdef bint was_drained = self.drained
         cdef packet_t *packet
         while arrived < most and at < most_bytes:
+            at = ((at + 63) & ~<size_t>63) + self.lead
             got = read(self.source, self.arena + at, ARRIVAL_BYTES)
+            error = errno
             now_ns = cc_monotonic_ns() + self.utc_ns
             self.counted.reads += 1
+            self.drained = got < VNET_BYTES
             if arrived == 0:
-                late_ns = self.lateness(now_ns)
+                late_ns = now_ns - self.looked_ns
                 if late_ns > LATE_NS:
                     most, most_bytes = BACKLOG, BACKLOG_BYTES
+            elif arrived == 1 and late_ns > LATE_NS and not self.drained:
+                late_ns = self.lateness(late_ns, was_drained, now_ns)
+                if late_ns <= LATE_NS:
+                    most, most_bytes = ARRIVALS, ARRIVALS_BYTES
             self.looked_ns = now_ns
-            self.drained = got < VNET_BYTES
             if self.drained:
-                if got < 0 and errno != EAGAIN and errno != EINTR:
-                    self.failure, self.source_failed = errno, True
+                if got < 0 and error != EAGAIN and error != EINTR:
+                    self.failure, self.source_failed = error, True
                 break
             packet = &self.arrivals[arrived]
             packet.data = self.arena + at + VNET_BYTES
@@ -256,24 +274,20 @@ cdef class Wire:
             packet.ts_ns = now_ns
             packet.link_type = LINK_RAW
             arrived += 1
-            # The next one begins on a cache line of its own.
-            at += (<size_t>got + 63) & ~<size_t>63
+            at += <size_t>got
         if late_ns > LATE_NS and arrived > 1:
             self.spread(arrived, late_ns)
         return arrived
 
-    cdef int64_t lateness(self, int64_t now_ns) noexcept nogil:
-        """For how long what is read now may have waited."""
-        cdef int64_t late_ns = now_ns - self.looked_ns, waited_ns
-        if late_ns <= LATE_NS:
-            return 0
-        if self.drained:
-            # It has slept until a packet came, and waited for a processor then.
-            waited_ns = self.waited_ns
+    cdef int64_t lateness(self, int64_t away_ns, bint slept, int64_t now_ns) noexcept nogil:
+        """For how long of the time that the wire was away from the source it has kept packets waiting."""
+        cdef int64_t waited_ns = self.waited_ns
+        if slept:
+            # Until a packet came; then it may have waited for a processor.
             self.ask_for_waiting(now_ns)
             waited_ns = self.waited_ns - waited_ns
-            late_ns = waited_ns if waited_ns < late_ns else late_ns
-        return late_ns if late_ns < LATEST_NS else LATEST_NS
+            away_ns = waited_ns if waited_ns < away_ns else away_ns
+        return away_ns if away_ns < LATEST_NS else LATEST_NS
 
     cdef void ask_for_waiting(self, int64_t now_ns) noexcept nogil:
         self.waited_ns = cc_waited_ns(self.schedstat)
@@ -344,8 +358,6 @@ cdef class Wire:
     cdef void judge(self, packet_t *packet) noexcept nogil:
         """What leaves of a packet, and when; a super-packet is judged as the segments that it stands for."""
         cdef super_t whole
-        cdef uint64_t measured_beside
-        cdef uint32_t i, length
         if packet.outcome == OUTCOME_COUNT:
             count(&self.counted.came, 1, packet.captured)
             count(&self.counted.lost[<int>LOST_NO_SUPER_PACKET], 1, packet.captured)
@@ -360,18 +372,46 @@ cdef class Wire:
         if whole.count == 1 or packet.outcome >= OUTCOME_NOT_IP:
             self.judge_segment(packet, 0, whole.count, wire_length(&whole))
             return
+        # Copying is faster where the payload stands on a boundary, for which the next one's is likely to be as far away.
+        self.lead = -(VNET_BYTES + <size_t>whole.headers) & 63
+        self.judge_segments(packet, &whole)
+
+    cdef void judge_segments(self, packet_t *packet, const super_t *whole) noexcept nogil:
+        cdef rule_table_t *table = self.engine.rule_table
+        cdef flow_t *flow = find_flow(&self.engine.tables[<int>packet.outcome], packet)
+        cdef rule_t *rule = NULL
         # What is measured may be another length than that from the IP header on.
-        measured_beside = packet.ip_length - whole.length
+        cdef uint64_t measured_beside = packet.ip_length - whole.length
+        cdef uint32_t i, length
+        cdef uint8_t verdict
+        if flow != NULL and <uint16_t>flow.endpoints == table.generation:
+            rule = &table.rules[flow.state & STATE_RULE]
+        if rule != NULL and rule.quick:
+            for i in range(whole.count):
+                length = segment_length(whole, i)
+                verdict = judge_simply(
+                    rule, table.buckets, flow, packet.ts_ns, measured_beside + length, table.averaging_window_ns,
+                    &self.engine.time_steps_back,
+                )
+                self.settle(packet, verdict, i, 1, length)
+            return
         for i in range(whole.count):
-            length = segment_length(&whole, i)
+            length = segment_length(whole, i)
             packet.ip_length = measured_beside + length
             packet.departs_ns, packet.dscp = 0, -1
             self.judge_segment(packet, i, 1, length)
 
     cdef void judge_segment(self, packet_t *packet, uint32_t first, uint32_t segments, uint64_t length) noexcept nogil:
-        cdef uint8_t verdict = self.engine.judge(packet)
+        self.settle(packet, self.engine.judge(packet), first, segments, length)
+
+    cdef void settle(
+        self, const packet_t *packet, uint8_t verdict, uint32_t first, uint32_t segments, uint64_t length
+    ) noexcept nogil:
+        """What leaves, as the verdict says."""
         cdef leaving_t *last
         self.engine.packets += 1
+        if verdict == VERDICT_DROPPED or verdict == VERDICT_EXCEEDING:
+            self.tight_ns = packet.ts_ns
         if not self.engine.passing >> verdict & 1:
             # A fragment that is held is counted where it is held.
             if verdict == VERDICT_MALFORMED:

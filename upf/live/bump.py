@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final, Protocol
 
 from upf.counters import WireCounters
@@ -93,7 +91,6 @@ class Bump:
         return {direction: wire.counters() for direction, wire in self._wires.items()}
 
     def _run(self, direction: str) -> None:
-        _hasten()
         try:
             self._wires[direction].run()
         except OSError as error:
@@ -104,9 +101,3 @@ class Bump:
             self.failure = UpfError(f"{direction}: {error}")
         if self.failure is not None and self._on_failure is not None:
             self._on_failure()
-
-
-def _hasten() -> None:
-    """Packets do not wait for other work of this machine, where the process may ask for that."""
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
