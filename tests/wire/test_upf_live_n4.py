@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from nf.common.channels import Channels
 from nf.common.errors import FailedPrecondition
 from nf.common.telemetry import Telemetry
-from upf.counters import WireCounters
+from upf.counters import Totals, WireCounters
 from upf.live.metrics import LiveMetrics
 from upf.live.under_n4 import served
 from upf.n4.engines import engine_under_smf
@@ -104,3 +104,17 @@ def test_prometheus_is_told_what_the_wires_have_counted() -> None:
             ("flows", "", 0),
         )
     }
+
+
+class Full:
+    def totals(self) -> Totals:
+        return Totals(
+            packets=9, bytes=900, malformed={}, unmatched_packets=0, unmatched_bytes=0, flows=8, aged_flows=2,
+            evicted_flows=1, time_steps_back=0, fragments_without_first=0,
+        )  # fmt: skip
+
+
+def test_flows_that_had_to_leave_the_table_are_not_in_it() -> None:
+    registry = CollectorRegistry()
+    registry.register(LiveMetrics(Wires(), {"uplink": Full()}))
+    assert registry.get_sample_value("castcore_live_flows", {"direction": "uplink"}) == 5

@@ -81,7 +81,7 @@ class LiveMetrics(Collector):
             for reason, number in total.malformed.items():
                 malformed.add_metric((direction, reason), number)
             unmatched.add_metric((direction,), total.unmatched_packets)
-            flows.add_metric((direction,), total.flows)
+            flows.add_metric((direction,), total.flows - total.aged_flows - total.evicted_flows)
         yield from (malformed, errors, unmatched, queued, queued_bytes, flows)
 
 
