@@ -317,8 +317,22 @@ def policing_speed(_: str) -> str:
             )
         )
     machine = said["machine"]
-    where = f"{machine['cpu']} ({machine['cores']} cores, {machine['instructions']}), {machine['date']}"
-    return f"{table(*rows)}\nOne core of an {where}, load average {machine['load_average']}.\n"
+    return f"{table(*rows)}\nOne core of an {_where(machine)}, load average {machine['load_average']}.\n"
+
+
+def live_speed(_: str) -> str:
+    """The headline of benchmarks/results/tun.json, likewise."""
+    said = json.loads((ROOT / "benchmarks" / "results" / "tun.json").read_text(encoding="utf-8"))
+    rows = [("TCP through", "Gbit/s, median", "slowest", "fastest")]
+    for row in said["results"]:
+        if row["of"] == "gbit_per_s":
+            rows.append((row["subject"], *(f"{row[key]:.1f}" for key in ("median", "slowest", "fastest"))))
+    machine = said["machine"]
+    return f"{table(*rows)}\nBoth hosts and what joins them on one {_where(machine)}.\n"
+
+
+def _where(machine: dict[str, object]) -> str:
+    return f"{machine['cpu']} ({machine['cores']} cores, {machine['instructions']}), {machine['date']}"
 
 
 SECTIONS: Final[dict[str, Callable[[str], str]]] = {
@@ -326,6 +340,7 @@ SECTIONS: Final[dict[str, Callable[[str], str]]] = {
     "configuration": configuration,
     "decisions": decisions,
     "errors": errors,
+    "live_speed": live_speed,
     "options": options,
     "policing_speed": policing_speed,
 }
