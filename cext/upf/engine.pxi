@@ -541,5 +541,7 @@ def dissect(link_type, const uint8_t[::1] data, wire_length, *, bint gtpu=True):
     )
 
 
+include "outlet.pxi"
 include "wire.pxi"
 include "n3.pxi"
+include "n3_downlink.pxi"
