@@ -9,6 +9,8 @@ from live.live_traffic import FlowArrived, Sent, Traffic, sent
 from live.live_tun import SERVER, SERVER6, UE, tun_between
 from live.networks import Network
 
+pytestmark = pytest.mark.alone
+
 MBPS = 1_000_000
 PORT = 5000
 FIRST, SECOND, OTHER = 30_001, 30_002, 30_003
