@@ -10,12 +10,12 @@ import pytest
 from live.live_traffic import Traffic
 from live.networks import Network, networks, required
 
-# Of a machine's processors, the part that its host may take away before a measurement says more of the host than of castcore.
+# Of a machine's processors, the part that its host may take away before a measurement says more of that than of castcore.
 MOST_TAKEN = 0.005
 
 
 def taken_s() -> float:
-    """Processor time that a virtual machine wanted and its host gave to others (steal in /proc/stat), since it started."""
+    """Processor time that this machine wanted and its host gave to others (steal in /proc/stat), since it started."""
     return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
 
 
