@@ -10,7 +10,7 @@ import pytest
 from live.live_traffic import Traffic
 from live.networks import Network, networks, required
 
-# Of a machine's processors, the part that its host may take away before a measurement says more of that than of castcore.
+# The part of the processors that a host may take away before a measurement says more of the host than of castcore.
 MOST_TAKEN = 0.005
 
 
