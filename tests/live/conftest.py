@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from live.live_traffic import Traffic
+from live.live_traffic import HeldUp, Traffic
 from live.networks import Network, networks, required
 
 # The part of the processors that a host may take away before a measurement says more of the host than of castcore.
@@ -21,13 +21,16 @@ def taken_s() -> float:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """A measurement that fails while the host takes the processors away says nothing, and is left out."""
+    """What a machine did not keep up with, while its host took the processors away, says nothing and is left out.
+
+    That alone: too much that passes, a byte or a counter that is wrong fails on any machine.
+    """
     if item.get_closest_marker("alone") is None:
         return (yield)
     began_s, before_s = os.times().elapsed, taken_s()
     try:
         return (yield)
-    except AssertionError as failure:
+    except HeldUp as failure:
         share = (taken_s() - before_s) / (os.times().elapsed - began_s) / (os.cpu_count() or 1)
         if share > MOST_TAKEN:
             pytest.skip(f"its host took {share:.1%} of this machine's processors meanwhile: {failure}")

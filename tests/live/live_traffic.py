@@ -24,6 +24,16 @@ FIRST_SOURCE_PORT = 40_000
 CALL_BYTES = 8_000
 
 
+class HeldUp(AssertionError):
+    """Less was measured than was to be, as happens where the machine does not keep up."""
+
+
+def kept_up(enough: bool, told: str) -> None:
+    """Raises HeldUp."""
+    if not enough:
+        raise HeldUp(told)
+
+
 @dataclass(frozen=True)
 class Sent:
     datagrams: int

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from live.live_traffic import FlowArrived, Sent, Traffic, iperf3
+from live.live_traffic import FlowArrived, Sent, Traffic, iperf3, kept_up
 from live.live_tun import ACCESS, CORE, SERVER, UE, rules_file, tun_between
 from live.networks import Network, required
 
@@ -100,13 +100,13 @@ def test_of_twice_the_rate_the_rate_passes(
     for _ in range(MEASUREMENTS):
         for case, measured in measure(hosts, traffic, tmp_path, group, direction, 2, SECONDS).items():
             passed = measured.passed_of_rate(case.rate_bps)
-            assert measured.sent.bytes * 8 > 1.5 * case.rate_bps * measured.sent.seconds, "so much was offered"
+            kept_up(measured.sent.bytes * 8 > 1.5 * case.rate_bps * measured.sent.seconds, f"{case.name}: not offered")
             assert passed <= 1 + TOLERANCE, f"{case.name}: {passed:.4f} of the rate"
             best[case] = max(best[case], passed)
         if min(best.values()) >= 1 - TOLERANCE:
             break
     show("of the rate", best)
-    assert min(best.values()) >= 1 - TOLERANCE, best
+    kept_up(min(best.values()) >= 1 - TOLERANCE, str(best))
 
 
 @pytest.mark.parametrize(("group", "direction"), GROUPS)
@@ -120,7 +120,7 @@ def test_just_below_the_rate_next_to_nothing_is_lost(
         if min(best.values()) >= 1 - STRAY:
             break
     show("of what was offered at 0.97 times the rate", best)
-    assert min(best.values()) >= 1 - STRAY, best
+    kept_up(min(best.values()) >= 1 - STRAY, str(best))
 
 
 @pytest.mark.parametrize("rate_mbps", [10, 100])
