@@ -55,7 +55,8 @@ class Stack:
             name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s) for name in functions
         }
         self._serving = False
-        self._http = HttpServer(application(self._telemetry, lambda: self._serving))
+        self._app = application(self._telemetry, lambda: self._serving)
+        self._http = HttpServer(self._app)
 
     @property
     def grpc(self) -> dict[str, str]:
@@ -73,6 +74,8 @@ class Stack:
             failures = [each for each in await asyncio.gather(*starts, return_exceptions=True) if each is not None]
             if failures:
                 raise failures[0]
+            for host in self._hosts.values():
+                self._app.router.routes.extend(host.routes)
             self._serving = True
         except BaseException:
             await self.stop()
@@ -127,4 +130,5 @@ class Stack:
             store=store,
             channels=channels,
             telemetry=self._telemetry,
+            http_url=self.http,
         )

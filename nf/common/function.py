@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from starlette.routing import BaseRoute
+
 from nf.common.channels import Channels
 from nf.common.clock import Clock
 from nf.common.server import Registration
@@ -26,6 +28,8 @@ class Context(Generic[Config]):
     store: Store
     channels: Channels
     telemetry: Telemetry
+    # Where the HTTP doors of this process are; empty where it has none.
+    http_url: str = ""
 
 
 async def _nothing() -> None:
@@ -39,7 +43,7 @@ async def _never() -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A composed function: its services, and the background work that ``start`` begins and ``stop`` ends.
+    """A composed function: its services, its HTTP ``routes``, and the background work between ``start`` and ``stop``.
 
     ``prepare`` makes what calls need to be there: it comes before the first of them, and ``stop`` undoes it too.
     ``failed`` returns when that work can go on no more: why. Most functions mend what befalls them, and never fail.
@@ -47,6 +51,7 @@ class Function:
 
     name: str
     servicers: Sequence[Registration]
+    routes: Sequence[BaseRoute] = ()
     prepare: Callable[[], Awaitable[None]] = _nothing
     start: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing

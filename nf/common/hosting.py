@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from starlette.routing import BaseRoute
 
 from nf.common.channels import Channels
 from nf.common.function import Function
@@ -29,6 +31,12 @@ class Host:
     def address(self) -> str:
         """Where it is bound; empty before ``bind``."""
         return self._server.address
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """The HTTP routes of the function, which has been started."""
+        assert self._function is not None
+        return self._function.routes
 
     def bind(self, address: str) -> str:
         """Takes the port and returns the address with it. Raises FailedPrecondition when it cannot be taken."""
