@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from nf.common import writer
 from nf.common.clock import SystemClock
+from nf.common.dialect import Durability
 from nf.common.resources import new_id
 from nf.common.store import Store, Transaction, url_for
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
@@ -22,8 +23,8 @@ def create(tx: Transaction, name: str) -> None:
     tx.emit("MADE", f"operator-policies/{name}", policy, source="pcf")
 
 
-async def write_all(directory: Path) -> None:
-    store = Store.open(url_for(directory, new_id()), clock=SystemClock())
+async def write_all(directory: Path, durability: Durability) -> None:
+    store = Store.open(url_for(directory, new_id()), clock=SystemClock(), durability=durability)
     callers = asyncio.Semaphore(CALLERS)
 
     async def one(name: str) -> None:
@@ -39,10 +40,11 @@ async def write_all(directory: Path) -> None:
 
 
 @pytest.mark.benchmark(group="durable writes")
+@pytest.mark.parametrize("durability", ["process", "power"])
 @pytest.mark.parametrize("group", [writer.MAX_GROUP, 1], ids=["group-commit", "one-commit-per-write"])
 def test_durable_writes_per_second(
-    benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int
+    benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int, durability: Durability
 ) -> None:
     monkeypatch.setattr(writer, "MAX_GROUP", group)
-    benchmark.pedantic(lambda: asyncio.run(write_all(tmp_path)), rounds=3)
+    benchmark.pedantic(lambda: asyncio.run(write_all(tmp_path, durability)), rounds=3)
     benchmark.extra_info["writes_per_s"] = round(WRITES / benchmark.stats.stats.median)

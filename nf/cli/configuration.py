@@ -12,6 +12,7 @@ from pydantic import Field
 
 from nf.af.config import AfSection
 from nf.common.config import Address, FunctionSection, LogSection, Section, load
+from nf.common.dialect import Durability
 from nf.common.errors import FailedPrecondition
 from nf.pcf.config import PcfSection
 from nf.smf.config import SmfSection
@@ -26,6 +27,8 @@ class StateSection(Section):
 
     # Where the functions keep what has to survive.
     directory: str = "castcore-state"
+    # What an acknowledged write survives: the end of a process however it comes, or the loss of power as well.
+    durability: Durability = "process"
 
 
 class HttpSection(Section):

@@ -104,9 +104,11 @@ class Stack:
         await host.start(partial(self._compose, name, store), targets, store)
 
     def _open_store(self, name: str) -> Store:
-        directory = Path(self._configuration.state.directory)
+        state = self._configuration.state
+        directory = Path(state.directory)
         directory.mkdir(parents=True, exist_ok=True)
-        return Store.open(url_for(directory, name), clock=self._clock, tables=_TABLES[name])
+        url = url_for(directory, name)
+        return Store.open(url, clock=self._clock, tables=_TABLES[name], durability=state.durability)
 
     def _compose(self, name: str, store: Store | None, channels: Channels) -> Function:
         configuration = self._configuration

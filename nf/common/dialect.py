@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import URL, Connection, Engine, Insert, Table, create_engine, event, make_url
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -16,7 +17,12 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from nf.common.errors import FailedPrecondition, InvalidArgument
 
+# What an acknowledged write survives: the end of any process however it comes, or the loss of power as well.
+Durability: TypeAlias = Literal["process", "power"]
+
 _BUSY_TIMEOUT_MS = 5000
+# NORMAL hands each commit to the operating system, which outlives every process; FULL waits for the disk as well.
+_SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ def insert_if_absent(table: Table) -> Insert:
     return sqlite_insert(table).on_conflict_do_nothing()
 
 
-def open_database(url: str, readers: int) -> Database:
+def open_database(url: str, readers: int, durability: Durability) -> Database:
     """Opens (and makes) the database of ``url``, with at most ``readers`` connections that read.
 
     Raises InvalidArgument for a URL that is not sqlite:///FILE, FailedPrecondition when another process has the file.
@@ -52,8 +58,9 @@ def open_database(url: str, readers: int) -> Database:
     path = Path(parsed.database)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
-    writer = _engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1, query_only=False)
-    reader = _engine(parsed, begin="BEGIN", pool_size=readers, query_only=True)
+    synchronous = _SYNCHRONOUS[durability]
+    writer = _engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1, query_only=False, synchronous=synchronous)
+    reader = _engine(parsed, begin="BEGIN", pool_size=readers, query_only=True, synchronous=synchronous)
 
     def close() -> None:
         reader.dispose()
@@ -74,7 +81,7 @@ def _lock(path: Path) -> TextIOWrapper:
     return handle
 
 
-def _engine(url: URL, *, begin: str, pool_size: int, query_only: bool) -> Engine:
+def _engine(url: URL, *, begin: str, pool_size: int, query_only: bool, synchronous: str) -> Engine:
     engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_reset_on_return=None)
 
     @event.listens_for(engine, "connect")
@@ -83,8 +90,7 @@ def _engine(url: URL, *, begin: str, pool_size: int, query_only: bool) -> Engine
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: what is acknowledged survives a power cut too, not only a kill; group commit pays for the sync.
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         if query_only:
             connection.execute("PRAGMA query_only = ON")

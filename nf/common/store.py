@@ -1,6 +1,6 @@
 """A function's state: resources as proto messages, events in commit order, one writer thread with group commit.
 
-``write`` returns after the commit has been synced to disk: what was acknowledged survives ``kill -9``.
+``write`` returns after the commit: what was acknowledged survives ``kill -9``, and a power cut where that is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Self, TypeVar, cast
 from sqlalchemy import Table, insert, select
 
 from nf.common.clock import Clock
-from nf.common.dialect import Database, open_database, url_for
+from nf.common.dialect import Database, Durability, open_database, url_for
 from nf.common.errors import FailedPrecondition, Unavailable
 from nf.common.resources import new_id
 from nf.common.schema import VERSION, counters, metadata, properties
@@ -44,13 +44,13 @@ class Store:
         self._due_waiters: set[asyncio.Future[None]] = set()
 
     @classmethod
-    def open(cls, url: str, *, clock: Clock, tables: Sequence[Table] = ()) -> Self:
+    def open(cls, url: str, *, clock: Clock, tables: Sequence[Table] = (), durability: Durability = "process") -> Self:
         """Opens the database of ``url`` (``url_for``), making what is missing, ``tables`` of the function included.
 
         Raises InvalidArgument for a URL it does not know, FailedPrecondition for a file that another process has open
         or that was written by another version.
         """
-        database = open_database(url, _READERS)
+        database = open_database(url, _READERS, durability)
         try:
             with database.writer.begin() as connection:
                 metadata.create_all(connection)

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, 
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.common import call
 from nf.common.clock import ManualClock
+from nf.common.dialect import Durability
 from nf.common.errors import (
     AlreadyExists,
     EtagMismatch,
@@ -56,6 +57,18 @@ async def test_what_is_not_there_is_none_or_not_found_by_kind_and_name(store: St
     assert await store.read(lambda reader: reader.get(ProvisioningSession, "s1")) is None
     with pytest.raises(NotFound, match="ProvisioningSession 's1' does not exist"):
         await store.read(lambda reader: reader.require(ProvisioningSession, "s1"))
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+async def test_a_commit_waits_for_the_disk_where_it_is_to_survive_a_power_cut(
+    tmp_path: Path, durability: Durability, synchronous: int
+) -> None:
+    opened = Store.open(url_for(tmp_path, "af"), clock=ManualClock(START), durability=durability)
+    try:
+        asked = await opened.write(lambda tx: tx.connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+        assert asked == synchronous
+    finally:
+        await opened.close()
 
 
 async def test_kinds_do_not_share_names(store: Store) -> None:
