@@ -146,7 +146,13 @@ def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, st
         meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
         inner = next((each for each in get_args(value.annotation) if _is_section(each)), None)
         if inner is not None:
-            yield f"`[{name}.{key}]`", "table", "none", meaning
+            several = get_origin(value.annotation) is tuple
+            yield (
+                f"`[[{name}.{key}]]`" if several else f"`[{name}.{key}]`",
+                "tables" if several else "table",
+                "none",
+                meaning,
+            )
             yield from _keys(f"{name}.{key}", inner)
             continue
         default = "required" if value.is_required() else _value(value.get_default(call_default_factory=True))

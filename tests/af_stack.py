@@ -186,6 +186,7 @@ class AfStack:
         context = Context("af", config, self.clock, self.store, self._peers, self.telemetry)
         self._function = build(context)
         self._server.add(*self._function.servicers)
+        await self._function.prepare()
         await self._server.start()
         await self._function.start()
         self._clients = Channels({"af": self.address})

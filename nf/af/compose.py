@@ -5,7 +5,8 @@ from __future__ import annotations
 from nf.af.activation import Activation
 from nf.af.config import AfSection
 from nf.af.notifications import SUBSCRIPTION, handle, pcf_events, prepare
-from nf.af.provisioning import validate_template
+from nf.af.providers import Providers
+from nf.af.provisioning import adopt_sessions, validate_template
 from nf.af.service_m1 import (
     ConsumptionReportingProvisioningService,
     PolicyTemplatesService,
@@ -38,6 +39,7 @@ def build(ctx: Context[AfSection]) -> Function:
     """
     config, store = ctx.config, ctx.store
     limits = config.template_limits
+    providers = Providers(config.providers, config.location_asp_ids)
     activation = Activation(store, lambda: PolicyAuthorizationServiceStub(ctx.channels.get("pcf")))
 
     async def validate(name: str, _: PolicyTemplate) -> None:
@@ -56,6 +58,9 @@ def build(ctx: Context[AfSection]) -> Function:
         prepare=lambda event: prepare(activation, event),
     )
 
+    async def prepare_store() -> None:
+        await store.write(adopt_sessions)
+
     async def start() -> None:
         await activation.reconcile()
         await validator.start()
@@ -70,11 +75,11 @@ def build(ctx: Context[AfSection]) -> Function:
     return Function(
         name=ctx.name,
         servicers=(
-            servicer(add_ProvisioningSessionsServiceServicer_to_server, ProvisioningSessionsService(store)),
-            servicer(add_PolicyTemplatesServiceServicer_to_server, PolicyTemplatesService(store)),
+            servicer(add_ProvisioningSessionsServiceServicer_to_server, ProvisioningSessionsService(store, providers)),
+            servicer(add_PolicyTemplatesServiceServicer_to_server, PolicyTemplatesService(store, providers)),
             servicer(
                 add_ConsumptionReportingProvisioningServiceServicer_to_server,
-                ConsumptionReportingProvisioningService(store, config),
+                ConsumptionReportingProvisioningService(store, providers),
             ),
             servicer(
                 add_ServiceAccessInformationServiceServicer_to_server, ServiceAccessInformationService(store, config)
@@ -82,6 +87,7 @@ def build(ctx: Context[AfSection]) -> Function:
             servicer(add_DynamicPoliciesServiceServicer_to_server, DynamicPoliciesService(store, activation, config)),
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store)),
         ),
+        prepare=prepare_store,
         start=start,
         stop=stop,
     )

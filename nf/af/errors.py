@@ -41,6 +41,18 @@ class UeAddressMismatch(PermissionDenied):
     reason = "UE_ADDRESS_MISMATCH"
 
 
+class NotOwnAspId(PermissionDenied):
+    """The request names another application provider than the one that asks."""
+
+    reason = "NOT_OWN_ASP_ID"
+
+
+class OperatorOnly(PermissionDenied):
+    """Only the operator of the network may do this."""
+
+    reason = "OPERATOR_ONLY"
+
+
 class RequestedQosNotAuthorized(PermissionDenied):
     """The media session needs more than its policy template is about."""
 

@@ -16,6 +16,7 @@ from nf.af import dynamic_policies, flow_descriptions, provisioning
 from nf.af.errors import DynamicPolicyTerminated, PolicyTemplateNotReady
 from nf.af.flow_descriptions import FlowDescription
 from nf.af.machine import DYNAMIC_POLICY, RUNNING, DynamicPolicyEvent, DynamicPolicyState
+from nf.af.providers import UNRESTRICTED
 from nf.af.transitions import BY_TEMPLATE, policy_subject, step_policy, tell_policy
 from nf.af.ue_address import Caller
 from nf.af.v1 import media_session_pb2 as m5
@@ -60,8 +61,10 @@ def admit(
     admitted: list[Desired] = []
 
     def intend() -> m5.DynamicPolicy:
-        session = provisioning.require_session(transaction, policy.provisioning_session_id)
-        template = provisioning.require_template(transaction, policy.provisioning_session_id, policy.policy_template_id)
+        session = provisioning.require_session(transaction, policy.provisioning_session_id, UNRESTRICTED)
+        template = provisioning.require_template(
+            transaction, policy.provisioning_session_id, policy.policy_template_id, UNRESTRICTED
+        )
         _require_ready(template)
         dynamic_policies.check_granted(policy.qos_specification, template)
         created = copy_of(policy)

@@ -1,6 +1,6 @@
 """M1, one transaction each: provisioning sessions, their templates, their consumption reporting (TS 26.512 §7).
 
-Everything below a provisioning session goes with it.
+Everything below a provisioning session goes with it. ``provider`` is who asks: what is another's is not there for it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,29 @@ from nf.af import consumption_reporting, policy_templates
 from nf.af.errors import ConsumptionReportingAlreadyActive, ExternalReferenceInUse, LocationReportingNotAllowed
 from nf.af.machine import TemplateEvent, TemplateState
 from nf.af.policy_templates import TemplateLimits
+from nf.af.providers import Provider
 from nf.af.transitions import step_template
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of, new_id
-from nf.common.store import Reader, Transaction
+from nf.common.store import Page, Reader, Transaction
 from nf.common.transaction import not_found
 
 # No session, template or configuration that means something comes near to it.
 MAX_RESOURCE_BYTES = 65_536
+# Set where every session stands below its provider.
+_BY_PROVIDER = "provisioning-sessions-by-provider"
 
 
-def create_session(transaction: Transaction, request: m1.CreateProvisioningSessionRequest) -> m1.ProvisioningSession:
-    """A new session. Raises InvalidArgument when the type or the application is missing or an entry point is none."""
+def create_session(
+    transaction: Transaction, request: m1.CreateProvisioningSessionRequest, provider: Provider
+) -> m1.ProvisioningSession:
+    """A new session, of the provider that asks unless an operator names another.
+
+    Raises NotOwnAspId, and InvalidArgument when the type or the application is missing or an entry point is none.
+    """
     wanted = request.provisioning_session
+    asp_id = provider.own_asp_id(wanted.asp_id)
     _check_size(wanted, "provisioning_session")
     violations = []
     if wanted.provisioning_session_type not in m1.ProvisioningSessionType.values()[1:]:
@@ -51,19 +60,38 @@ def create_session(transaction: Transaction, request: m1.CreateProvisioningSessi
         session = m1.ProvisioningSession(
             provisioning_session_id=new_id(),
             provisioning_session_type=wanted.provisioning_session_type,
-            asp_id=wanted.asp_id,
+            asp_id=asp_id,
             app_id=wanted.app_id,
             entry_points=wanted.entry_points,
         )
         session.create_time.FromDatetime(transaction.clock.now())
-        return transaction.insert(session, session.provisioning_session_id)
+        return transaction.insert(session, session.provisioning_session_id, parent=asp_id)
 
-    return transaction.once(request.request_id, "CreateProvisioningSession", request, create)
+    return transaction.once(request.request_id, provider.scoped("CreateProvisioningSession"), request, create)
 
 
-def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessionRequest) -> None:
+def adopt_sessions(transaction: Transaction) -> None:
+    """Puts the sessions that were made before there were providers below theirs, so that lists find them."""
+    if transaction.cursor(_BY_PROVIDER):
+        return
+    for session in transaction.all(m1.ProvisioningSession, parent=""):
+        if session.asp_id:
+            transaction.put(session, session.provisioning_session_id, parent=session.asp_id)
+    transaction.set_cursor(_BY_PROVIDER, 1)
+
+
+def list_sessions(
+    reader: Reader, request: m1.ListProvisioningSessionsRequest, provider: Provider
+) -> Page[m1.ProvisioningSession]:
+    """One page of the sessions that the provider may see."""
+    return reader.list(
+        m1.ProvisioningSession, parent=provider.sees, page_size=request.page_size, page_token=request.page_token
+    )
+
+
+def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessionRequest, provider: Provider) -> None:
     """Destroys a session, its templates, its configuration, and the dynamic policies that stand on them."""
-    session = require_session(transaction, request.provisioning_session_id)
+    session = require_session(transaction, request.provisioning_session_id, provider)
     check_etag(session.etag, request.etag, f"ProvisioningSession {session.provisioning_session_id!r}")
     for template in transaction.all(m1.PolicyTemplate, parent=session.provisioning_session_id):
         step_template(transaction, template, TemplateEvent.DELETED)
@@ -71,12 +99,14 @@ def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessi
     transaction.delete(m1.ProvisioningSession, session.provisioning_session_id)
 
 
-def create_template(transaction: Transaction, request: m1.CreatePolicyTemplateRequest) -> m1.PolicyTemplate:
+def create_template(
+    transaction: Transaction, request: m1.CreatePolicyTemplateRequest, provider: Provider
+) -> m1.PolicyTemplate:
     """A new template, PENDING until it is validated. Raises ExternalReferenceInUse."""
     _check_size(request.policy_template, "policy_template")
 
     def create() -> m1.PolicyTemplate:
-        session = require_session(transaction, request.provisioning_session_id)
+        session = require_session(transaction, request.provisioning_session_id, provider)
         template = apply_mask(m1.PolicyTemplate(), request.policy_template, FieldMask(), policy_templates.SETTABLE)
         template.provisioning_session_id = session.provisioning_session_id
         template.policy_template_id = new_id()
@@ -94,13 +124,28 @@ def create_template(transaction: Transaction, request: m1.CreatePolicyTemplateRe
         transaction.update(session, session.provisioning_session_id)
         return stored
 
-    return transaction.once(request.request_id, "CreatePolicyTemplate", request, create)
+    return transaction.once(request.request_id, provider.scoped("CreatePolicyTemplate"), request, create)
 
 
-def update_template(transaction: Transaction, request: m1.UpdatePolicyTemplateRequest) -> m1.PolicyTemplate:
+def list_templates(
+    reader: Reader, request: m1.ListPolicyTemplatesRequest, provider: Provider
+) -> Page[m1.PolicyTemplate]:
+    """One page of the templates of a session."""
+    session = require_session(reader, request.provisioning_session_id, provider)
+    return reader.list(
+        m1.PolicyTemplate,
+        parent=session.provisioning_session_id,
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )
+
+
+def update_template(
+    transaction: Transaction, request: m1.UpdatePolicyTemplateRequest, provider: Provider
+) -> m1.PolicyTemplate:
     """Changes a template, which is PENDING again; a SUSPENDED one stays so. Raises ExternalReferenceInUse."""
     changes = request.policy_template
-    template = require_template(transaction, changes.provisioning_session_id, changes.policy_template_id)
+    template = require_template(transaction, changes.provisioning_session_id, changes.policy_template_id, provider)
     check_etag(template.etag, changes.etag, f"PolicyTemplate {template.policy_template_id!r}")
     changed = apply_mask(template, changes, request.update_mask, policy_templates.SETTABLE)
     _check_size(changed, "policy_template")
@@ -108,25 +153,31 @@ def update_template(transaction: Transaction, request: m1.UpdatePolicyTemplateRe
     return step_template(transaction, changed, TemplateEvent.UPDATED)
 
 
-def delete_template(transaction: Transaction, request: m1.DeletePolicyTemplateRequest) -> None:
+def delete_template(transaction: Transaction, request: m1.DeletePolicyTemplateRequest, provider: Provider) -> None:
     """Destroys a template and the dynamic policies that stand on it."""
-    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id, provider)
     check_etag(template.etag, request.etag, f"PolicyTemplate {template.policy_template_id!r}")
     step_template(transaction, template, TemplateEvent.DELETED)
-    session = require_session(transaction, template.provisioning_session_id)
+    session = require_session(transaction, template.provisioning_session_id, provider)
     session.policy_template_ids.remove(template.policy_template_id)
     transaction.update(session, session.provisioning_session_id)
 
 
-def suspend_template(transaction: Transaction, request: m1.SuspendPolicyTemplateRequest) -> m1.PolicyTemplate:
-    """The operator withdraws a READY template. Raises InvalidTransition in any other state."""
-    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+def suspend_template(
+    transaction: Transaction, request: m1.SuspendPolicyTemplateRequest, provider: Provider
+) -> m1.PolicyTemplate:
+    """The operator withdraws a READY template. Raises OperatorOnly, and InvalidTransition in any other state."""
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id, provider)
+    provider.check_operator("suspend a policy template")
     return step_template(transaction, template, TemplateEvent.WITHDRAWN, detail=request.detail)
 
 
-def resume_template(transaction: Transaction, request: m1.ResumePolicyTemplateRequest) -> m1.PolicyTemplate:
-    """The operator gives a SUSPENDED template back. Raises InvalidTransition in any other state."""
-    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id)
+def resume_template(
+    transaction: Transaction, request: m1.ResumePolicyTemplateRequest, provider: Provider
+) -> m1.PolicyTemplate:
+    """The operator gives a SUSPENDED template back. Raises OperatorOnly, and InvalidTransition in any other state."""
+    template = require_template(transaction, request.provisioning_session_id, request.policy_template_id, provider)
+    provider.check_operator("resume a policy template")
     return step_template(transaction, template, TemplateEvent.RESUMED)
 
 
@@ -145,14 +196,14 @@ def validate_template(transaction: Transaction, policy_template_id: str, limits:
 def create_consumption_reporting(
     transaction: Transaction,
     request: m1.CreateConsumptionReportingConfigurationRequest,
-    location_asp_ids: tuple[str, ...],
+    provider: Provider,
 ) -> m1.ConsumptionReportingConfiguration:
     """Activates consumption reporting. Raises ConsumptionReportingAlreadyActive for a second one."""
-    session = require_session(transaction, request.provisioning_session_id)
+    session = require_session(transaction, request.provisioning_session_id, provider)
     name = session.provisioning_session_id
     wanted = copy_of(request.consumption_reporting_configuration)
     wanted.provisioning_session_id = name
-    _check_consumption(wanted, session, location_asp_ids)
+    _check_consumption(wanted, session, provider)
     if transaction.get(m1.ConsumptionReportingConfiguration, name) is not None:
         raise ConsumptionReportingAlreadyActive(
             f"provisioning session {name!r} has a consumption reporting configuration already: change it instead"
@@ -163,42 +214,48 @@ def create_consumption_reporting(
 def update_consumption_reporting(
     transaction: Transaction,
     request: m1.UpdateConsumptionReportingConfigurationRequest,
-    location_asp_ids: tuple[str, ...],
+    provider: Provider,
 ) -> m1.ConsumptionReportingConfiguration:
     """Changes the configuration; what is masked and not set is cleared."""
     changes = request.consumption_reporting_configuration
-    session = require_session(transaction, changes.provisioning_session_id)
-    current = require_consumption_reporting(transaction, session.provisioning_session_id)
+    session = require_session(transaction, changes.provisioning_session_id, provider)
+    current = require_consumption_reporting(transaction, session.provisioning_session_id, provider)
     changed = apply_mask(current, changes, request.update_mask, consumption_reporting.SETTABLE)
-    _check_consumption(changed, session, location_asp_ids)
+    _check_consumption(changed, session, provider)
     return transaction.update(changed, session.provisioning_session_id, expect_etag=changes.etag)
 
 
 def delete_consumption_reporting(
-    transaction: Transaction, request: m1.DeleteConsumptionReportingConfigurationRequest
+    transaction: Transaction, request: m1.DeleteConsumptionReportingConfigurationRequest, provider: Provider
 ) -> None:
     """Ends consumption reporting."""
-    current = require_consumption_reporting(transaction, request.provisioning_session_id)
+    current = require_consumption_reporting(transaction, request.provisioning_session_id, provider)
     transaction.delete(m1.ConsumptionReportingConfiguration, current.provisioning_session_id, expect_etag=request.etag)
 
 
-def require_session(reader: Reader, provisioning_session_id: str) -> m1.ProvisioningSession:
-    """The session. Raises NotFound."""
-    return reader.require(m1.ProvisioningSession, provisioning_session_id)
+def require_session(reader: Reader, provisioning_session_id: str, provider: Provider) -> m1.ProvisioningSession:
+    """The session, if the provider may use it. Raises NotFound."""
+    session = reader.require(m1.ProvisioningSession, provisioning_session_id)
+    provider.check(session)
+    return session
 
 
-def require_template(reader: Reader, provisioning_session_id: str, policy_template_id: str) -> m1.PolicyTemplate:
+def require_template(
+    reader: Reader, provisioning_session_id: str, policy_template_id: str, provider: Provider
+) -> m1.PolicyTemplate:
     """The template, if it is of that session. Raises NotFound."""
-    require_session(reader, provisioning_session_id)
+    require_session(reader, provisioning_session_id, provider)
     template = reader.require(m1.PolicyTemplate, policy_template_id)
     if template.provisioning_session_id != provisioning_session_id:
         raise not_found(m1.PolicyTemplate, policy_template_id)
     return template
 
 
-def require_consumption_reporting(reader: Reader, provisioning_session_id: str) -> m1.ConsumptionReportingConfiguration:
+def require_consumption_reporting(
+    reader: Reader, provisioning_session_id: str, provider: Provider
+) -> m1.ConsumptionReportingConfiguration:
     """The configuration of a session. Raises NotFound."""
-    require_session(reader, provisioning_session_id)
+    require_session(reader, provisioning_session_id, provider)
     return reader.require(m1.ConsumptionReportingConfiguration, provisioning_session_id)
 
 
@@ -225,12 +282,11 @@ def _check_reference(reader: Reader, template: m1.PolicyTemplate) -> None:
 def _check_consumption(
     configuration: m1.ConsumptionReportingConfiguration,
     session: m1.ProvisioningSession,
-    location_asp_ids: tuple[str, ...],
+    provider: Provider,
 ) -> None:
     _check_size(configuration, "consumption_reporting_configuration")
     consumption_reporting.check(configuration)
-    trusted = not location_asp_ids or session.asp_id in location_asp_ids
-    if consumption_reporting.location_is_on(configuration) and not trusted:
+    if consumption_reporting.location_is_on(configuration) and not provider.may_ask_location(session):
         raise LocationReportingNotAllowed(
             f"application provider {session.asp_id!r} may not ask for the location of UEs",
             violations=(FieldViolation("location_reporting", "only for providers that the operator trusts"),),

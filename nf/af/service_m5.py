@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from nf.af import intentions, provisioning
 from nf.af.activation import Activation
 from nf.af.config import AfSection
+from nf.af.providers import UNRESTRICTED
 from nf.af.service_access import service_access_information
 from nf.af.ue_address import UE_ADDRESS_METADATA, Caller, identify
 from nf.af.v1 import media_session_pb2 as m5
@@ -40,7 +41,7 @@ class ServiceAccessInformationService(ServiceAccessInformationServiceServicer):
         """Reads what a client needs to use the service."""
 
         def look(reader: Reader) -> m5.ServiceAccessInformation:
-            session = provisioning.require_session(reader, request.provisioning_session_id)
+            session = provisioning.require_session(reader, request.provisioning_session_id, UNRESTRICTED)
             return service_access_information(
                 session,
                 reader.all(PolicyTemplate, parent=session.provisioning_session_id),

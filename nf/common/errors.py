@@ -71,6 +71,11 @@ class Unauthenticated(CastcoreError):
     http_status = 401
     reason = "UNAUTHENTICATED"
 
+    @property
+    def challenge(self) -> str:
+        """The value of WWW-Authenticate (RFC 6750 §3); a credential that was shown, and refused, is told so."""
+        return 'Bearer realm="castcore"' + (', error="invalid_token"' if self.reason == "INVALID_TOKEN" else "")
+
 
 class PermissionDenied(CastcoreError):
     """The caller may not do this."""

@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nf.common import call
-from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument
+from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument, Unauthenticated
 from nf.common.telemetry import Telemetry, logger
 
 _BACKLOG: Final = 100
@@ -40,7 +40,10 @@ def problem(error: CastcoreError) -> Response:
         body["cause"] = error.cause
     if error.violations:
         body["invalidParams"] = [{"param": each.field, "reason": each.description} for each in error.violations]
-    return Response(json.dumps(body), status_code=error.http_status, media_type="application/problem+json")
+    headers = {"www-authenticate": error.challenge} if isinstance(error, Unauthenticated) else {}
+    return Response(
+        json.dumps(body), status_code=error.http_status, headers=headers, media_type="application/problem+json"
+    )
 
 
 class _Surroundings:
