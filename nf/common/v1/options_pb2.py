@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anf/common/v1/options.proto\x12\x0cnf.common.v1\x1a google/protobuf/descriptor.proto*5\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ORMAT_BIT_RATE\x10\x01:E\n\x06\x66ormat\x12\x1d.google.protobuf.FieldOptions\x18\xa9\x8b\x03 \x01(\x0e\x32\x14.nf.common.v1.Formatb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anf/common/v1/options.proto\x12\x0cnf.common.v1\x1a google/protobuf/descriptor.proto*E\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ORMAT_BIT_RATE\x10\x01\x12\x0e\n\nFORMAT_URI\x10\x02:E\n\x06\x66ormat\x12\x1d.google.protobuf.FieldOptions\x18\xa9\x8b\x03 \x01(\x0e\x32\x14.nf.common.v1.Format:1\n\x08internal\x12\x1d.google.protobuf.FieldOptions\x18\xaa\x8b\x03 \x01(\x08:1\n\x08required\x12\x1d.google.protobuf.FieldOptions\x18\xab\x8b\x03 \x01(\x08:2\n\tread_only\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8b\x03 \x01(\x08:0\n\x07minimum\x12\x1d.google.protobuf.FieldOptions\x18\xad\x8b\x03 \x01(\x01:0\n\x07maximum\x12\x1d.google.protobuf.FieldOptions\x18\xae\x8b\x03 \x01(\x01:0\n\x07pattern\x12\x1d.google.protobuf.FieldOptions\x18\xaf\x8b\x03 \x01(\t:1\n\x08min_size\x12\x1d.google.protobuf.FieldOptions\x18\xb0\x8b\x03 \x01(\r:1\n\x08max_size\x12\x1d.google.protobuf.FieldOptions\x18\xb1\x8b\x03 \x01(\r:7\n\nvalue_name\x12!.google.protobuf.EnumValueOptions\x18\xdb\x8b\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nf.common.v1.options_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FORMAT']._serialized_start=78
-  _globals['_FORMAT']._serialized_end=131
+  _globals['_FORMAT']._serialized_end=147
 # @@protoc_insertion_point(module_scope)

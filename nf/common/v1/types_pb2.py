@@ -22,31 +22,36 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nf/common/v1/types.proto\x12\x0cnf.common.v1\"!\n\x06Snssai\x12\x0b\n\x03sst\x18\x01 \x01(\r\x12\n\n\x02sd\x18\x02 \x01(\t\"-\n\x0cInvalidParam\x12\r\n\x05param\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa2\x01\n\x0eProblemDetails\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\x32\n\x0einvalid_params\x18\x07 \x03(\x0b\x32\x1a.nf.common.v1.InvalidParam\"(\n\x06Volume\x12\x0f\n\x07packets\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xb0\x01\n\rPolicedVolume\x12%\n\x07offered\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12(\n\nconforming\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\'\n\texceeding\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12%\n\x07\x64ropped\x18\x04 \x01(\x0b\x32\x14.nf.common.v1.Volume\"c\n\x05Usage\x12-\n\x08\x64ownlink\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.PolicedVolume\x12+\n\x06uplink\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.PolicedVolume*\x84\x01\n\x10SponsoringStatus\x12!\n\x1dSPONSORING_STATUS_UNSPECIFIED\x10\x00\x12&\n\"SPONSORING_STATUS_SPONSOR_DISABLED\x10\x01\x12%\n!SPONSORING_STATUS_SPONSOR_ENABLED\x10\x02*\xdf\x01\n\tMediaType\x12\x1a\n\x16MEDIA_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_TYPE_AUDIO\x10\x01\x12\x14\n\x10MEDIA_TYPE_VIDEO\x10\x02\x12\x13\n\x0fMEDIA_TYPE_DATA\x10\x03\x12\x1a\n\x16MEDIA_TYPE_APPLICATION\x10\x04\x12\x16\n\x12MEDIA_TYPE_CONTROL\x10\x05\x12\x13\n\x0fMEDIA_TYPE_TEXT\x10\x06\x12\x16\n\x12MEDIA_TYPE_MESSAGE\x10\x07\x12\x14\n\x10MEDIA_TYPE_OTHER\x10\x08*\xb1\x01\n\x11\x45nforcementMethod\x12\"\n\x1e\x45NFORCEMENT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45NFORCEMENT_METHOD_MONITOR\x10\x01\x12\x1d\n\x19\x45NFORCEMENT_METHOD_POLICE\x10\x02\x12\x1b\n\x17\x45NFORCEMENT_METHOD_MARK\x10\x03\x12\x1c\n\x18\x45NFORCEMENT_METHOD_SHAPE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nf/common/v1/types.proto\x12\x0cnf.common.v1\x1a\x1anf/common/v1/options.proto\"\'\n\x06Snssai\x12\x11\n\x03sst\x18\x01 \x01(\rB\x04\xd8\xda\x18\x01\x12\n\n\x02sd\x18\x02 \x01(\t\"3\n\x0cInvalidParam\x12\x13\n\x05param\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa2\x01\n\x0eProblemDetails\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x10\n\x08instance\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\x32\n\x0einvalid_params\x18\x07 \x03(\x0b\x32\x1a.nf.common.v1.InvalidParam\"(\n\x06Volume\x12\x0f\n\x07packets\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\xb0\x01\n\rPolicedVolume\x12%\n\x07offered\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12(\n\nconforming\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\'\n\texceeding\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12%\n\x07\x64ropped\x18\x04 \x01(\x0b\x32\x14.nf.common.v1.Volume\"c\n\x05Usage\x12-\n\x08\x64ownlink\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.PolicedVolume\x12+\n\x06uplink\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.PolicedVolume*\x84\x01\n\x10SponsoringStatus\x12!\n\x1dSPONSORING_STATUS_UNSPECIFIED\x10\x00\x12&\n\"SPONSORING_STATUS_SPONSOR_DISABLED\x10\x01\x12%\n!SPONSORING_STATUS_SPONSOR_ENABLED\x10\x02*\xdf\x01\n\tMediaType\x12\x1a\n\x16MEDIA_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_TYPE_AUDIO\x10\x01\x12\x14\n\x10MEDIA_TYPE_VIDEO\x10\x02\x12\x13\n\x0fMEDIA_TYPE_DATA\x10\x03\x12\x1a\n\x16MEDIA_TYPE_APPLICATION\x10\x04\x12\x16\n\x12MEDIA_TYPE_CONTROL\x10\x05\x12\x13\n\x0fMEDIA_TYPE_TEXT\x10\x06\x12\x16\n\x12MEDIA_TYPE_MESSAGE\x10\x07\x12\x14\n\x10MEDIA_TYPE_OTHER\x10\x08*\xb1\x01\n\x11\x45nforcementMethod\x12\"\n\x1e\x45NFORCEMENT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45NFORCEMENT_METHOD_MONITOR\x10\x01\x12\x1d\n\x19\x45NFORCEMENT_METHOD_POLICE\x10\x02\x12\x1b\n\x17\x45NFORCEMENT_METHOD_MARK\x10\x03\x12\x1c\n\x18\x45NFORCEMENT_METHOD_SHAPE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nf.common.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPONSORINGSTATUS']._serialized_start=612
-  _globals['_SPONSORINGSTATUS']._serialized_end=744
-  _globals['_MEDIATYPE']._serialized_start=747
-  _globals['_MEDIATYPE']._serialized_end=970
-  _globals['_ENFORCEMENTMETHOD']._serialized_start=973
-  _globals['_ENFORCEMENTMETHOD']._serialized_end=1150
-  _globals['_SNSSAI']._serialized_start=42
-  _globals['_SNSSAI']._serialized_end=75
-  _globals['_INVALIDPARAM']._serialized_start=77
-  _globals['_INVALIDPARAM']._serialized_end=122
-  _globals['_PROBLEMDETAILS']._serialized_start=125
-  _globals['_PROBLEMDETAILS']._serialized_end=287
-  _globals['_VOLUME']._serialized_start=289
-  _globals['_VOLUME']._serialized_end=329
-  _globals['_POLICEDVOLUME']._serialized_start=332
-  _globals['_POLICEDVOLUME']._serialized_end=508
-  _globals['_USAGE']._serialized_start=510
-  _globals['_USAGE']._serialized_end=609
+  _globals['_SNSSAI'].fields_by_name['sst']._loaded_options = None
+  _globals['_SNSSAI'].fields_by_name['sst']._serialized_options = b'\330\332\030\001'
+  _globals['_INVALIDPARAM'].fields_by_name['param']._loaded_options = None
+  _globals['_INVALIDPARAM'].fields_by_name['param']._serialized_options = b'\330\332\030\001'
+  _globals['_SPONSORINGSTATUS']._serialized_start=652
+  _globals['_SPONSORINGSTATUS']._serialized_end=784
+  _globals['_MEDIATYPE']._serialized_start=787
+  _globals['_MEDIATYPE']._serialized_end=1010
+  _globals['_ENFORCEMENTMETHOD']._serialized_start=1013
+  _globals['_ENFORCEMENTMETHOD']._serialized_end=1190
+  _globals['_SNSSAI']._serialized_start=70
+  _globals['_SNSSAI']._serialized_end=109
+  _globals['_INVALIDPARAM']._serialized_start=111
+  _globals['_INVALIDPARAM']._serialized_end=162
+  _globals['_PROBLEMDETAILS']._serialized_start=165
+  _globals['_PROBLEMDETAILS']._serialized_end=327
+  _globals['_VOLUME']._serialized_start=329
+  _globals['_VOLUME']._serialized_end=369
+  _globals['_POLICEDVOLUME']._serialized_start=372
+  _globals['_POLICEDVOLUME']._serialized_end=548
+  _globals['_USAGE']._serialized_start=550
+  _globals['_USAGE']._serialized_end=649
 # @@protoc_insertion_point(module_scope)

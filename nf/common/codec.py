@@ -1,0 +1,581 @@
+"""Protos as the JSON of 3GPP APIs and back, driven by the descriptors and their options.
+
+BitRate strings, enums without their prefix, 64-bit integers as numbers, what is set kept though it is false; unknown
+properties are ignored (TS 29.500 §6.6.2), wrong types refused. Each descriptor is read once, into a plan of functions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeAlias, TypeVar, cast
+
+from google.protobuf import descriptor_pool
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nf.common.bit_rate import bit_rate_text, parse_bit_rate
+from nf.common.date_time import date_time_text, parse_date_time
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.v1 import options_pb2 as options
+
+M = TypeVar("M", bound=Message)
+
+_Write: TypeAlias = Callable[[object], object]
+_WriteMessage: TypeAlias = Callable[[Message], dict[str, object]]
+_Set: TypeAlias = Callable[[Message, object], None]
+_Read: TypeAlias = Callable[[object], object]
+
+_FD: Final = FieldDescriptor
+_BOUNDS: Final = {
+    _FD.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    _FD.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    _FD.CPPTYPE_UINT32: (0, 2**32 - 1),
+    _FD.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+# Between the words of an enum's name.
+_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SHOWN_LENGTH: Final = 64
+_MAX_VIOLATIONS: Final = 32
+
+
+def to_json(message: Message, *, internal: bool = False) -> dict[str, object]:
+    """The message as a JSON object; ``internal``: with castcore's own properties."""
+    return _plan_of(_descriptor_of(message), internal).write(message)
+
+
+def from_json(message_type: type[M], tree: object, *, internal: bool = False) -> M:
+    """The message that a JSON value describes.
+
+    Raises InvalidArgument with a violation for every property that is missing or of another type or form than expected.
+    """
+    message = message_type()
+    try:
+        _plan_of(_descriptor_of(message_type), internal).fill(message, tree)
+    except _Refused as refused:
+        found = refused.violations[:_MAX_VIOLATIONS]
+        raise InvalidArgument(
+            "; ".join(f"{each.field or 'body'}: {each.description}" for each in found), violations=found
+        ) from None
+    return message
+
+
+def dumps(message: Message, *, internal: bool = False) -> bytes:
+    """The message as the text of a JSON object."""
+    return encode(to_json(message, internal=internal))
+
+
+def loads(message_type: type[M], body: bytes, *, internal: bool = False) -> M:
+    """The message that the text of a JSON object describes. Raises InvalidArgument."""
+    return from_json(message_type, decode(body), internal=internal)
+
+
+def encode(tree: object) -> bytes:
+    """The text of a JSON value."""
+    return _encode(tree).encode()
+
+
+def decode(body: bytes) -> object:
+    """The value that a JSON text in UTF-8 stands for (RFC 8259).
+
+    Raises InvalidArgument, which names the byte at fault, for anything else, and for a property that is there twice.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise _no_json(f"expected UTF-8, found byte 0x{body[error.start]:02x} at byte {error.start}") from None
+    try:
+        value: object = _decode(text)
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode())
+        raise _no_json(f"{error.msg[:1].lower()}{error.msg[1:]} at byte {offset}") from None
+    except _NoJson as error:
+        raise _no_json(str(error)) from None
+    except RecursionError:
+        raise _no_json("nested too deeply") from None
+    except ValueError:
+        # What the interpreter refuses to make of text: an integer of thousands of digits.
+        raise _no_json(
+            "expected numbers of a size that computers have, found an integer of thousands of digits"
+        ) from None
+    return value
+
+
+def json_path(descriptor: Descriptor | None, path: str) -> str:
+    """The path of a property in JSON for a path of proto field names; a first name that is unknown is left out.
+
+    The domain's words for a request's parts: ``policy_template.qos_specification.max_btr_dl_bps`` is
+    ``qoSSpecification.maxBtrDl`` of a policy template. What is no path of the message comes back as it is.
+    """
+    names = path.split(".")
+    for start in (0, 1):
+        found = _json_names(descriptor, names[start:])
+        if found:
+            return found
+    return path
+
+
+def enum_text(descriptor: EnumDescriptor | None, number: int) -> str:
+    """The value as JSON has it; a number that the contract does not know, as digits."""
+    return _enum_texts(descriptor).get(number, str(number))
+
+
+def type_name(value: object) -> str:
+    """What a JSON value is, for people."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return f"the number {str(value)[:_SHOWN_LENGTH]}"
+    if isinstance(value, str):
+        return f"the string {value[:_SHOWN_LENGTH]!r}"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+class _Items(Protocol):
+    """A repeated field."""
+
+    def add(self) -> Message: ...
+
+    def append(self, item: object) -> None: ...
+
+
+class _Refused(Exception):
+    """What was found wrong in a value, with paths from there."""
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__()
+        self.violations = violations
+
+    def under(self, name: str) -> tuple[FieldViolation, ...]:
+        return tuple(
+            FieldViolation(
+                f"{name}{'' if not each.field or each.field[0] == '[' else '.'}{each.field}", each.description
+            )
+            for each in self.violations
+        )
+
+
+class _NoJson(Exception):
+    """Text that Python would take for JSON."""
+
+
+def _no_json(why: str) -> InvalidArgument:
+    return InvalidArgument(f"body: no JSON: {why}", violations=(FieldViolation("body", f"no JSON: {why}"),))
+
+
+def _expected(what: str, value: object) -> _Refused:
+    return _Refused(FieldViolation("", f"expected {what}, found {type_name(value)}"))
+
+
+def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise _NoJson(f"the property {twice[:_SHOWN_LENGTH]!r} is there twice in one object")
+    return tree
+
+
+def _constant(name: str) -> object:
+    raise _NoJson(f"expected a number, found {name}")
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class _Plan:
+    """How the messages of one type are written and filled."""
+
+    __slots__ = ("fill", "write")
+
+    write: _WriteMessage
+    fill: _Set
+
+
+_plans: dict[tuple[str, bool], _Plan] = {}
+
+
+def _descriptor_of(message: Message | type[Message]) -> Descriptor:
+    return cast(Descriptor, message.DESCRIPTOR)
+
+
+def _plan_of(descriptor: Descriptor | None, internal: bool) -> _Plan:
+    assert descriptor is not None
+    key = (descriptor.full_name, internal)
+    plan = _plans.get(key)
+    if plan is None:
+        # Known before it is made: messages may hold each other.
+        plan = _plans[key] = _Plan()
+        if descriptor.full_name == AnyMessage.DESCRIPTOR.full_name:
+            plan.write, plan.fill = _any_plan(internal)
+        else:
+            plan.write, plan.fill = _message_plan(descriptor, internal)
+    return plan
+
+
+def _message_plan(descriptor: Descriptor, internal: bool) -> tuple[_WriteMessage, _Set]:
+    shown = [each for each in descriptor.fields if internal or not each.GetOptions().Extensions[options.internal]]
+    writers = {field.number: (field.json_name, _writer_of(field, internal)) for field in shown}
+    setters = {field.json_name: _setter_of(field, internal) for field in shown}
+    required = [field for field in shown if field.GetOptions().Extensions[options.required]]
+    # Written though nothing is set: what has no presence of its own. An enum has no value that says so.
+    lists = [field.json_name for field in required if field.is_repeated and not _is_map(field)]
+    scalars = [
+        (field.json_name, writers[field.number][1](field.default_value))
+        for field in required
+        if not (field.is_repeated or field.has_presence or field.cpp_type == _FD.CPPTYPE_ENUM)
+    ]
+    demanded = [field.json_name for field in required if not field.GetOptions().Extensions[options.read_only]]
+
+    def write(message: Message) -> dict[str, object]:
+        tree: dict[str, object] = {}
+        for field, value in message.ListFields():
+            entry = writers.get(field.number)
+            if entry is not None:
+                tree[entry[0]] = entry[1](value)
+        for name in lists:
+            if name not in tree:
+                tree[name] = []
+        for name, default in scalars:
+            if name not in tree:
+                tree[name] = default
+        return tree
+
+    def fill(message: Message, tree: object) -> None:
+        if type(tree) is not dict:
+            raise _expected("an object", tree)
+        wrong: tuple[FieldViolation, ...] = ()
+        for name, value in tree.items():
+            setter = setters.get(name)
+            if setter is not None:
+                try:
+                    setter(message, value)
+                except _Refused as refused:
+                    wrong += refused.under(name)
+        for name in demanded:
+            if name not in tree:
+                wrong += (FieldViolation(name, "expected, found nothing"),)
+        if wrong:
+            raise _Refused(*wrong)
+
+    return write, fill
+
+
+def _any_plan(internal: bool) -> tuple[_WriteMessage, _Set]:
+    def write(message: Message) -> dict[str, object]:
+        wrapped = cast(AnyMessage, message)
+        name = wrapped.TypeName()
+        try:
+            content = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
+        except KeyError:
+            return {"@type": wrapped.type_url}
+        wrapped.Unpack(content)
+        return {"@type": name, **to_json(content, internal=internal)}
+
+    def fill(message: Message, tree: object) -> None:
+        name = tree.get("@type") if isinstance(tree, dict) else None
+        if not isinstance(name, str):
+            raise _expected("an object with the property @type", tree)
+        try:
+            content = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
+        except KeyError:
+            raise _Refused(FieldViolation("@type", f"expected a known type, found {name[:_SHOWN_LENGTH]!r}")) from None
+        _plan_of(_descriptor_of(content), internal).fill(content, tree)
+        cast(AnyMessage, message).Pack(content)
+
+    return write, fill
+
+
+def _writer_of(field: FieldDescriptor, internal: bool) -> _Write:
+    if _is_map(field):
+        write_value = _element_writer(_entry_of(field)["value"], internal)
+        return lambda value: {
+            str(key): write_value(each) for key, each in cast("Mapping[object, object]", value).items()
+        }
+    write = _element_writer(field, internal)
+    if field.is_repeated:
+        return lambda value: [write(each) for each in cast("list[object]", value)]
+    return write
+
+
+def _element_writer(field: FieldDescriptor, internal: bool) -> _Write:
+    kind = field.cpp_type
+    if kind == _FD.CPPTYPE_MESSAGE:
+        if _is_timestamp(field):
+            return lambda value: date_time_text(cast(Timestamp, value))
+        plan = _plan_of(field.message_type, internal)
+        return lambda value: plan.write(cast(Message, value))
+    if kind == _FD.CPPTYPE_ENUM:
+        texts = _enum_texts(field.enum_type)
+        return lambda value: texts.get(cast(int, value), str(value))
+    if field.type == _FD.TYPE_BYTES:
+        return lambda value: base64.b64encode(cast(bytes, value)).decode()
+    if _format_of(field) == options.FORMAT_BIT_RATE:
+        return lambda value: bit_rate_text(cast(int, value))
+    return lambda value: value
+
+
+def _setter_of(field: FieldDescriptor, internal: bool) -> _Set:
+    name = field.name
+    if _is_map(field):
+        return _map_setter(field, internal)
+    if field.is_repeated:
+        return _list_setter(field, internal)
+    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
+        plan = _plan_of(field.message_type, internal)
+
+        def set_message(message: Message, value: object) -> None:
+            part = getattr(message, name)
+            part.SetInParent()
+            plan.fill(part, value)
+
+        return _one_of(field, set_message)
+    if _is_timestamp(field):
+
+        def set_timestamp(message: Message, value: object) -> None:
+            seconds, nanos = _read_date_time(value)
+            part = getattr(message, name)
+            part.seconds, part.nanos = seconds, nanos
+            part.SetInParent()
+
+        return _one_of(field, set_timestamp)
+    read = _reader_of(field)
+
+    def set_scalar(message: Message, value: object) -> None:
+        setattr(message, name, read(value))
+
+    return _one_of(field, set_scalar)
+
+
+def _one_of(field: FieldDescriptor, setter: _Set) -> _Set:
+    choice = field.containing_oneof
+    # An optional scalar has a oneof of its own, which is no choice.
+    if choice is None or len(choice.fields) == 1:
+        return setter
+    name = choice.name
+    names = {each.name: each.json_name for each in choice.fields}
+
+    def set_one(message: Message, value: object) -> None:
+        other = message.WhichOneof(name)
+        if other is not None:
+            raise _Refused(
+                FieldViolation("", f"expected only one of {', '.join(names.values())}, found {names[other]} too")
+            )
+        setter(message, value)
+
+    return set_one
+
+
+def _list_setter(field: FieldDescriptor, internal: bool) -> _Set:
+    name = field.name
+    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
+        plan = _plan_of(field.message_type, internal)
+
+        def add(items: _Items, part: object) -> None:
+            plan.fill(items.add(), part)
+
+    elif _is_timestamp(field):
+
+        def add(items: _Items, part: object) -> None:
+            seconds, nanos = _read_date_time(part)
+            items.append(Timestamp(seconds=seconds, nanos=nanos))
+
+    else:
+        read = _reader_of(field)
+
+        def add(items: _Items, part: object) -> None:
+            items.append(read(part))
+
+    def set_list(message: Message, value: object) -> None:
+        if type(value) is not list:
+            raise _expected("an array", value)
+        items = getattr(message, name)
+        wrong: tuple[FieldViolation, ...] = ()
+        for index, part in enumerate(value):
+            try:
+                add(items, part)
+            except _Refused as refused:
+                wrong += refused.under(f"[{index}]")
+                if len(wrong) >= _MAX_VIOLATIONS:
+                    break
+        if wrong:
+            raise _Refused(*wrong)
+
+    return set_list
+
+
+def _map_setter(field: FieldDescriptor, internal: bool) -> _Set:
+    name = field.name
+    of_key, of_value = (_entry_of(field)[each] for each in ("key", "value"))
+    if of_key.type != _FD.TYPE_STRING:
+        raise TypeError(f"{field.full_name}: the codec knows maps with keys of text only")
+    plan = _plan_of(of_value.message_type, internal) if of_value.cpp_type == _FD.CPPTYPE_MESSAGE else None
+    read = _reader_of(of_value) if plan is None else None
+    read_key = _reader_of(of_key)
+
+    def set_map(message: Message, value: object) -> None:
+        if type(value) is not dict:
+            raise _expected("an object", value)
+        entries = getattr(message, name)
+        wrong: tuple[FieldViolation, ...] = ()
+        for key, part in value.items():
+            try:
+                if plan is not None:
+                    plan.fill(entries[read_key(key)], part)
+                elif read is not None:
+                    entries[read_key(key)] = read(part)
+            except _Refused as refused:
+                wrong += refused.under(key)
+        if wrong:
+            raise _Refused(*wrong)
+
+    return set_map
+
+
+def _reader_of(field: FieldDescriptor) -> _Read:
+    kind = field.cpp_type
+    if field.type == _FD.TYPE_BYTES:
+        return _read_bytes
+    if kind == _FD.CPPTYPE_STRING:
+        return _read_text
+    if kind == _FD.CPPTYPE_BOOL:
+        return _read_bool
+    if kind in (_FD.CPPTYPE_DOUBLE, _FD.CPPTYPE_FLOAT):
+        return _read_number
+    if kind == _FD.CPPTYPE_ENUM:
+        return _enum_reader(field.enum_type)
+    if _format_of(field) == options.FORMAT_BIT_RATE:
+        return _read_bit_rate
+    return _integer_reader(*_BOUNDS[kind])
+
+
+def _read_text(value: object) -> object:
+    if type(value) is not str:
+        raise _expected("a string", value)
+    # JSON can escape halves of characters, which are no text.
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused(FieldViolation("", "expected text, found a surrogate that stands alone")) from None
+    return value
+
+
+def _read_bool(value: object) -> object:
+    if type(value) is not bool:
+        raise _expected("true or false", value)
+    return value
+
+
+def _read_number(value: object) -> object:
+    if type(value) is not float and type(value) is not int:
+        raise _expected("a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _expected("a number of at most 1.8e308", value)
+    return number
+
+
+def _integer_reader(least: int, greatest: int) -> _Read:
+    def read(value: object) -> object:
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is not int:
+            raise _expected("an integer", value)
+        if not least <= value <= greatest:
+            raise _expected(f"an integer from {least} to {greatest}", value)
+        return value
+
+    return read
+
+
+def _enum_reader(descriptor: EnumDescriptor | None) -> _Read:
+    numbers = {text: number for number, text in _enum_texts(descriptor).items() if number}
+    expected = " or ".join(numbers) if len(numbers) <= 2 else f"one of {', '.join(numbers)}"
+
+    def read(value: object) -> object:
+        number = numbers.get(value) if type(value) is str else None
+        if number is None:
+            raise _expected(expected, value)
+        return number
+
+    return read
+
+
+def _read_bytes(value: object) -> object:
+    if type(value) is str:
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    raise _expected("bytes in base64", value)
+
+
+def _read_bit_rate(value: object) -> object:
+    if type(value) is not str:
+        raise _expected('a bit rate such as "5.000 Mbps"', value)
+    try:
+        return parse_bit_rate(value)
+    except ValueError as error:
+        raise _Refused(FieldViolation("", str(error))) from None
+
+
+def _read_date_time(value: object) -> tuple[int, int]:
+    if type(value) is not str:
+        raise _expected("a date and time of RFC 3339", value)
+    try:
+        return parse_date_time(value)
+    except ValueError as error:
+        raise _Refused(FieldViolation("", str(error))) from None
+
+
+def _enum_texts(descriptor: EnumDescriptor | None) -> dict[int, str]:
+    assert descriptor is not None
+    prefix = _WORDS.sub("_", descriptor.name).upper() + "_"
+    return {
+        each.number: each.GetOptions().Extensions[options.value_name] or each.name.removeprefix(prefix)
+        for each in descriptor.values
+    }
+
+
+def _json_names(descriptor: Descriptor | None, names: list[str]) -> str:
+    path: list[str] = []
+    within = descriptor
+    for each in names:
+        name, bracket, index = each.partition("[")
+        field = within.fields_by_name.get(name) if within is not None else None
+        if field is None:
+            return ""
+        path.append(field.json_name + bracket + index)
+        within = field.message_type
+    return ".".join(path)
+
+
+def _format_of(field: FieldDescriptor) -> options.Format.ValueType:
+    return field.GetOptions().Extensions[options.format]
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _is_timestamp(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == Timestamp.DESCRIPTOR.full_name
+
+
+def _entry_of(field: FieldDescriptor) -> Mapping[str, FieldDescriptor]:
+    assert field.message_type is not None
+    return field.message_type.fields_by_name
