@@ -11,6 +11,7 @@ from nf.cli.demo import command as demo
 from nf.cli.lab.command import lab
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
+from nf.cli.resources.command import ls, show, watch
 from nf.cli.tun.command import tun
 from nf.cli.up import run, up
 
@@ -28,6 +29,9 @@ app.command(no_args_is_help=True)(run)
 app.command(cls=PanelCommand, no_args_is_help=True)(replay)
 app.command(cls=PanelCommand, no_args_is_help=True)(tun)
 app.command(cls=PanelCommand, context_settings={"allow_interspersed_args": False})(lab)
+app.command(no_args_is_help=True)(ls)
+app.command(no_args_is_help=True)(show)
+app.command()(watch)
 app.add_typer(demo.app, name="demo")
 
 

@@ -147,6 +147,7 @@ def _serve(
     import gc
 
     from nf.cli.configuration import read
+    from nf.cli.running import announced
     from nf.cli.stack import Stack
     from nf.common.run import run as run_until_stopped
     from nf.common.telemetry import configure_logging
@@ -168,8 +169,9 @@ def _serve(
         gc.freeze()
         failed, stopped = asyncio.ensure_future(stack.failed()), asyncio.ensure_future(stop.wait())
         try:
-            _tell(stack, as_json=as_json)
-            await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+            with announced(Path(configuration.state.directory), stack.http, stack.grpc):
+                _tell(stack, as_json=as_json)
+                await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 raise failed.result()
         finally:

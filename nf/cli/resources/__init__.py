@@ -1,0 +1,1 @@
+"""``castcore ls``, ``show`` and ``watch``: resources and events of a running stack."""

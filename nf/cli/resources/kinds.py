@@ -1,0 +1,29 @@
+"""The kinds of resources that ``castcore ls`` and ``castcore show`` know, and whose they are."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Kind(NamedTuple):
+    """One kind: the function that keeps it, what it is, and which options narrow its list."""
+
+    function: str
+    about: str
+    filters: tuple[str, ...] = ()
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "provisioning-sessions": Kind("af", "what providers have provisioned"),
+    "policy-templates": Kind("af", "their policy templates", ("session",)),
+    "consumption-reporting-configurations": Kind("af", "who reports what is consumed, as it was set", ("session",)),
+    "dynamic-policies": Kind("af", "policies at work on media sessions", ("session",)),
+    "app-sessions": Kind("pcf", "what the AF has asked the PCF for"),
+    "sm-policies": Kind("pcf", "policy associations of PDU sessions, with their PCC rules"),
+    "operator-policies": Kind("pcf", "thresholds and methods of the operator"),
+    "ledger": Kind("pcf", "what was used, zero-rated, charged and dropped", ("supi", "app-session")),
+    "pdu-sessions": Kind("smf", "UEs that are attached"),
+}
+
+# Functions that tell events.
+SOURCES: Final = ("af", "pcf", "smf")

@@ -1,0 +1,52 @@
+"""Where the functions of a running stack are: as told, as configured, or as the stack has left it in its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nf.cli.configuration import PEERS, Configuration, read
+from nf.cli.running import found
+from nf.common.errors import InvalidArgument, Unavailable
+
+
+def addresses(
+    functions: Iterable[str], told: Sequence[str], config: Path | None, directory: Path | None
+) -> dict[str, str]:
+    """The gRPC addresses of ``functions``. ``told``: "af=HOST:PORT"; it goes before what is found.
+
+    Raises InvalidArgument for what is told in another form, Unavailable for a function that is not found, naming how to
+    tell where it is.
+    """
+    chosen = _parsed(told)
+    configuration = read(config)
+    place = directory if directory is not None else Path(configuration.state.directory)
+    running = found(place)
+    whereabouts = {}
+    for function in functions:
+        address = chosen.get(function) or running.get(function) or _configured(configuration, function)
+        if not address:
+            raise Unavailable(
+                f"no {function} runs on the state directory {str(place)!r}: expected --dir of a running stack, or"
+                f" --grpc {function}=HOST:PORT"
+            )
+        whereabouts[function] = address
+    return whereabouts
+
+
+def _parsed(told: Sequence[str]) -> dict[str, str]:
+    parsed = {}
+    for each in told:
+        function, equals, address = each.partition("=")
+        host, colon, port = address.rpartition(":")
+        if not equals or function not in PEERS or not (host and colon and port.isdecimal()):
+            raise InvalidArgument(
+                f"option '--grpc': found {each!r}, expected NF=HOST:PORT with NF one of {', '.join(PEERS)}"
+            )
+        parsed[function] = address
+    return parsed
+
+
+def _configured(configuration: Configuration, function: str) -> str:
+    address = configuration.section(function).grpc_address
+    return "" if address.endswith(":0") else address

@@ -1,0 +1,246 @@
+"""``castcore ls``, ``show`` and ``watch`` beside a running stack."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from command import CASTCORE
+from running_core import NETWORK_POLICY_ID, RATE_BPS, UE, one_process_each, prepare
+from running_core import castcore as running
+
+from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
+from nf.cli.main import main
+from nf.cli.running import announced, found
+from nf.client.provider import Provider
+from nf.common.channels import Channels
+
+SUPI = "imsi-001010000000001"
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def castcore(*arguments: str | Path) -> Done:
+    """The command, in this process: it is its start that takes long."""
+    told, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["castcore", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return Done(code, told.getvalue(), errors.getvalue())
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running stack with one policy at work."""
+
+    directory: Path
+    grpc: dict[str, str]
+    session_id: str
+    policy_id: str
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    directory = tmp_path_factory.mktemp("lab") / "state"
+    with running("up", "--dir", str(directory)) as (_, ready):
+
+        async def activate() -> tuple[str, str]:
+            channels = Channels(ready["grpc"])
+            try:
+                prepared = await prepare(channels)
+                return prepared.provisioning_session_id, await prepared.activate()
+            finally:
+                await channels.close()
+
+        session_id, policy_id = asyncio.run(activate())
+        yield Lab(directory, ready["grpc"], session_id, policy_id)
+
+
+def told(lab: Lab, *arguments: str) -> list[dict]:
+    done = castcore(*arguments, "--dir", lab.directory, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_kind_of_a_stack_with_one_policy_has_its_resources(lab: Lab) -> None:
+    counts = {
+        "provisioning-sessions": 1,
+        "policy-templates": 1,
+        "consumption-reporting-configurations": 0,
+        "dynamic-policies": 1,
+        "app-sessions": 1,
+        "sm-policies": 1,
+        "operator-policies": 0,
+        "ledger": 1,
+        "pdu-sessions": 1,
+    }
+    assert {kind: len(told(lab, "ls", kind)) for kind in counts} == counts
+
+
+def test_a_resource_is_told_to_scripts_with_whole_numbers_and_plain_enums(lab: Lab) -> None:
+    (policy,) = told(lab, "show", "dynamic-policies", lab.policy_id)
+    assert policy["dynamic_policy_id"] == lab.policy_id
+    assert (policy["state"], policy["enforcement_method"]) == ("ACTIVE", "MONITOR")
+    assert policy["enforcement_bit_rate_bps"] == RATE_BPS
+    assert policy["ue_address"] == UE
+    (flow,) = policy["service_data_flow_descriptions"]
+    assert flow["flow_description"]["direction"] == "BIDIRECTIONAL"
+
+
+def test_a_list_is_a_table_to_eyes_without_columns_that_are_empty(lab: Lab) -> None:
+    done = castcore("ls", "dynamic-policies", "--dir", lab.directory)
+    assert done.returncode == 0
+    head, _, row = (line.split() for line in done.stdout.splitlines() if line.strip())
+    assert head == ["id", "template", "UE", "state", "flows", "method", "rate"]
+    assert (row[0], row[2:]) == (lab.policy_id, [UE, "ACTIVE", "1", "MONITOR", "1", "Mbps"])
+
+
+def test_a_resource_is_told_to_eyes_whole(lab: Lab) -> None:
+    done = castcore("show", "policy-templates", told(lab, "ls", "policy-templates")[0]["policy_template_id"],
+                    "--dir", lab.directory)  # fmt: skip
+    assert done.returncode == 0
+    assert f"external_reference: {NETWORK_POLICY_ID}\n" in done.stdout
+    assert f"  max_btr_dl_bps: {RATE_BPS}\n" in done.stdout
+
+
+def test_a_list_is_narrowed_by_what_fits_its_kind(lab: Lab) -> None:
+    assert len(told(lab, "ls", "policy-templates", "--session", lab.session_id)) == 1
+    assert told(lab, "ls", "ledger", "--supi", "imsi-001019999999999") == []
+    refused = castcore("ls", "pdu-sessions", "--session", lab.session_id, "--dir", lab.directory)
+    assert refused.returncode == 2
+    assert "--session" in refused.stderr
+    assert "pdu-sessions cannot be narrowed by it" in refused.stderr
+
+
+def test_what_does_not_exist_is_one_line_on_standard_error(lab: Lab) -> None:
+    done = castcore("show", "dynamic-policies", "no-such", "--dir", lab.directory)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "castcore: DynamicPolicy 'no-such' does not exist\n"
+
+
+def test_a_kind_that_is_none_names_those_that_are(lab: Lab) -> None:
+    done = castcore("ls", "templates", "--dir", lab.directory)
+    assert done.returncode == 2
+    assert "found 'templates', expected one of provisioning-sessions, policy-templates" in done.stderr.replace(
+        "\n", " "
+    )
+    assert "operator-policies" in castcore("ls", "--help").stdout
+
+
+def test_a_stack_may_be_named_by_its_addresses(lab: Lab, tmp_path: Path) -> None:
+    done = castcore("ls", "pdu-sessions", "--dir", tmp_path, "--grpc", f"smf={lab.grpc['smf']}", "--json")
+    assert json.loads(done.stdout)["supi"] == SUPI
+    refused = castcore("ls", "pdu-sessions", "--grpc", "smf=nowhere")
+    assert refused.returncode == 1
+    assert "found 'smf=nowhere', expected NF=HOST:PORT" in refused.stderr
+
+
+def test_a_directory_on_which_nothing_runs_says_how_to_tell_where_it_is(tmp_path: Path) -> None:
+    done = castcore("ls", "pdu-sessions", "--dir", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"castcore: no smf runs on the state directory '{tmp_path}': expected --dir of a running stack, or"
+        " --grpc smf=HOST:PORT\n"
+    )
+
+
+def test_the_events_that_are_kept_are_told_in_sequence(lab: Lab) -> None:
+    events = told(lab, "watch", "--no-follow")
+    assert [each["sequence"] for each in events] == list(range(1, len(events) + 1))
+    assert {each["from"] for each in events} == {"af"}
+    (active,) = [each for each in events if each["type"] == "DYNAMIC_POLICY_STATE"]
+    assert active["subject"] == f"dynamic-policies/{lab.policy_id}"
+    assert active["payload"]["dynamic_policy"]["state"] == "ACTIVE"
+    assert told(lab, "watch", "--no-follow", "--after", str(active["sequence"])) == events[active["sequence"] :]
+    assert told(lab, "watch", "--no-follow", "--subject", active["subject"]) == [active]
+
+
+def test_events_of_several_functions_are_told_side_by_side(lab: Lab) -> None:
+    events = told(lab, "watch", "--no-follow", "--from", "af", "--from", "smf")
+    assert {each["from"] for each in events} == {"af", "smf"}
+
+
+@contextmanager
+def watching(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [CASTCORE, "watch", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_watch_outlives_the_function_that_it_watches_and_is_told_by_the_configuration_where_it_is(
+    tmp_path: Path,
+) -> None:
+    config = one_process_each(tmp_path)
+
+    async def provision(grpc: dict[str, str]) -> None:
+        channels = Channels(grpc)
+        try:
+            await prepare_session(channels)
+        finally:
+            await channels.close()
+
+    with watching("--config", config, "--after", "0", "--json") as process:
+        assert process.stdout is not None
+        sequences = []
+        for _ in range(2):
+            with running("run", "af", "--config", str(config)) as (_, ready):
+                asyncio.run(provision(ready["grpc"]))
+                sequences.append(json.loads(process.stdout.readline())["sequence"])
+                done = castcore("ls", "provisioning-sessions", "--config", config, "--json")
+                assert len(done.stdout.splitlines()) == len(sequences)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    assert sequences == [1, 2]
+    assert process.returncode == 0
+
+
+async def prepare_session(channels: Channels) -> None:
+    """A session with a template: one event, of its validation."""
+    provider = Provider(channels.get("af"))
+    session = await provider.provision_session("player")
+    await provider.ready(
+        await provider.create_template(
+            session.provisioning_session_id,
+            PolicyTemplate(
+                external_reference=NETWORK_POLICY_ID, qos_specification=M1QosSpecification(max_btr_dl_bps=RATE_BPS)
+            ),
+        )
+    )
+
+
+def test_a_process_that_is_gone_is_not_found(tmp_path: Path) -> None:
+    with announced(tmp_path, "http://127.0.0.1:1", {"af": "127.0.0.1:2"}):
+        assert found(tmp_path) == {"af": "127.0.0.1:2"}
+        (path,) = (tmp_path / "running").iterdir()
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        path.with_name("0.json").write_text(json.dumps({"pid": gone.pid, "http": "", "grpc": {"pcf": "127.0.0.1:3"}}))
+        assert found(tmp_path) == {"af": "127.0.0.1:2"}
+    assert not path.exists()
+    assert os.listdir(tmp_path / "running") == ["0.json"]
