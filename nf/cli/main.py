@@ -9,6 +9,7 @@ import typer
 
 from nf.cli.demo import command as demo
 from nf.cli.lab.command import lab
+from nf.cli.mpd import command as mpd
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
 from nf.cli.resources.command import ls, show, watch
@@ -33,6 +34,7 @@ app.command(no_args_is_help=True)(ls)
 app.command(no_args_is_help=True)(show)
 app.command()(watch)
 app.add_typer(demo.app, name="demo")
+app.add_typer(mpd.app, name="mpd")
 
 
 def _tell_version(wanted: bool) -> None:
