@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from nf.af.compose import build
+from nf.af.compose import TABLES, build
 from nf.af.config import AfSection
+from nf.af.v1 import consumption_reporting_pb2_grpc as reporting_grpc
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import media_session_pb2_grpc as m5_grpc
 from nf.af.v1 import provisioning_pb2 as m1
@@ -178,7 +179,7 @@ class AfStack:
 
     async def start(self) -> None:
         """Starts the AF on what is stored, and connects to it."""
-        self.store = Store.open(url_for(self.directory, "af"), clock=self.clock)
+        self.store = Store.open(url_for(self.directory, "af"), clock=self.clock, tables=TABLES)
         self._peers = Channels({"pcf": self.pcf_address}, function="af")
         self._server = GrpcServer("af", self.telemetry)
         self.address = self._server.bind("127.0.0.1:0")
@@ -196,6 +197,8 @@ class AfStack:
         self.consumption = m1_grpc.ConsumptionReportingProvisioningServiceStub(self.channel)
         self.access = m5_grpc.ServiceAccessInformationServiceStub(self.channel)
         self.policies = m5_grpc.DynamicPoliciesServiceStub(self.channel)
+        self.reporting = reporting_grpc.ConsumptionReportingServiceStub(self.channel)
+        self.reports = reporting_grpc.ConsumptionReportsServiceStub(self.channel)
         self.events = m5_grpc.AfEventsServiceStub(self.channel)
 
     async def stop(self) -> None:

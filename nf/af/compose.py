@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from nf.af.activation import Activation
 from nf.af.config import AfSection
+from nf.af.consumption_records import TABLES as CONSUMPTION_TABLES
 from nf.af.notifications import SUBSCRIPTION, handle, pcf_events, prepare
 from nf.af.providers import Providers
 from nf.af.provisioning import adopt_sessions, validate_template
+from nf.af.reports import ConsumptionReports
 from nf.af.service_m1 import (
     ConsumptionReportingProvisioningService,
     PolicyTemplatesService,
     ProvisioningSessionsService,
 )
 from nf.af.service_m5 import AfEventsService, DynamicPoliciesService, ServiceAccessInformationService
+from nf.af.service_reports import ConsumptionReportingService, ConsumptionReportsService
+from nf.af.v1.consumption_reporting_pb2_grpc import (
+    add_ConsumptionReportingServiceServicer_to_server,
+    add_ConsumptionReportsServiceServicer_to_server,
+)
 from nf.af.v1.media_session_pb2 import DynamicPolicy
 from nf.af.v1.media_session_pb2_grpc import (
     add_AfEventsServiceServicer_to_server,
@@ -30,6 +39,8 @@ from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.common.subscribe import Subscriber
 from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub, PolicyAuthorizationServiceStub
+
+TABLES: Final = CONSUMPTION_TABLES
 
 
 def build(ctx: Context[AfSection]) -> Function:
@@ -61,13 +72,17 @@ def build(ctx: Context[AfSection]) -> Function:
     async def prepare_store() -> None:
         await store.write(adopt_sessions)
 
+    reports = ConsumptionReports(store, config, lambda: config.server_addresses)
+
     async def start() -> None:
         await activation.reconcile()
         await validator.start()
         await settler.start()
         await subscriber.start()
+        await reports.start()
 
     async def stop() -> None:
+        await reports.stop()
         await subscriber.stop()
         await settler.stop()
         await validator.stop()
@@ -85,6 +100,8 @@ def build(ctx: Context[AfSection]) -> Function:
                 add_ServiceAccessInformationServiceServicer_to_server, ServiceAccessInformationService(store, config)
             ),
             servicer(add_DynamicPoliciesServiceServicer_to_server, DynamicPoliciesService(store, activation, config)),
+            servicer(add_ConsumptionReportingServiceServicer_to_server, ConsumptionReportingService(reports)),
+            servicer(add_ConsumptionReportsServiceServicer_to_server, ConsumptionReportsService(reports)),
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store)),
         ),
         prepare=prepare_store,

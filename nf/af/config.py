@@ -93,6 +93,13 @@ class AfSection(FunctionSection):
     location_asp_ids: tuple[str, ...] = ()
     # Who may call at M1; empty: everyone, without a credential.
     providers: Annotated[tuple[ProviderSection, ...], AfterValidator(_check_providers)] = ()
+    # How often clients report where the provider leaves it to the AF.
+    consumption_reporting_interval_s: int = Field(default=60, ge=1)
+    # How long a consumption reporting session lives unused (never less than three reporting intervals).
+    consumption_session_idle_s: int = Field(default=3600, ge=1)
+    # How long what was reported is kept, and how often what is older is removed.
+    consumption_reports_kept_s: int = Field(default=90 * 86_400, ge=1)
+    consumption_sweep_interval_s: int = Field(default=600, ge=1)
     # Peers that may say in x-ue-address which UE they speak for. Anyone else is the UE itself.
     trusted_proxies: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ("127.0.0.0/8", "::1/128")
 

@@ -47,11 +47,14 @@ def location_is_on(configuration: ConsumptionReportingConfiguration) -> bool:
 
 
 def effective(
-    configuration: ConsumptionReportingConfiguration, own_addresses: Sequence[str]
+    configuration: ConsumptionReportingConfiguration,
+    own_addresses: Sequence[str],
+    default_interval_s: int | None = None,
 ) -> ClientConsumptionReportingConfiguration:
     """The configuration as clients get it; reports go to ``own_addresses`` unless the provider names servers.
 
-    A server named by FQDN alone is reached by http, as all of this core is.
+    A server named by FQDN alone is reached by http, as all of this core is. Where the provider leaves the interval to
+    the AF, it is the default; None: reports come at the start, the end and at changes only.
     """
     servers = [
         address if "://" in address else f"http://{address}"
@@ -65,7 +68,28 @@ def effective(
     )
     if configuration.HasField("reporting_interval_s"):
         client.reporting_interval_s = configuration.reporting_interval_s
+    elif default_interval_s is not None:
+        client.reporting_interval_s = default_interval_s
     return client
+
+
+def in_force(
+    configuration: ConsumptionReportingConfiguration, own_addresses: Sequence[str], default_interval_s: int
+) -> ConsumptionReportingConfiguration:
+    """The configuration with all that the AF decides filled in (the draft's acquisition, §5.4.3.3)."""
+    client = effective(configuration, own_addresses, default_interval_s)
+    filled = ConsumptionReportingConfiguration(
+        provisioning_session_id=configuration.provisioning_session_id,
+        reporting_interval_s=client.reporting_interval_s,
+        sample_percentage=client.sample_percentage,
+        location_reporting=client.location_reporting,
+        access_reporting=client.access_reporting,
+        consumption_reporting_server_address=configuration.consumption_reporting_server_address or own_addresses,
+        etag=configuration.etag,
+    )
+    if configuration.HasField("location_type"):
+        filled.location_type = configuration.location_type
+    return filled
 
 
 def _violations(configuration: ConsumptionReportingConfiguration) -> Iterator[tuple[str, str]]:

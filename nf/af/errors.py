@@ -17,6 +17,12 @@ class ConsumptionReportingAlreadyActive(AlreadyExists):
     reason = "CONSUMPTION_REPORTING_ALREADY_ACTIVE"
 
 
+class ProvisioningSessionAmbiguous(FailedPrecondition):
+    """The provider has several provisioning sessions that it could be about, and none was chosen."""
+
+    reason = "PROVISIONING_SESSION_AMBIGUOUS"
+
+
 class PolicyTemplateNotReady(FailedPrecondition):
     """The policy template is PENDING, INVALID or SUSPENDED."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from nf.af import consumption_reporting, policy_templates
+from nf.af import consumption_reporting, consumption_sessions, policy_templates
 from nf.af.errors import ConsumptionReportingAlreadyActive, ExternalReferenceInUse, LocationReportingNotAllowed
 from nf.af.machine import TemplateEvent, TemplateState
 from nf.af.policy_templates import TemplateLimits
@@ -96,6 +96,7 @@ def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessi
     for template in transaction.all(m1.PolicyTemplate, parent=session.provisioning_session_id):
         step_template(transaction, template, TemplateEvent.DELETED)
     transaction.delete(m1.ConsumptionReportingConfiguration, session.provisioning_session_id)
+    consumption_sessions.end_all(transaction, session.provisioning_session_id)
     transaction.delete(m1.ProvisioningSession, session.provisioning_session_id)
 
 
@@ -208,7 +209,7 @@ def create_consumption_reporting(
         raise ConsumptionReportingAlreadyActive(
             f"provisioning session {name!r} has a consumption reporting configuration already: change it instead"
         )
-    return transaction.insert(wanted, name, parent=name)
+    return transaction.insert(wanted, name, parent=name, lookups={consumption_sessions.ASP_ID: session.asp_id})
 
 
 def update_consumption_reporting(
@@ -228,9 +229,10 @@ def update_consumption_reporting(
 def delete_consumption_reporting(
     transaction: Transaction, request: m1.DeleteConsumptionReportingConfigurationRequest, provider: Provider
 ) -> None:
-    """Ends consumption reporting."""
+    """Ends consumption reporting, and the reporting sessions; what was reported stays."""
     current = require_consumption_reporting(transaction, request.provisioning_session_id, provider)
     transaction.delete(m1.ConsumptionReportingConfiguration, current.provisioning_session_id, expect_etag=request.etag)
+    consumption_sessions.end_all(transaction, current.provisioning_session_id)
 
 
 def require_session(reader: Reader, provisioning_session_id: str, provider: Provider) -> m1.ProvisioningSession:

@@ -22,8 +22,12 @@ def service_access_information(
     *,
     server_addresses: Sequence[str],
     max_age_s: int,
+    reporting_interval_s: int | None = None,
 ) -> m5.ServiceAccessInformation:
-    """What is announced of a session, READY templates only; ``server_addresses`` are the AF's own at M5."""
+    """What is announced of a session, READY templates only; ``server_addresses`` are the AF's own at M5.
+
+    ``reporting_interval_s`` is how often consumption is reported where the provider leaves it to the AF.
+    """
     information = m5.ServiceAccessInformation(
         provisioning_session_id=session.provisioning_session_id,
         provisioning_session_type=session.provisioning_session_type,
@@ -33,7 +37,7 @@ def service_access_information(
         information.streaming_access.entry_points.extend(session.entry_points)
     if consumption is not None:
         information.client_consumption_reporting_configuration.CopyFrom(
-            consumption_reporting.effective(consumption, server_addresses)
+            consumption_reporting.effective(consumption, server_addresses, reporting_interval_s)
         )
     bindings = [_binding(each) for each in templates if each.state == PolicyTemplate.STATE_READY]
     if bindings:

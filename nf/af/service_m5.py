@@ -48,6 +48,7 @@ class ServiceAccessInformationService(ServiceAccessInformationServiceServicer):
                 reader.get(ConsumptionReportingConfiguration, session.provisioning_session_id),
                 server_addresses=self._config.server_addresses,
                 max_age_s=self._config.service_access_max_age_s,
+                reporting_interval_s=self._config.consumption_reporting_interval_s,
             )
 
         return m5.GetServiceAccessInformationResponse(service_access_information=await self._store.read(look))

@@ -31,7 +31,7 @@ SectionType = TypeVar("SectionType", bound=FunctionSection)
 
 # Typed tables of the functions that keep a store; the UPF keeps none.
 _TABLES: Final[Mapping[str, Sequence[Table]]] = {
-    "af": (),
+    "af": nf.af.compose.TABLES,
     "pcf": nf.pcf.compose.TABLES,
     "smf": nf.smf.compose.TABLES,
 }

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from nf.af.compose import build
+from nf.af.compose import TABLES, build
 from nf.af.config import AfSection
 from nf.common.channels import Channels
 from nf.common.clock import SystemClock
@@ -22,7 +22,7 @@ async def main(stop: asyncio.Event) -> int:
     telemetry, clock = Telemetry(), SystemClock()
     server = GrpcServer("af", telemetry)
     address = server.bind("127.0.0.1:0")
-    store = Store.open(url_for(Path(sys.argv[1]), "af"), clock=clock)
+    store = Store.open(url_for(Path(sys.argv[1]), "af"), clock=clock, tables=TABLES)
     peers = Channels({"pcf": sys.argv[2]}, function="af")
     function = build(Context("af", AfSection(grpc_address=address), clock, store, peers, telemetry))
     server.add(*function.servicers)

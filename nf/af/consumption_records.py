@@ -1,0 +1,256 @@
+"""The records that consumption reports leave behind: their tables, and what is written to them (TS 26.501 §5.6).
+
+Every write is a repeatable one: a report that comes twice, and units that come again, leave one row each. Works within
+the store's transactions, many reports at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    delete,
+    select,
+    update,
+)
+
+from nf.af import consumption_sessions
+from nf.af.consumption_reporting import location_is_on
+from nf.af.consumption_reports import Location, Report, Unit, key_in
+from nf.af.consumption_sessions import Session
+from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration, ProvisioningSession
+from nf.common.dialect import insert_if_absent
+from nf.common.errors import CastcoreError, NotFound
+from nf.common.store import Reader, Transaction
+
+metadata = MetaData()
+
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+_NS: Final = 1_000_000_000
+_SWEEP_ROWS: Final = 500
+
+# One row per report: what tells a repeat, and what was left out of it.
+reports = Table(
+    "consumption_reports",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("provisioning_session_id", String, nullable=False, index=True),
+    Column("received_ns", BigInteger, nullable=False, index=True),
+    Column("unsolicited_locations", Integer, nullable=False),
+    Column("unsolicited_endpoints", Integer, nullable=False),
+)
+
+# One row per unit, in the order of first receipt. "key" is the digest of what makes it this unit.
+units = Table(
+    "consumption_units",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("key", LargeBinary, nullable=False, unique=True),
+    Column("provisioning_session_id", String, nullable=False),
+    Column("session_id", String, nullable=False),
+    Column("media_player_entry", String, nullable=False),
+    Column("reporting_client_id", String, nullable=False),
+    Column("media_consumed", String, nullable=False),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("client_endpoint", LargeBinary, nullable=False),
+    Column("server_endpoint", LargeBinary, nullable=False),
+    Index("consumption_units_by_time", "provisioning_session_id", "start_ns"),
+    Index("consumption_units_by_client", "reporting_client_id", "start_ns"),
+    sqlite_autoincrement=True,
+)
+
+# The cells of a unit.
+locations = Table(
+    "consumption_locations",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("location_type", Integer, primary_key=True, autoincrement=False),
+    Column("location", String, primary_key=True),
+    Index("consumption_locations_by_cell", "location"),
+)
+
+TABLES: Final = (consumption_sessions.sessions, reports, units, locations)
+
+_INSERT_REPORTS = insert_if_absent(reports)
+_INSERT_UNITS = insert_if_absent(units)
+_INSERT_LOCATIONS = insert_if_absent(locations)
+_LENGTHEN = (
+    update(units)
+    .where(units.c.key == bindparam("which"), units.c.end_ns < bindparam("until"))
+    .values(end_ns=bindparam("until"))
+)
+_OLDEST = select(units.c.id, units.c.key, units.c.received_ns).order_by(units.c.id).limit(_SWEEP_ROWS)
+_DELETE_UNITS = delete(units).where(units.c.id.in_(bindparam("ids", expanding=True)))
+_DELETE_LOCATIONS = delete(locations).where(locations.c.key.in_(bindparam("keys", expanding=True)))
+_OLD_REPORTS = select(reports.c.digest).where(reports.c.received_ns < bindparam("before")).limit(_SWEEP_ROWS)
+_DELETE_REPORTS = delete(reports).where(reports.c.digest.in_(bindparam("digests", expanding=True)))
+
+Row = dict[str, str | int | bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A checked report and where it goes: to a reporting session of a provider, or right to a provisioning session."""
+
+    report: Report
+    provisioning_session_id: str = ""
+    asp_id: str = ""
+    session_id: str = ""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is to be written."""
+
+    reports: list[Row] = field(default_factory=list)
+    units: list[Row] = field(default_factory=list)
+    locations: list[Row] = field(default_factory=list)
+    touched: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a report goes, and what is kept of it."""
+
+    configuration: ConsumptionReportingConfiguration
+    session: Session | None
+
+
+def record(
+    transaction: Transaction, submissions: Sequence[Sequence[Incoming]], idle_s: int
+) -> list[CastcoreError | None]:
+    """Keeps every submission whole or, where one of its reports has nowhere to go, not at all; says which, and why."""
+    wanted = {each.session_id for submission in submissions for each in submission if each.session_id}
+    sessions = consumption_sessions.find(transaction, wanted) if wanted else {}
+    configurations: dict[str, ConsumptionReportingConfiguration | None] = {}
+    rows, outcomes, now_ns = _Rows(), list[CastcoreError | None](), transaction.clock.now_ns()
+    for submission in submissions:
+        try:
+            targets = [_target(transaction, each, sessions, configurations) for each in submission]
+        except CastcoreError as error:
+            outcomes.append(error)
+            continue
+        for incoming, target in zip(submission, targets, strict=True):
+            _add(rows, incoming, target, now_ns)
+            if target.session is not None:
+                idle = consumption_sessions.idle_ns(target.configuration, idle_s)
+                if consumption_sessions.needs_touch(target.session, now_ns, idle):
+                    rows.touched[incoming.session_id] = now_ns + idle
+        outcomes.append(None)
+    _write(transaction, rows)
+    return outcomes
+
+
+def configuration_of(reader: Reader, provisioning_session_id: str) -> ConsumptionReportingConfiguration:
+    """The configuration that a session is reported to by. Raises NotFound, saying which of the two is missing."""
+    configuration = reader.get(ConsumptionReportingConfiguration, provisioning_session_id)
+    if configuration is None:
+        reader.require(ProvisioningSession, provisioning_session_id)
+        raise NotFound(f"provisioning session {provisioning_session_id!r} has no consumption reporting configuration")
+    return configuration
+
+
+def sweep(transaction: Transaction, before_ns: int) -> int:
+    """Removes some of what was received before then; how much it was, 0: nothing is left to remove."""
+    execute = transaction.connection.execute
+    old = [row for row in execute(_OLDEST) if row.received_ns < before_ns]
+    if old:
+        execute(_DELETE_LOCATIONS, {"keys": [row.key for row in old]})
+        execute(_DELETE_UNITS, {"ids": [row.id for row in old]})
+    digests = list(execute(_OLD_REPORTS, {"before": before_ns}).scalars())
+    if digests:
+        execute(_DELETE_REPORTS, {"digests": digests})
+    return len(old) + len(digests)
+
+
+def _target(
+    reader: Reader,
+    incoming: Incoming,
+    sessions: dict[str, Session],
+    configurations: dict[str, ConsumptionReportingConfiguration | None],
+) -> _Target:
+    session = None
+    provisioning_session_id = incoming.provisioning_session_id
+    if incoming.session_id:
+        session = consumption_sessions.belonging(sessions, incoming.asp_id, incoming.session_id)
+        provisioning_session_id = session.provisioning_session_id
+    configuration = configurations.get(provisioning_session_id)
+    if configuration is None:
+        configuration = configurations[provisioning_session_id] = configuration_of(reader, provisioning_session_id)
+    return _Target(configuration, session)
+
+
+def _add(rows: _Rows, incoming: Incoming, target: _Target, now_ns: int) -> None:
+    report, configuration = incoming.report, target.configuration
+    to = configuration.provisioning_session_id
+    unsolicited_locations = unsolicited_endpoints = 0
+    for unit in report.units:
+        key = key_in(to, unit.key)
+        for location in unit.locations:
+            if _is_wanted(location, configuration):
+                rows.locations.append({"key": key, "location_type": location[0], "location": location[1]})
+            else:
+                unsolicited_locations += 1
+        client_endpoint, server_endpoint = unit.client_endpoint, unit.server_endpoint
+        if not configuration.access_reporting and (client_endpoint or server_endpoint):
+            unsolicited_endpoints += bool(client_endpoint) + bool(server_endpoint)
+            client_endpoint = server_endpoint = b""
+        rows.units.append(
+            {
+                "key": key,
+                "provisioning_session_id": to,
+                "session_id": incoming.session_id,
+                "media_player_entry": report.media_player_entry,
+                "reporting_client_id": report.reporting_client_id,
+                "media_consumed": unit.media_consumed,
+                "start_ns": unit.start_ns,
+                "end_ns": _end_ns(unit),
+                "received_ns": now_ns,
+                "client_endpoint": client_endpoint,
+                "server_endpoint": server_endpoint,
+            }
+        )
+    rows.reports.append(
+        {
+            "digest": key_in(incoming.session_id or to, report.digest),
+            "provisioning_session_id": to,
+            "received_ns": now_ns,
+            "unsolicited_locations": unsolicited_locations,
+            "unsolicited_endpoints": unsolicited_endpoints,
+        }
+    )
+
+
+def _is_wanted(location: Location, configuration: ConsumptionReportingConfiguration) -> bool:
+    if not location_is_on(configuration):
+        return False
+    return not configuration.HasField("location_type") or configuration.location_type == location[0]
+
+
+def _end_ns(unit: Unit) -> int:
+    return unit.start_ns + unit.duration_s * _NS
+
+
+def _write(transaction: Transaction, rows: _Rows) -> None:
+    execute = transaction.connection.execute
+    if rows.reports:
+        execute(_INSERT_REPORTS, rows.reports)
+    if rows.units and execute(_INSERT_UNITS, rows.units).rowcount < len(rows.units):
+        # Some were there already: the longer duration wins.
+        execute(_LENGTHEN, [{"which": row["key"], "until": row["end_ns"]} for row in rows.units])
+    if rows.locations:
+        execute(_INSERT_LOCATIONS, rows.locations)
+    consumption_sessions.touch(transaction, rows.touched)
