@@ -26,7 +26,8 @@ from nf.af.v1.provisioning_pb2 import (
     M1QosSpecification,
     PolicyTemplate,
 )
-from nf.client.media_session_handler import Flow, MediaSessionHandler
+from nf.client.dynamic_policy import DynamicPolicyHandler, Flow
+from nf.client.m5_grpc import GrpcM5
 from nf.client.provider import Provider
 from nf.common.channels import Channels
 from nf.common.clock import SystemClock
@@ -158,7 +159,7 @@ async def attach(channels: Channels, ue: str) -> None:
 
 
 async def play(
-    player: Player, handler: MediaSessionHandler, provisioning_session_id: str, segments_before: int
+    player: Player, handler: DynamicPolicyHandler, provisioning_session_id: str, segments_before: int
 ) -> AsyncIterator[Segment | DynamicPolicy]:
     """Every segment as it has come, and the policy where it is activated."""
     addresses = await asyncio.to_thread(player.segments)
@@ -194,7 +195,7 @@ async def main(options: argparse.Namespace) -> None:
     provisioning_session_id = await provisioned(channels, rate_bps, options.mode)
     await attach(channels, options.ue)
     player = Player(options.manifest)
-    handler = MediaSessionHandler(channels.get("af"), SystemClock(), ue_address=options.ue)
+    handler = DynamicPolicyHandler(GrpcM5(channels.get("af"), ue_address=options.ue), SystemClock())
     segments: list[Segment] = []
     policy: DynamicPolicy | None = None
     activated_s = 0.0

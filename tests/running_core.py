@@ -16,7 +16,8 @@ from typing import IO
 from command import CASTCORE
 
 from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
-from nf.client.media_session_handler import Flow, MediaSessionHandler
+from nf.client.dynamic_policy import DynamicPolicyHandler, Flow
+from nf.client.m5_grpc import GrpcM5
 from nf.client.provider import Provider
 from nf.common.channels import Channels
 from nf.common.clock import SystemClock
@@ -80,7 +81,7 @@ async def prepare(
         ue_ipv4_address=UE,
     )  # fmt: skip
     await PduSessionsServiceStub(channels.get("smf")).CreatePduSession(CreatePduSessionRequest(pdu_session=attached))
-    handler = MediaSessionHandler(channels.get("af"), SystemClock(), ue_address=UE)
+    handler = DynamicPolicyHandler(GrpcM5(channels.get("af"), ue_address=UE), SystemClock())
     return Prepared(handler, session.provisioning_session_id)
 
 
@@ -88,7 +89,7 @@ async def prepare(
 class Prepared:
     """A media session that has everything but a policy in force."""
 
-    handler: MediaSessionHandler
+    handler: DynamicPolicyHandler
     provisioning_session_id: str
 
     async def activate(self) -> str:

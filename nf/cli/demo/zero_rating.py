@@ -22,7 +22,8 @@ from nf.af.v1.provisioning_pb2 import (
     PolicyTemplate,
 )
 from nf.cli.demo.slices import Slice
-from nf.client.media_session_handler import Flow, MediaSessionHandler
+from nf.client.dynamic_policy import DynamicPolicyHandler, Flow
+from nf.client.m5_grpc import GrpcM5
 from nf.client.provider import Provider
 from nf.common.channels import Channels
 from nf.common.clock import Clock
@@ -150,7 +151,7 @@ async def play(
         attached = await _attach(channels, mode, media.ue_address)
         narrate(f"         UE {media.ue_address} is attached to {DNN}")
         try:
-            handler = MediaSessionHandler(channels.get("af"), clock, ue_address=media.ue_address)
+            handler = DynamicPolicyHandler(GrpcM5(channels.get("af"), ue_address=media.ue_address), clock)
             return await _media_session(
                 channels, provider, handler, session.provisioning_session_id, media, mode, narrate
             )
@@ -164,7 +165,7 @@ async def play(
 async def _media_session(
     channels: Channels,
     provider: Provider,
-    handler: MediaSessionHandler,
+    handler: DynamicPolicyHandler,
     provisioning_session_id: str,
     media: MediaSession,
     mode: str,
@@ -191,7 +192,7 @@ async def _media_session(
 
 async def _send(
     traffic: TrafficServiceAsyncStub,
-    handler: MediaSessionHandler,
+    handler: DynamicPolicyHandler,
     pieces: Sequence[Slice],
     flows: Sequence[Sequence[Flow]],
     story: Story,

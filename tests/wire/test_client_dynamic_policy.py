@@ -12,14 +12,10 @@ from af_stack import PATIENCE_S, UE, AfStack, payload_of, rule, state_name
 
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import provisioning_pb2 as m1
-from nf.client.media_session_handler import (
-    Flow,
-    MediaSessionHandler,
-    NoActivePolicy,
-    PolicyAlreadyActive,
-    PolicyDescriptionNotFound,
-)
+from nf.client.dynamic_policy import DynamicPolicyHandler, Flow, NoActivePolicy, PolicyAlreadyActive
+from nf.client.m5_grpc import GrpcM5
 from nf.client.provider import PolicyTemplateRefused, Provider
+from nf.client.service_access import PolicyDescriptionNotFound, ServiceAccess
 from nf.common.clock import ManualClock
 from nf.common.errors import FailedPrecondition, NotFound
 from nf.common.v1 import types_pb2 as types
@@ -57,8 +53,13 @@ def player() -> Player:
 
 
 @pytest.fixture
-def handler(stack: AfStack, clock: ManualClock, player: Player) -> MediaSessionHandler:
-    return MediaSessionHandler(stack.channel, clock, on_filter=player.take, ue_address=UE)
+def access(stack: AfStack, clock: ManualClock) -> ServiceAccess:
+    return ServiceAccess(GrpcM5(stack.channel), clock)
+
+
+@pytest.fixture
+def handler(stack: AfStack, clock: ManualClock, player: Player, access: ServiceAccess) -> DynamicPolicyHandler:
+    return DynamicPolicyHandler(GrpcM5(stack.channel, ue_address=UE), clock, on_filter=player.take, access=access)
 
 
 @pytest.fixture
@@ -83,11 +84,11 @@ async def provisioned(provider: Provider, reference: str = "zero-rating") -> m1.
 @pytest.mark.clause("TS 26.512 A.3.2 step 6")
 @pytest.mark.clause("TS 26.512 A.3.2 step 7")
 async def test_from_the_policy_template_to_the_players_filter_and_back(
-    stack: AfStack, provider: Provider, handler: MediaSessionHandler, player: Player
+    stack: AfStack, provider: Provider, access: ServiceAccess, handler: DynamicPolicyHandler, player: Player
 ):
     template = await provisioned(provider)
     session_id = template.provisioning_session_id
-    description = await handler.policy_description(session_id, "zero-rating")
+    description = await access.policy_description(session_id, "zero-rating")
     assert description.policy_template_id == template.policy_template_id
 
     policy = await handler.activate(session_id, "zero-rating", [connection(50000)], media_type=types.MEDIA_TYPE_VIDEO)
@@ -110,7 +111,7 @@ async def test_from_the_policy_template_to_the_players_filter_and_back(
 
 @pytest.mark.clause("TS 26.512 A.3.2 step 7")
 async def test_a_refused_activation_lets_the_player_play_unfiltered(
-    stack: AfStack, provider: Provider, handler: MediaSessionHandler, player: Player
+    stack: AfStack, provider: Provider, handler: DynamicPolicyHandler, player: Player
 ):
     template = await provisioned(provider)
     stack.pcf.refuse["CreateAppSession"] = NotFound("no PDU session", cause="PDU_SESSION_NOT_AVAILABLE")
@@ -121,7 +122,7 @@ async def test_a_refused_activation_lets_the_player_play_unfiltered(
 
 
 async def test_a_network_policy_id_that_is_not_announced_is_named_with_those_that_are(
-    provider: Provider, handler: MediaSessionHandler, player: Player
+    provider: Provider, handler: DynamicPolicyHandler, player: Player
 ):
     template = await provisioned(provider)
     with pytest.raises(PolicyDescriptionNotFound, match=r"'premium' is not announced \(announced: zero-rating\)"):
@@ -129,7 +130,7 @@ async def test_a_network_policy_id_that_is_not_announced_is_named_with_those_tha
     assert player.told == [None]
 
 
-async def test_one_media_session_has_one_policy_at_a_time(provider: Provider, handler: MediaSessionHandler):
+async def test_one_media_session_has_one_policy_at_a_time(provider: Provider, handler: DynamicPolicyHandler):
     with pytest.raises(NoActivePolicy):
         await handler.open_flow(connection(50000))
     with pytest.raises(NoActivePolicy):
@@ -143,7 +144,7 @@ async def test_one_media_session_has_one_policy_at_a_time(provider: Provider, ha
 
 
 async def test_a_refused_flow_leaves_the_handler_as_it_was(
-    stack: AfStack, provider: Provider, handler: MediaSessionHandler
+    stack: AfStack, provider: Provider, handler: DynamicPolicyHandler
 ):
     session_id = (await provisioned(provider)).provisioning_session_id
     await handler.activate(session_id, "zero-rating", [connection(50000)])
@@ -154,39 +155,39 @@ async def test_a_refused_flow_leaves_the_handler_as_it_was(
 
 
 async def test_service_access_information_is_kept_for_its_max_age(
-    provider: Provider, handler: MediaSessionHandler, clock: ManualClock
+    provider: Provider, access: ServiceAccess, clock: ManualClock
 ):
     session_id = (await provisioned(provider)).provisioning_session_id
-    first = await handler.service_access_information(session_id)
+    first = await access.get(session_id)
     created = await provider.create_template(
         session_id,
         m1.PolicyTemplate(external_reference="premium", qos_specification=m1.M1QosSpecification(max_btr_dl_bps=1)),
     )
     await provider.ready(created)
-    assert await handler.service_access_information(session_id) is first
+    assert await access.get(session_id) is first
     clock.advance(timedelta(seconds=first.max_age_s))
-    second = await handler.service_access_information(session_id)
+    second = await access.get(session_id)
     assert len(second.dynamic_policy_invocation_configuration.policy_template_bindings) == 2
     assert second.etag != first.etag
     clock.advance(timedelta(seconds=first.max_age_s))
-    assert await handler.service_access_information(session_id) is second
+    assert await access.get(session_id) is second
 
 
 async def test_a_policy_announced_since_is_found_before_the_max_age_has_passed(
-    provider: Provider, handler: MediaSessionHandler
+    provider: Provider, access: ServiceAccess
 ):
     session_id = (await provisioned(provider)).provisioning_session_id
-    await handler.service_access_information(session_id)
+    await access.get(session_id)
     created = await provider.create_template(
         session_id,
         m1.PolicyTemplate(external_reference="premium", qos_specification=m1.M1QosSpecification(max_btr_dl_bps=1)),
     )
     await provider.ready(created)
-    assert (await handler.policy_description(session_id, "premium")).policy_template_id == created.policy_template_id
+    assert (await access.policy_description(session_id, "premium")).policy_template_id == created.policy_template_id
 
 
 async def test_the_player_keeps_up_with_what_the_network_enforces(
-    stack: AfStack, provider: Provider, handler: MediaSessionHandler, player: Player
+    stack: AfStack, provider: Provider, handler: DynamicPolicyHandler, player: Player
 ):
     template = await provisioned(provider)
     policy = await handler.activate(template.provisioning_session_id, "zero-rating", [connection(50000)])
@@ -209,7 +210,7 @@ async def test_the_player_keeps_up_with_what_the_network_enforces(
 
 
 async def test_a_policy_that_went_with_its_template_can_be_deactivated_all_the_same(
-    stack: AfStack, provider: Provider, handler: MediaSessionHandler, player: Player
+    stack: AfStack, provider: Provider, handler: DynamicPolicyHandler, player: Player
 ):
     template = await provisioned(provider)
     await handler.activate(template.provisioning_session_id, "zero-rating", [connection(50000)])
