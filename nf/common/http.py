@@ -9,6 +9,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Final, cast
 
 from hypercorn.asyncio import serve
@@ -16,6 +17,7 @@ from hypercorn.config import Config as HypercornConfig
 from hypercorn.typing import ASGIFramework
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,10 +25,18 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nf.common import call
+from nf.common.calls import Calls
 from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument, Unauthenticated
+from nf.common.rest_errors import HttpRefusal, MethodNotAllowed, ResourceUnknown
 from nf.common.telemetry import Telemetry, logger
 
 _BACKLOG: Final = 100
+_GRACE_S: Final = 3.0
+# How much of a refused body is read all the same, and for how long.
+_DRAINED_BYTES: Final = 4 * 1_048_576
+_DRAINED_S: Final = 2.0
+# A peer that restarts, a burst that passes: most causes are gone by then.
+_RETRY_AFTER_S: Final = "1"
 
 
 def problem(error: CastcoreError) -> Response:
@@ -40,10 +50,52 @@ def problem(error: CastcoreError) -> Response:
         body["cause"] = error.cause
     if error.violations:
         body["invalidParams"] = [{"param": each.field, "reason": each.description} for each in error.violations]
-    headers = {"www-authenticate": error.challenge} if isinstance(error, Unauthenticated) else {}
     return Response(
-        json.dumps(body), status_code=error.http_status, headers=headers, media_type="application/problem+json"
+        json.dumps(body), status_code=error.http_status, headers=_told_by(error), media_type="application/problem+json"
     )
+
+
+def _told_by(error: CastcoreError) -> dict[str, str]:
+    headers = {"cache-control": "no-store"}
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = error.challenge
+    elif isinstance(error, HttpRefusal):
+        headers.update(error.headers)
+    elif error.http_status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["retry-after"] = _RETRY_AFTER_S
+    return headers
+
+
+class _RequestBody:
+    """The body of a request. What an answer leaves unread of it is thrown away before the answer is sent.
+
+    A client that still sends would else find its connection gone, and over HTTP/2 all its other requests with it.
+    """
+
+    def __init__(self, scope: Scope, headers: Headers, receive: Receive) -> None:
+        self._receive = receive
+        length = headers.get("content-length", "")
+        known = length.isdecimal() and len(length) < 10
+        # Nothing of what is announced beyond that is waited for: the connection is lost then.
+        self._left_bytes = 0 if known and int(length) > _DRAINED_BYTES else _DRAINED_BYTES
+        may_have = scope["http_version"] != "1.1" or "transfer-encoding" in headers or (length and length != "0")
+        self._ended = not may_have
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._ended = True
+        return message
+
+    async def drain(self) -> None:
+        if self._ended or not self._left_bytes:
+            return
+        try:
+            async with asyncio.timeout(_DRAINED_S):
+                while not self._ended and self._left_bytes > 0:
+                    self._left_bytes -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
 
 
 class _Surroundings:
@@ -56,24 +108,36 @@ class _Surroundings:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        correlation_id = call.adopt_correlation_id(Headers(scope=scope).get(call.CORRELATION_KEY, ""))
+        headers = Headers(scope=scope)
+        correlation_id = call.adopt_correlation_id(headers.get(call.CORRELATION_KEY, ""))
         begun = False
+        request = _RequestBody(scope, headers, receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
+                await request.drain()
                 MutableHeaders(scope=message)[call.CORRELATION_KEY] = correlation_id
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, request.receive, send_with_id)
         except Exception:
             logger("http").exception("http.failed", path=scope["path"])
             if begun:
                 raise
             told = Internal(f"internal error; the log knows more under correlation id {correlation_id}")
-            await problem(told)(scope, receive, send_with_id)
+            await problem(told)(scope, request.receive, send_with_id)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(ResourceUnknown(f"{request.url.path}: nothing is here"))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return problem(MethodNotAllowed(request.method, (error.headers or {}).get("Allow", "other methods")))
+    raise error
 
 
 async def _castcore_error(_: Request, error: Exception) -> Response:
@@ -93,11 +157,17 @@ def application(telemetry: Telemetry, healthy: Callable[[], bool], routes: Seque
         serving = healthy()
         return Response("serving\n" if serving else "not serving\n", 200 if serving else 503, media_type="text/plain")
 
-    return Starlette(
+    app = Starlette(
         routes=[Route("/metrics", metrics), Route("/healthz", healthz), *routes],
-        exception_handlers={CastcoreError: _castcore_error},
+        exception_handlers={CastcoreError: _castcore_error, HTTPException: _http_exception},
         middleware=[Middleware(_Surroundings)],
     )
+    # A slash at the end is tolerated or not by each door, never answered by a redirection.
+    app.router.redirect_slashes = False
+    app.state.telemetry = telemetry
+    app.state.calls = Calls()
+    app.state.stopping = asyncio.Event()
+    return app
 
 
 class HttpServer:
@@ -105,7 +175,7 @@ class HttpServer:
 
     def __init__(self, app: Starlette) -> None:
         self._app = app
-        self._stop = asyncio.Event()
+        self._stop: asyncio.Event = app.state.stopping
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, address: str) -> str:
@@ -120,7 +190,7 @@ class HttpServer:
         config = HypercornConfig()
         config.accesslog = None
         config.errorlog = None
-        config.graceful_timeout = 3.0
+        config.graceful_timeout = _GRACE_S
         # The socket is ours, so that the address is known and taken before anything runs.
         port = bound.getsockname()[1]
         config.bind = [f"fd://{bound.detach()}"]
@@ -132,6 +202,7 @@ class HttpServer:
         self._stop.set()
         if self._task is not None:
             await self._task
+        await cast(Calls, self._app.state.calls).finish(_GRACE_S)
 
     async def _serve(self, config: HypercornConfig) -> None:
         await serve(cast(ASGIFramework, self._app), config, shutdown_trigger=self._stop.wait, mode="asgi")

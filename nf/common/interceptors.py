@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import MethodDescriptorProto, MethodOptions
 from google.protobuf.message import Message
 
 from nf.common import call
+from nf.common.calls import Calls
 from nf.common.errors import CastcoreError, Internal, Unimplemented
 from nf.common.rpc_status import to_grpc
 from nf.common.telemetry import Telemetry, logger
@@ -47,42 +48,6 @@ def idempotency_of(method: str) -> MethodOptions.IdempotencyLevel.ValueType:
     descriptor.CopyToProto(described := MethodDescriptorProto())
     options.CopyFrom(described.options)
     return options.idempotency_level
-
-
-class Calls:
-    """The calls that a server is serving detached from their clients."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
-
-    async def detached(self, work: Awaitable[T], method: str, function: str) -> T:
-        """The result of ``work``, which goes on when the caller is cancelled."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(cast("asyncio.Task[object]", task))
-        task.add_done_callback(self._tasks.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(lambda done: _tell_orphan(done, method, function))
-            raise
-
-    async def finish(self, grace_s: float) -> None:
-        """Waits for what is detached, then cancels it."""
-        if not self._tasks:
-            return
-        _, left = await asyncio.wait(self._tasks, timeout=grace_s)
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left)
-
-
-def _tell_orphan(task: asyncio.Future[T], method: str, function: str) -> None:
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is not None:
-        logger(function).warning("rpc.failed_after_client_left", method=method, error=str(error))
 
 
 class Interceptor(grpc.aio.ServerInterceptor):

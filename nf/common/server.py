@@ -10,9 +10,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from nf.common.calls import Calls
 from nf.common.channels import MAX_MESSAGE_BYTES
 from nf.common.errors import FailedPrecondition
-from nf.common.interceptors import Calls, Interceptor
+from nf.common.interceptors import Interceptor
 from nf.common.telemetry import Telemetry
 
 Servicer = TypeVar("Servicer")
