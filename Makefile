@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CEXT := $(shell find cext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 
-.PHONY: help install demo test lint format protos docs bench fuzz conformance debug wheel clean
+.PHONY: help install demo test rates lint format protos docs bench fuzz conformance debug wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t16
@@ -23,8 +23,11 @@ install: .venv/.built  ## .venv with castcore, its dependencies and the compiled
 demo: install    ## the whole path: a zero-rating policy over gRPC, then policed packets
 	$(BIN)/castcore demo zero-rating
 
-test: install    ## the test suite (TEST_OPTIONS='-m alone' and the like: a part of it)
-	$(BIN)/python -m pytest $(TEST_OPTIONS)
+test: install    ## the test suite, WORKERS (2) at a time; what wants the machine for itself is in 'make rates'
+	$(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadgroup -m 'not alone' $(TEST_OPTIONS)
+
+rates: install   ## the tests that measure rates of live traffic, one after the other on a machine that is quiet
+	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS)
 
 lint: install    ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
@@ -53,8 +56,10 @@ bench: install   ## the benchmarks with their peers; each checks its result agai
 fuzz: install .venv/.fuzz  ## libFuzzer against whatever reads foreign bytes, sanitized, 15 s a harness (FUZZ_SECONDS)
 	$(BIN)/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),15) $(FUZZ_OPTIONS)
 
-conformance: install  ## docs/conformance.md, clause by clause, from a real run
-	$(BIN)/python -m pytest tests -m clause --conformance=docs/conformance.md
+conformance:     ## docs/conformance.md, clause by clause, from a real run of all tests
+	rm -f build/conformance.json
+	$(MAKE) rates TEST_OPTIONS='--conformance docs/conformance.md'
+	$(MAKE) test TEST_OPTIONS='--conformance docs/conformance.md'
 
 debug: install   ## compiled modules with bounds checks, symbols and annotated sources
 	CASTCORE_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force

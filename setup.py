@@ -31,9 +31,13 @@ extensions = [
     if only in (None, engine)
 ]
 
+
 setup(
+    # Side by side.
+    options={"build_ext": {"parallel": len(extensions) or 1}},
     ext_modules=cythonize(
         extensions,
+        nthreads=len(extensions),
         build_dir="build/cython",
         annotate=debug,
         include_path=["cext/upf"],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-_CLAUSES = pytest.StashKey[dict[str, list[str]]]()
-_OUTCOMES = pytest.StashKey[dict[str, str]]()
+# Of each test that shows clauses: which, and how it ended. Of one run, or of several that make a whole together.
+Shown = dict[str, dict[str, str]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,36 +21,45 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_CLAUSES] = defaultdict(list)
-    config.stash[_OUTCOMES] = {}
+    target = config.getoption("--conformance")
+    # Where several processes share the tests, the one that shares them out hears of every outcome.
+    if target and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Conformance(Path(target)))
     # A shell has what it runs in the background ignore SIGINT, and so would the commands that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("clause"):
-            for clause in mark.args:
-                config.stash[_CLAUSES][clause].append(item.nodeid)
+            item.user_properties.extend(("clause", clause) for clause in mark.args)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
-    outcomes = item.config.stash[_OUTCOMES]
-    if report.when == "call" or report.outcome != "passed":
-        outcomes[item.nodeid] = report.outcome
-    return report
+class Conformance:
+    """Writes what a run has shown of each clause, with what the runs before it have shown of others (FILE.json)."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._kept = Path("build") / f"{target.stem}.json"
+        self._shown: Shown = defaultdict(dict)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            for name, clause in report.user_properties:
+                if name == "clause":
+                    self._shown[str(clause)][re.sub(r"@\w+$", "", report.nodeid)] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        whole: Shown = json.loads(self._kept.read_text()) if self._kept.exists() else {}
+        for clause, outcomes in self._shown.items():
+            whole.setdefault(clause, {}).update(outcomes)
+        self._kept.parent.mkdir(exist_ok=True)
+        self._kept.write_text(json.dumps(whole))
+        self._target.write_text(conformance(whole))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    target = session.config.getoption("--conformance")
-    if target:
-        Path(target).write_text(conformance(session.config.stash[_CLAUSES], session.config.stash[_OUTCOMES]))
-
-
-def conformance(clauses: dict[str, list[str]], outcomes: dict[str, str]) -> str:
+def conformance(shown: Shown) -> str:
     """The report: a section per document, a row per clause and test function, cases of one function together."""
     lines = [
         "# Conformance",
@@ -59,14 +69,14 @@ def conformance(clauses: dict[str, list[str]], outcomes: dict[str, str]) -> str:
         "",
     ]
     documents: dict[str, list[str]] = defaultdict(list)
-    for clause in clauses:
+    for clause in shown:
         documents[" ".join(clause.split()[:2])].append(clause)
     for document in sorted(documents):
         lines += [f"## {document}", "", "| clause | test | result |", "|---|---|---|"]
         for clause in sorted(documents[document]):
             cases: dict[str, list[str]] = defaultdict(list)
-            for nodeid in clauses[clause]:
-                cases[nodeid.partition("[")[0]].append(outcomes.get(nodeid, "not run"))
+            for nodeid, outcome in shown[clause].items():
+                cases[nodeid.partition("[")[0]].append(outcome)
             for test, results in sorted(cases.items()):
                 path, _, name = test.partition("::")
                 failed = [result for result in results if result != "passed"]

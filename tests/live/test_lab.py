@@ -19,6 +19,9 @@ import pytest
 from command import CASTCORE
 from live.users import USERS, as_user
 
+# Labs of one machine share a few of its folders.
+pytestmark = pytest.mark.xdist_group("labs")
+
 TIMEOUT_S = 60
 
 # What talks to the other host: sockets in both, in one process.

@@ -19,6 +19,11 @@ BEFORE = 4
 # Of IP and TCP before 1,448 bytes of the stream each, and of HTTP before each segment; beyond that a little of what
 # TCP has sent twice.
 HEADERS = 1.06
+# Packets that were kept waiting for a processor are taken to have come meanwhile, over at most this time.
+MOST_LATE_S = 0.05
+
+# The folders of the machine that it leaves as they were are those that other labs use too.
+pytestmark = pytest.mark.xdist_group("labs")
 
 
 def played(user: list[str], *options: str) -> dict:
@@ -46,7 +51,7 @@ def test_a_stream_is_policed_and_zero_rated_from_the_middle_on(user: list[str]) 
     # From then on it keeps to the rate: what a bucket lets conform is its burst and the rate in the time.
     rate_bytes_s = story["rate_bps"] / 8
     passed_bytes = story["offered_bytes"] - story["dropped_bytes"]
-    assert passed_bytes <= rate_bytes_s * (story["policy_elapsed_s"] + LIVE_BURST_MS / 1000)
+    assert passed_bytes <= rate_bytes_s * (story["policy_elapsed_s"] + MOST_LATE_S + LIVE_BURST_MS / 1000)
     assert story["dropped_bytes"] > 0
 
     # What the player has received is what is zero-rated, within headers (and what it acknowledged with).

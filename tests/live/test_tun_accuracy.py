@@ -19,6 +19,8 @@ from live.live_traffic import FlowArrived, Sent, Traffic, iperf3, kept_up
 from live.live_tun import ACCESS, CORE, SERVER, UE, rules_file, tun_between
 from live.networks import Network, required
 
+from upf.units import LIVE_BURST_MS
+
 pytestmark = pytest.mark.alone
 
 MBPS = 1_000_000
@@ -135,7 +137,8 @@ def test_tcp_reaches_nine_tenths_of_the_rate(hosts: tuple[Network, Network], rat
         final = tun.final()
     reached_bps = report["sum_received"]["bits_per_second"]
     print(f"TCP at {rate_mbps} Mbit/s: {reached_bps / rate_mbps / MBPS:.4f} of the rate")
-    assert 0.9 <= reached_bps / (rate_mbps * MBPS) <= 1
+    # Of what the bucket has saved up while TCP waited for its timer, the seconds that count may begin with all.
+    assert 0.9 <= reached_bps / (rate_mbps * MBPS) <= 1 + LIVE_BURST_MS / 1000 / SECONDS
     counted = {rule["direction"]: rule for rule in final["rules"]}
     assert counted["downlink" if reverse else "uplink"]["dropped_packets"] > 0, "it was the rule that held it back"
 
