@@ -1,14 +1,16 @@
-"""A PCF and an SMF on real sockets, with a UPF that records what it is asked and reports what it is told to."""
+"""A PCF and an SMF on real sockets, an AF if wanted, and a UPF that records what it is asked and reports as told."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 
+from nf.af import compose as af_compose
+from nf.af.config import AfSection
 from nf.common import call
 from nf.common.channels import Channels
 from nf.common.clock import SystemClock
@@ -99,12 +101,12 @@ class RecordingUserPlane(N4ServiceServicer):
         return [
             (pdr.pdi.sdf_filters[0].flow_description, pdr.pdi.source_interface)
             for pdr in self.session_of(ue_address).pdrs
-            if pdr.precedence < 255
+            if pdr.precedence >> 8 < 255
         ]
 
     def urr_of(self, precedence: int = 100, ue_address: str = UE) -> int:
         """The URR that counts what PDRs of this precedence detect."""
-        return next(pdr.urr_id for pdr in self.session_of(ue_address).pdrs if pdr.precedence == precedence)
+        return next(pdr.urr_id for pdr in self.session_of(ue_address).pdrs if pdr.precedence >> 8 == precedence)
 
     async def count(self, *, report: bool = True, precedence: int = 100, **counters: int) -> n4.SessionReport:
         """Adds to the counters of the URR of these PDRs, and reports that unless told otherwise."""
@@ -263,10 +265,23 @@ class RecordingUserPlane(N4ServiceServicer):
 
 
 class ControlPlane:
-    """PCF, SMF and the recording UPF (or the real one); each can be stopped, and started again on its state."""
+    """PCF, SMF and the recording UPF (or the real one), and an AF if wanted.
 
-    def __init__(self, directory: Path, *, real_upf: bool = False, **smf: object) -> None:
+    Each can be stopped, and started again on its state.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        real_upf: bool = False,
+        with_af: bool = False,
+        pcf: Mapping[str, object] | None = None,
+        **smf: object,
+    ) -> None:
         self.directory = directory
+        self._names = ("upf", "smf", "pcf", *(("af",) if with_af else ()))
+        self._pcf = PcfSection(**(pcf or {}))
         self._real_upf = real_upf
         self.upf = RecordingUserPlane()
         self._telemetry = Telemetry()
@@ -276,18 +291,19 @@ class ControlPlane:
         self._client: Channels | None = None
 
     async def start(self) -> None:
-        """Takes three ports and starts everything."""
-        for name in ("upf", "smf", "pcf"):
+        """Takes ports and starts everything."""
+        for name in self._names:
             self._bind(name)
         self._client = Channels(self._addresses, telemetry=Telemetry(), deadline_s=PATIENCE_S)
-        for name in ("upf", "pcf", "smf"):
-            await self._serve(name)
+        for name in ("upf", "pcf", "smf", "af"):
+            if name in self._names:
+                await self._serve(name)
 
     async def stop(self) -> None:
         """Ends everything."""
         if self._client is not None:
             await self._client.close()
-        for name in ("pcf", "smf", "upf"):
+        for name in reversed(self._names):
             await self.lay_down(name)
 
     async def lay_down(self, name: str) -> None:
@@ -315,9 +331,9 @@ class ControlPlane:
             await self._hosts[name].start(lambda _: function, {})
             return
         clock = SystemClock()
-        module = {"pcf": pcf_compose, "smf": smf_compose}[name]
-        config = {"pcf": PcfSection(), "smf": self._smf}[name]
-        store = Store.open(url_for(self.directory, name), clock=clock, tables=module.TABLES)
+        module = {"pcf": pcf_compose, "smf": smf_compose, "af": af_compose}[name]
+        config = {"pcf": self._pcf, "smf": self._smf, "af": AfSection(grpc_address=self._addresses[name])}[name]
+        store = Store.open(url_for(self.directory, name), clock=clock, tables=getattr(module, "TABLES", ()))
 
         def compose(channels: Channels):
             return module.build(Context(name, config, clock, store, channels, self._telemetry))
@@ -392,6 +408,17 @@ class ControlPlane:
         request = op.ListLedgerEntriesRequest(app_session_id=app_session_id)
         return list((await stub.ListLedgerEntries(request)).ledger_entries)
 
+    async def ledger_of(self, *, zero_rated: int) -> list[op.LedgerEntry]:
+        """The ledger's entries, once an event has come after which so much is zero-rated."""
+
+        def rated(event: Event) -> bool:
+            notification = n5.EventNotification()
+            event.payload.Unpack(notification)
+            return event.type == "USAGE_REPORT" and notification.zero_rated_bytes == zero_rated
+
+        await self.events("pcf", lambda seen: rated(seen[-1]))
+        return await self.ledger()
+
     async def events(self, function: str, satisfied: Callable[[list[Event]], bool]) -> list[Event]:
         """The function's events from the first one on, as soon as they are what is waited for."""
         stub = {"pcf": PcfEventsServiceStub, "smf": SmfEventsServiceStub}[function](self.channel(function))
@@ -429,9 +456,9 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def running(directory: Path, *, real_upf: bool = False, **smf: object) -> AsyncIterator[ControlPlane]:
+async def running(directory: Path, **options: object) -> AsyncIterator[ControlPlane]:
     """A control plane that runs meanwhile."""
-    plane = ControlPlane(directory, real_upf=real_upf, **smf)
+    plane = ControlPlane(directory, **options)
     await plane.start()
     try:
         yield plane

@@ -53,7 +53,7 @@ class Activation:
     async def create(self, request: m5.CreateDynamicPolicyRequest, caller: Caller) -> m5.DynamicPolicy:
         """Activates a template for the flows of a media session; returns when it is enforced.
 
-        Raises InvalidArgument, FlowDescriptionUnsupported, UeAddressUnknown, UeAddressMismatch, NotFound (session or
+        Raises InvalidArgument, UeAddressUnknown, UeAddressMismatch, NotFound (session or
         template), PolicyTemplateNotReady, RequestIdReused, and what the PCF refuses with.
         """
         wanted = request.dynamic_policy

@@ -91,7 +91,7 @@ def app_session_request(
     """What the PCF is asked for; ``policy.ue_address`` is the UE's.
 
     ``flows`` are the policy's own. A flow that ``previous`` had keeps its number, so the network goes on counting it.
-    Raises InvalidArgument when a flow's remote end is of another IP version than the UE.
+    Raises InvalidArgument when a flow cannot be one of the UE's IP version.
     """
     qos = policy.qos_specification
     limits = template.qos_specification
@@ -137,7 +137,7 @@ def with_flows(
 ) -> n5.AppSessionContextReqData:
     """The request with these flows and the policy's medium; nothing else is changed. Raises as above."""
     ue = ipaddress.ip_network(policy.ue_address)
-    subs = _sub_components([flow.ip_filter_rule(ue) for flow in flows], previous)
+    subs = _numbered([_sub_component(flow, ue) for flow in flows], previous)
     changed = copy_of(request)
     component = changed.med_components[0]
     component.med_type = policy.media_type
@@ -231,25 +231,47 @@ def usage(notification: n5.EventNotification, *, compliant: bool) -> m5.DynamicP
     )
 
 
-def _sub_components(rules: Sequence[str], previous: n5.AppSessionContextReqData | None) -> list[n5.MediaSubComponent]:
+def _sub_component(flow: FlowDescription, ue: IpNetwork) -> n5.MediaSubComponent:
+    """The flow at N5, without a number."""
+    sub = n5.MediaSubComponent(
+        f_descs=flow.ip_filter_rules(ue), tos_tr_cl=flow.marks.tos_traffic_class, domain_name=flow.domain_name
+    )
+    if flow.marks.flow_label is not None or flow.marks.spi is not None:
+        # The rules say in which directions.
+        sub.add_info_flow_descs.add(
+            flow_label="" if flow.marks.flow_label is None else f"{flow.marks.flow_label:06x}",
+            spi="" if flow.marks.spi is None else f"{flow.marks.spi:08x}",
+        )
+    return sub
+
+
+def _numbered(
+    flows: Sequence[n5.MediaSubComponent], previous: n5.AppSessionContextReqData | None
+) -> list[n5.MediaSubComponent]:
+    """The flows with their numbers: those that ``previous`` had keep theirs."""
     known = {
-        rule: sub.f_num
+        _identity(sub): sub.f_num
         for component in (previous.med_components if previous is not None else ())
         for sub in component.med_sub_comps
-        for rule in sub.f_descs
     }
     following = max(known.values(), default=0) + 1
     # A flow named twice is one flow.
-    numbers: dict[str, int] = {}
-    for rule in rules:
-        if rule in numbers:
+    numbered: dict[bytes, n5.MediaSubComponent] = {}
+    for flow in flows:
+        identity = _identity(flow)
+        if identity in numbered:
             continue
-        if rule in known:
-            numbers[rule] = known[rule]
-        else:
-            numbers[rule] = following
-            following += 1
-    return [n5.MediaSubComponent(f_num=number, f_descs=[rule]) for rule, number in numbers.items()]
+        numbered[identity] = copy_of(flow)
+        numbered[identity].f_num = known.get(identity) or following
+        following += identity not in known
+    return list(numbered.values())
+
+
+def _identity(sub: n5.MediaSubComponent) -> bytes:
+    """What makes a flow the same as another: everything but its number."""
+    plain = copy_of(sub)
+    plain.ClearField("f_num")
+    return plain.SerializeToString(deterministic=True)
 
 
 def _least(*rates_bps: int) -> int:

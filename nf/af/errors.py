@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nf.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied, Unimplemented
+from nf.common.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
 
 
 class ExternalReferenceInUse(AlreadyExists):
@@ -70,9 +70,3 @@ class LocationReportingNotAllowed(PermissionDenied):
     """Only providers that the operator trusts may ask for the UE's location."""
 
     reason = "LOCATION_REPORTING_NOT_ALLOWED"
-
-
-class FlowDescriptionUnsupported(Unimplemented):
-    """The user plane cannot detect flows that way; sdfMethods says how it can."""
-
-    reason = "SDF_METHOD_UNSUPPORTED"

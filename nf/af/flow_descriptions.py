@@ -1,17 +1,19 @@
-"""Service data flow descriptions as IPFilterRules, and whose flows they are (TS 26.512 §6.4.3.1, TS 29.214 §5.3.8).
+"""Service data flow descriptions as IPFilterRules, and whose flows they are (TS 26.512 §6.4.3, TS 29.214 §5.3.8).
 
 One "permit out" rule, written for the downlink, detects both directions of a flow on N5, N7 and N4. So the direction of
-an IpPacketFilterSet says here which of its ends is the UE's.
+an IpPacketFilterSet says here which of its ends is the UE's. What its packets bear (type of service, flow label, SPI)
+is another thing in each direction: packets are asked for it in that direction alone.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from nf.af.errors import FlowDescriptionUnsupported
+from nf.af.domain_names import parse_domain_name
 from nf.af.v1 import media_session_pb2 as m5
 from nf.common.errors import FieldViolation, InvalidArgument
 
@@ -20,40 +22,79 @@ IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # TCP, UDP, DCCP, SCTP, UDP-Lite: the protocols whose ports the user plane reads.
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
-# How flows may be described, as the user plane detects them today.
-SDF_METHODS = (m5.SDF_METHOD_FIVE_TUPLE, m5.SDF_METHOD_TWO_TUPLE)
+# ESP, AH: the protocols that have a security parameter index.
+PROTOCOLS_WITH_SPI = (50, 51)
+# How flows may be described, as the user plane detects them.
+SDF_METHODS = (
+    m5.SDF_METHOD_FIVE_TUPLE,
+    m5.SDF_METHOD_TWO_TUPLE,
+    m5.SDF_METHOD_TYPE_OF_SERVICE_MARKING,
+    m5.SDF_METHOD_FLOW_LABEL,
+    m5.SDF_METHOD_DOMAIN_NAME,
+)
 # More than any player opens. Every flow costs the user plane two rules, while every UE waits.
 MAX_FLOWS = 1000
+MAX_FLOW_LABEL = 0xFFFFF
 # A UE owns a whole IPv6 prefix of this length (TS 23.501 §5.8.2.2.3), and one IPv4 address.
 _UE_PREFIX_LENGTH = {4: 32, 6: 64}
+_TOS = re.compile(r"[0-9A-Fa-f]{4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What packets have to bear in the direction of their description."""
+
+    # Type of service or traffic class and its mask, four hexadecimal digits; empty: any.
+    tos_traffic_class: str = ""
+    flow_label: int | None = None
+    spi: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Marks()
 
 
 @dataclass(frozen=True, slots=True)
 class FlowDescription:
-    """A checked 5-tuple, written for the downlink: ``remote`` → ``ue``. None stands for any."""
+    """A checked description, written for the downlink: ``remote`` → ``ue``. None stands for any."""
 
-    remote: IpNetwork | None
-    ue: IpNetwork | None
-    protocol: int | None
-    remote_port: int | None
-    ue_port: int | None
+    remote: IpNetwork | None = None
+    ue: IpNetwork | None = None
+    protocol: int | None = None
+    remote_port: int | None = None
+    ue_port: int | None = None
+    direction: m5.FlowDirection.ValueType = m5.FLOW_DIRECTION_BIDIRECTIONAL
+    marks: Marks = Marks()
+    # The server's name, or "*." and what it ends in. With it, nothing else is set.
+    domain_name: str = ""
 
-    def ip_filter_rule(self, ue_address: IpNetwork) -> str:
-        """The "permit out" rule; ``ue_address`` stands in where the flow names no UE.
+    def ip_filter_rules(self, ue_address: IpNetwork) -> list[str]:
+        """The rules: "permit out", or one for each direction whose packets are asked for marks.
 
-        Raises InvalidArgument when the two ends are of different IP versions.
+        ``ue_address`` stands in where the flow names no UE; one by name is about all addresses of its PDU session.
+        Raises InvalidArgument when the two ends are of different IP versions, or a flow label is asked of IPv4.
         """
+        if self.domain_name:
+            return ["permit out ip from any to assigned"]
         ue = self.ue or ue_address
         if self.remote is not None and self.remote.version != ue.version:
             raise InvalidArgument.of(
                 "service_data_flow_descriptions",
                 f"the remote end {_text(self.remote)} and the UE {_text(ue)} are of different IP versions",
             )
+        if self.marks.flow_label is not None and ue.version != 6:
+            raise InvalidArgument.of(
+                "service_data_flow_descriptions", f"the UE {_text(ue)} has no flow labels: they are of IPv6"
+            )
         protocol = "ip" if self.protocol is None else str(self.protocol)
         remote = "any" if self.remote is None else _text(self.remote)
-        remote_port = "" if self.remote_port is None else f" {self.remote_port}"
-        ue_port = "" if self.ue_port is None else f" {self.ue_port}"
-        return f"permit out {protocol} from {remote}{remote_port} to {_text(ue)}{ue_port}"
+        remote_end = remote if self.remote_port is None else f"{remote} {self.remote_port}"
+        ue_end = _text(ue) if self.ue_port is None else f"{_text(ue)} {self.ue_port}"
+        rules = []
+        if not self.marks or self.direction != m5.FLOW_DIRECTION_UPLINK:
+            rules.append(f"permit out {protocol} from {remote_end} to {ue_end}")
+        if self.marks and self.direction != m5.FLOW_DIRECTION_DOWNLINK:
+            rules.append(f"permit in {protocol} from {ue_end} to {remote_end}")
+        return rules
 
 
 def parse(
@@ -61,23 +102,12 @@ def parse(
 ) -> tuple[FlowDescription, ...]:
     """Checks the flows of a request; ``field`` is their path in it.
 
-    Raises FlowDescriptionUnsupported for what the user plane cannot detect yet, and InvalidArgument with a violation
-    for every property at fault.
+    Raises InvalidArgument with a violation for every property at fault.
     """
     if len(descriptions) > MAX_FLOWS:
         raise InvalidArgument.of(field, f"expected at most {MAX_FLOWS} flows, found {len(descriptions)}")
-    paths = [f"{field}[{index}]" for index in range(len(descriptions))]
-    unsupported = [
-        FieldViolation(path, why)
-        for prefix, each in zip(paths, descriptions, strict=True)
-        for path, why in _unsupported(prefix, each)
-    ]
-    if unsupported:
-        raise FlowDescriptionUnsupported(
-            "; ".join(f"{each.field}: {each.description}" for each in unsupported), violations=unsupported
-        )
     violations: list[FieldViolation] = []
-    flows = [_parse_one(path, each, violations) for path, each in zip(paths, descriptions, strict=True)]
+    flows = [_parse_one(f"{field}[{index}]", each, violations) for index, each in enumerate(descriptions)]
     if violations:
         raise InvalidArgument(
             "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
@@ -125,27 +155,19 @@ def _text(network: IpNetwork) -> str:
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
-def _unsupported(path: str, description: m5.ServiceDataFlowDescription) -> list[tuple[str, str]]:
-    how = "the user plane detects flows by addresses, ports and protocol (5_TUPLE, 2_TUPLE)"
-    if description.WhichOneof("description") == "domain_name":
-        return [(f"{path}.domain_name", f"detection by the name of the server is not offered: {how}")]
-    packet_filter = description.flow_description
-    found = []
-    if packet_filter.to_s_tc:
-        found.append((f"{path}.flow_description.to_s_tc", f"detection by type of service is not offered: {how}"))
-    if packet_filter.HasField("flow_label"):
-        found.append((f"{path}.flow_description.flow_label", f"detection by flow label is not offered: {how}"))
-    if packet_filter.HasField("spi"):
-        found.append((f"{path}.flow_description.spi", f"detection by security parameter index is not offered: {how}"))
-    return found
-
-
 def _parse_one(
     path: str, description: m5.ServiceDataFlowDescription, violations: list[FieldViolation]
 ) -> FlowDescription | None:
-    if description.WhichOneof("description") is None:
-        violations.append(FieldViolation(path, "expected a flow_description, found nothing"))
+    kind = description.WhichOneof("description")
+    if kind is None:
+        violations.append(FieldViolation(path, "expected a flow_description or a domain_name, found nothing"))
         return None
+    if kind == "domain_name":
+        try:
+            return FlowDescription(domain_name=parse_domain_name(description.domain_name))
+        except ValueError as error:
+            violations.append(FieldViolation(f"{path}.domain_name", str(error)))
+            return None
     packet_filter = description.flow_description
     path += ".flow_description"
     before = len(violations)
@@ -173,13 +195,34 @@ def _parse_one(
                 f"{path}.{ue_name}", f"expected the address of one UE (or its IPv6 /64 prefix), found the network {ue}"
             )
         )
+    _check_ports(path, packet_filter, violations)
+    marks = _marks(path, packet_filter, source or destination, violations)
+    if len(violations) > before:
+        return None
+    remote = destination if uplink else source
     source_port = packet_filter.src_port if packet_filter.HasField("src_port") else None
     destination_port = packet_filter.dst_port if packet_filter.HasField("dst_port") else None
+    ports = (destination_port, source_port) if uplink else (source_port, destination_port)
+    return FlowDescription(
+        remote=remote,
+        ue=ue,
+        protocol=packet_filter.protocol if packet_filter.HasField("protocol") else None,
+        remote_port=ports[0],
+        ue_port=ports[1],
+        direction=packet_filter.direction,
+        marks=marks,
+    )
+
+
+def _check_ports(path: str, packet_filter: m5.IpPacketFilterSet, violations: list[FieldViolation]) -> None:
     protocol = packet_filter.protocol if packet_filter.HasField("protocol") else None
     if protocol is not None and protocol > 255:
         violations.append(FieldViolation(f"{path}.protocol", f"expected 0 to 255, found {protocol}"))
-    for name, port in (("src_port", source_port), ("dst_port", destination_port)):
-        if port is None:
+    for name, present, port in (
+        ("src_port", packet_filter.HasField("src_port"), packet_filter.src_port),
+        ("dst_port", packet_filter.HasField("dst_port"), packet_filter.dst_port),
+    ):
+        if not present:
             continue
         if port > 65535:
             violations.append(FieldViolation(f"{path}.{name}", f"expected 0 to 65535, found {port}"))
@@ -188,11 +231,33 @@ def _parse_one(
             violations.append(
                 FieldViolation(f"{path}.{name}", f"protocol {protocol} has no ports (those that have: {known})")
             )
-    if len(violations) > before:
-        return None
-    remote = destination if uplink else source
-    ports = (destination_port, source_port) if uplink else (source_port, destination_port)
-    return FlowDescription(remote=remote, ue=ue, protocol=protocol, remote_port=ports[0], ue_port=ports[1])
+        if packet_filter.HasField("spi"):
+            violations.append(FieldViolation(f"{path}.{name}", "expected none beside spi: ESP and AH have no ports"))
+
+
+def _marks(
+    path: str, packet_filter: m5.IpPacketFilterSet, end: IpNetwork | None, violations: list[FieldViolation]
+) -> Marks:
+    """What packets are asked to bear; ``end`` is one of the filter's ends, if it names any."""
+    tos = packet_filter.to_s_tc.lower()
+    if tos and not _TOS.fullmatch(tos):
+        why = f"expected value and mask, four hexadecimal digits ('b8fc'), found {packet_filter.to_s_tc!r}"
+        violations.append(FieldViolation(f"{path}.to_s_tc", why))
+    elif tos.endswith("00"):
+        why = f"expected a mask that asks for a bit, found {packet_filter.to_s_tc!r}"
+        violations.append(FieldViolation(f"{path}.to_s_tc", why))
+    flow_label = packet_filter.flow_label if packet_filter.HasField("flow_label") else None
+    if flow_label is not None and flow_label > MAX_FLOW_LABEL:
+        why = f"expected 0 to {MAX_FLOW_LABEL}, found {flow_label}"
+        violations.append(FieldViolation(f"{path}.flow_label", why))
+    if flow_label is not None and end is not None and end.version != 6:
+        violations.append(FieldViolation(f"{path}.flow_label", f"expected none with {_text(end)}: it is of IPv6"))
+    spi = packet_filter.spi if packet_filter.HasField("spi") else None
+    protocol = packet_filter.protocol if packet_filter.HasField("protocol") else None
+    if spi is not None and protocol is not None and protocol not in PROTOCOLS_WITH_SPI:
+        known = ", ".join(map(str, PROTOCOLS_WITH_SPI))
+        violations.append(FieldViolation(f"{path}.spi", f"protocol {protocol} has none (those that have: {known})"))
+    return Marks(tos_traffic_class=tos, flow_label=flow_label, spi=spi)
 
 
 def _network(path: str, text: str, violations: list[FieldViolation]) -> IpNetwork | None:

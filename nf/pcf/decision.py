@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai, SponsoringStatus
 from nf.pcf.errors import RequestedServiceNotAuthorized
-from nf.pcf.flows import flow_infos_of, is_removed
+from nf.pcf.flows import ANY_PACKET, flow_infos_of, is_removed
 from nf.pcf.policies import MONITOR, ZERO_RATE, deciding_policy, excess_of, method_of
 from nf.pcf.rating import RATING_GROUP_ORDINARY, RATING_GROUP_ZERO_RATED
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
@@ -182,4 +182,4 @@ def default_rule() -> PccRule:
 
 
 _ANYTHING: Final = MediaComponent()
-_ANYTHING.med_sub_comps.add(f_descs=["permit out ip from any to assigned"])
+_ANYTHING.med_sub_comps.add(f_descs=[ANY_PACKET])

@@ -2,8 +2,8 @@
 
 Each flow of a PCC rule becomes two PDRs, one per source interface, both with the description written for the downlink
 (TS 29.244 §5.2.1A.2A); a UE with an IPv4 address and an IPv6 prefix has them for each that the flow can be about. The
-PDRs of a rule share its QER (where it has a bit rate, or the session a tunnel) and its URR. A session with a tunnel has
-two FARs, one per direction. Pure.
+PDRs of a rule share its QER (where it has a bit rate, or the session a tunnel) and its URR. Those of a flow that is not
+enabled name another QER further, whose gates are closed. A session with a tunnel has two FARs, one per direction. Pure.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, SmPolicyDecision
+from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicyDecision
+from nf.smf.flows import ACCESS, CORE, concerned, interfaces_of, is_closed, precedence_of, sdf_filter
 from nf.smf.v1.pdu_session_pb2 import PduSession
 from upf.n4.v1.n4_pb2 import (
     ApplyAction,
     DestinationInterface,
     Far,
     FTeid,
+    GateStatus,
     ModifySessionRequest,
     OuterHeaderRemoval,
     Pdi,
     Pdr,
     Qer,
-    SdfFilter,
     Session,
     SourceInterface,
     Urr,
 )
 
-ACCESS: Final = SourceInterface.SOURCE_INTERFACE_ACCESS
-CORE: Final = SourceInterface.SOURCE_INTERFACE_CORE
-
 DEFAULT_QFI: Final = 1
 
-_INTERFACES: Final = ((CORE, "core"), (ACCESS, "access"))
+_NAMES: Final = {CORE: "core", ACCESS: "access"}
+# What the QER is allocated under that closes the gates of flows; no flow opens it.
+_CLOSED: Final = "gate/closed"
 
 _Rule = TypeVar("_Rule", Pdr, Qer, Urr, Far)
 
@@ -92,7 +92,7 @@ class _Allocator:
     highest: int = 0
 
     def __call__(self, key: str) -> int:
-        number = self.known.ids.get(key)
+        number = self.used.get(key, self.known.ids.get(key))
         if number is None:
             self.highest = number = max(self.highest, self.known.highest) + 1
         self.used[key] = number
@@ -104,16 +104,6 @@ def _ue_addresses(pdu_session: PduSession) -> Iterator[tuple[str, str]]:
         yield "ipv4", pdu_session.ue_ipv4_address
     if pdu_session.ue_ipv6_prefix:
         yield "ipv6", pdu_session.ue_ipv6_prefix
-
-
-def _concerns(flow: FlowInformation, family: str) -> bool:
-    """Whether a flow can be about a UE address of this family: its own addresses, if it names any, decide."""
-    mentioned = {
-        "ipv6" if ":" in word else "ipv4"
-        for previous, word in zip(flow.flow_description.split(), flow.flow_description.split()[1:], strict=False)
-        if previous in ("from", "to") and word not in ("any", "assigned")
-    }
-    return not mentioned or family in mentioned
 
 
 def local_teid(pdu_session: PduSession) -> int:
@@ -151,14 +141,18 @@ def _pdrs(
     rule: PccRule, addresses: list[tuple[str, str]], qer_id: int, urr_id: int, new_id: _Allocator
 ) -> Iterator[Pdr]:
     for flow in rule.flow_infos:
-        for family, address in addresses:
-            if not _concerns(flow, family):
-                continue
-            for interface, name in _INTERFACES:
-                pdr_id = new_id(f"pdr/{rule.pcc_rule_id}/{flow.pack_filt_id}/{name}/{family}")
-                sdf_filter = SdfFilter(flow_description=flow.flow_description, sdf_filter_id=pdr_id)
-                pdi = Pdi(source_interface=interface, ue_ip_address=address, sdf_filters=[sdf_filter])
-                yield Pdr(pdr_id=pdr_id, precedence=rule.precedence, pdi=pdi, qer_id=qer_id, urr_id=urr_id)
+        precedence = precedence_of(rule.precedence, flow)
+        for family, address in concerned(flow, addresses):
+            for interface in interfaces_of(flow):
+                pdr_id = new_id(f"pdr/{rule.pcc_rule_id}/{flow.pack_filt_id}/{_NAMES[interface]}/{family}")
+                yield Pdr(
+                    pdr_id=pdr_id,
+                    precedence=precedence,
+                    pdi=Pdi(source_interface=interface, ue_ip_address=address, sdf_filters=[sdf_filter(flow, pdr_id)]),
+                    qer_id=qer_id,
+                    urr_id=urr_id,
+                    further_qer_ids=[new_id(_CLOSED)] if is_closed(flow, interface) else [],
+                )
 
 
 def _qer(rule: PccRule, qer_id: int, qfi: int) -> Qer:
@@ -197,6 +191,9 @@ def n4_session(
             session.qers.append(_qer(rule, qer_id, qfi))
         pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id)
         session.pdrs.extend(_tunnelled(pdr, pdu_session, fars) for pdr in pdrs)
+    if (closed := new_id.used.get(_CLOSED)) is not None:
+        gate = GateStatus.GATE_STATUS_CLOSED
+        session.qers.add(qer_id=closed, gate_status_ul=gate, gate_status_dl=gate)
     return session, IdAllocation(MappingProxyType(new_id.used), new_id.highest)
 
 

@@ -11,7 +11,7 @@ from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.resources import new_id
 from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import Snssai
-from nf.pcf.v1.sm_policy_control_pb2 import SmPolicyDecision
+from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
 
 _UE_PREFIX_BITS: Final = 64
@@ -22,6 +22,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNN = re.compile(rf"(?=.{{1,100}}\Z){_LABEL}(?:\.{_LABEL})*")
 _SLICE_DIFFERENTIATOR = re.compile(r"[0-9A-Fa-f]{6}")
+_TOS = re.compile(r"[0-9A-Fa-f]{4}")
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{1,8}")
 
 
 def _slice_violations(s_nssai: Snssai) -> Iterator[FieldViolation]:
@@ -124,6 +126,17 @@ def requested_part(session: PduSession) -> PduSession:
     )
 
 
+def _flow_violations(flow: FlowInformation, field: str) -> Iterator[FieldViolation]:
+    for name, form, expected in (
+        ("tos_traffic_class", _TOS, "four hexadecimal digits, or none"),
+        ("spi", _HEXADECIMAL, "up to eight hexadecimal digits"),
+        ("flow_label", _HEXADECIMAL, "up to eight hexadecimal digits"),
+    ):
+        text: str = getattr(flow, name)
+        if text and not form.fullmatch(text):
+            yield FieldViolation(f"{field}.{name}", f"expected {expected}, got {text!r}")
+
+
 def check_decision(decision: SmPolicyDecision) -> None:
     """Raises InvalidArgument naming every property of a decision that is wrong (flows: the UPF says)."""
     found: list[FieldViolation] = []
@@ -143,5 +156,7 @@ def check_decision(decision: SmPolicyDecision) -> None:
         labels = [flow.pack_filt_id for flow in rule.flow_infos]
         if len(set(labels)) < len(labels):
             found.append(FieldViolation(f"{field}.flow_infos", f"expected different pack_filt_id, got {labels}"))
+        for number, flow in enumerate(rule.flow_infos):
+            found += _flow_violations(flow, f"{field}.flow_infos[{number}]")
     if found:
         raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)

@@ -7,7 +7,6 @@ import ipaddress
 import pytest
 
 from nf.af import flow_descriptions
-from nf.af.errors import FlowDescriptionUnsupported
 from nf.af.v1 import media_session_pb2 as m5
 from nf.common.errors import InvalidArgument
 
@@ -25,7 +24,12 @@ def flow(**filter_set: object) -> m5.ServiceDataFlowDescription:
 
 
 def rule_of(description: m5.ServiceDataFlowDescription, ue: str = "10.45.0.2") -> str:
-    return flow_descriptions.parse([description])[0].ip_filter_rule(ipaddress.ip_network(ue))
+    (only,) = rules_of(description, ue)
+    return only
+
+
+def rules_of(description: m5.ServiceDataFlowDescription, ue: str = "10.45.0.2") -> list[str]:
+    return flow_descriptions.parse([description])[0].ip_filter_rules(ipaddress.ip_network(ue))
 
 
 @pytest.mark.clause("TS 26.512 A.3.2 step 6")
@@ -67,21 +71,39 @@ def test_a_remote_end_of_another_ip_version_than_the_ue_is_refused():
         rule_of(flow(src_ip="2001:db8::1"))
 
 
+@pytest.mark.clause("TS 26.512 §6.4.3.1")
+def test_a_mark_is_asked_of_packets_of_its_direction_alone():
+    out = "permit out ip from 198.51.100.7 to 10.45.0.2"
+    into = "permit in ip from 10.45.0.2 to 198.51.100.7"
+    down = flow(src_ip="198.51.100.7", dst_ip="10.45.0.2", to_s_tc="B8FC", direction=DOWNLINK)
+    up = flow(src_ip="10.45.0.2", dst_ip="198.51.100.7", to_s_tc="b8fc", direction=UPLINK)
+    both = flow(src_ip="198.51.100.7", dst_ip="10.45.0.2", to_s_tc="b8fc")
+    assert [rules_of(each) for each in (down, up, both)] == [[out], [into], [out, into]]
+    assert flow_descriptions.parse([down])[0].marks.tos_traffic_class == "b8fc"
+
+
+def test_a_flow_label_is_of_ipv6():
+    labelled = flow(src_ip="2001:db8:ff::7", flow_label=0xABCDE, direction=DOWNLINK)
+    assert rule_of(labelled, "2001:db8:1::5") == "permit out ip from 2001:db8:ff::7 to 2001:db8:1::5"
+    assert flow_descriptions.parse([labelled])[0].marks.flow_label == 0xABCDE
+    with pytest.raises(InvalidArgument, match=r"the UE 10\.45\.0\.2 has no flow labels"):
+        rules_of(flow(flow_label=1))
+
+
+@pytest.mark.clause("TS 26.512 §6.4.3.2")
 @pytest.mark.parametrize(
-    ("description", "field"),
+    ("written", "name"),
     [
-        (m5.ServiceDataFlowDescription(domain_name="cdn.example.com"), "flows[0].domain_name"),
-        (flow(to_s_tc="b8fc"), "flows[0].flow_description.to_s_tc"),
-        (flow(flow_label=0), "flows[0].flow_description.flow_label"),
-        (flow(spi=7), "flows[0].flow_description.spi"),
+        ("CDN.Example.com.", "cdn.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("_dash.example.com", "_dash.example.com"),
     ],
-    ids=["domainName", "toSTc", "flowLabel", "spi"],
 )
-def test_what_the_user_plane_cannot_detect_is_refused_by_the_name_of_the_field(description, field):
-    with pytest.raises(FlowDescriptionUnsupported, match="5_TUPLE, 2_TUPLE") as refused:
-        flow_descriptions.parse([description], "flows")
-    assert refused.value.code == "UNIMPLEMENTED"
-    assert [each.field for each in refused.value.violations] == [field]
+def test_a_name_becomes_any_packet_of_the_ue_that_has_it(written, name):
+    (parsed,) = flow_descriptions.parse([m5.ServiceDataFlowDescription(domain_name=written)])
+    assert parsed.domain_name == name
+    assert parsed.ip_filter_rules(UE) == ["permit out ip from any to assigned"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +118,16 @@ def test_what_the_user_plane_cannot_detect_is_refused_by_the_name_of_the_field(d
         (flow(protocol=256), "flows[0].flow_description.protocol", "0 to 255, found 256"),
         (flow(src_port=65536), "flows[0].flow_description.src_port", "0 to 65535, found 65536"),
         (flow(protocol=1, dst_port=80), "flows[0].flow_description.dst_port", "protocol 1 has no ports"),
+        (flow(to_s_tc="b8"), "flows[0].flow_description.to_s_tc", "four hexadecimal digits ('b8fc'), found 'b8'"),
+        (flow(to_s_tc="b800"), "flows[0].flow_description.to_s_tc", "a mask that asks for a bit"),
+        (flow(flow_label=0x100000), "flows[0].flow_description.flow_label", "0 to 1048575, found 1048576"),
+        (flow(flow_label=1, src_ip="192.0.2.1"), "flows[0].flow_description.flow_label", "none with 192.0.2.1"),
+        (flow(spi=7, protocol=17), "flows[0].flow_description.spi", "protocol 17 has none"),
+        (flow(spi=7, dst_port=443), "flows[0].flow_description.dst_port", "none beside spi"),
+        (m5.ServiceDataFlowDescription(domain_name=""), "flows[0].domain_name", "found the label ''"),
+        (m5.ServiceDataFlowDescription(domain_name="a*.example"), "flows[0].domain_name", "found the label 'a*'"),
+        (m5.ServiceDataFlowDescription(domain_name="192.0.2.1"), "flows[0].domain_name", "found the address"),
+        (m5.ServiceDataFlowDescription(domain_name="a." * 130 + "b"), "flows[0].domain_name", "at most 253"),
         (
             m5.ServiceDataFlowDescription(flow_description=m5.IpPacketFilterSet(src_ip="198.51.100.7")),
             "flows[0].flow_description.direction",

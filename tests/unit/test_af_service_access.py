@@ -39,7 +39,7 @@ def test_ready_templates_are_bound_to_their_network_policy_ids():
     assert list(binding.mandatory_request_information) == ["policyTemplateId", "serviceDataFlowDescriptions"]
     assert "enforcementBitRate" in binding.response_information
     assert list(invocation.server_addresses) == OWN
-    assert list(invocation.sdf_methods) == [m5.SDF_METHOD_FIVE_TUPLE, m5.SDF_METHOD_TWO_TUPLE]
+    assert set(invocation.sdf_methods) == set(m5.SdfMethod.values()) - {m5.SDF_METHOD_UNSPECIFIED}
 
 
 def test_what_is_not_provisioned_is_absent():

@@ -53,7 +53,7 @@ def decision(*rules: PccRule) -> SmPolicyDecision:
 @pytest.mark.clause("TS 29.244 §5.2.1A.2A")
 def test_a_flow_becomes_one_pdr_per_source_interface_with_the_downlink_description() -> None:
     session, _ = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
-    mine = [pdr for pdr in session.pdrs if pdr.precedence == 100]
+    mine = [pdr for pdr in session.pdrs if pdr.precedence >> 8 == 100]
     assert [pdr.pdi.source_interface for pdr in mine] == [CORE, ACCESS]
     assert {pdr.pdi.sdf_filters[0].flow_description for pdr in mine} == {VIDEO.flow_description}
     assert {pdr.pdi.ue_ip_address for pdr in mine} == {"10.45.0.2"}
@@ -62,7 +62,7 @@ def test_a_flow_becomes_one_pdr_per_source_interface_with_the_downlink_descripti
 
 def test_the_pdrs_of_a_rule_share_its_qer_and_its_urr() -> None:
     session, _ = n4_session(UE, decision(session_rule(VIDEO, AUDIO)), IdAllocation(), measurement_period_ms=250)
-    mine = [pdr for pdr in session.pdrs if pdr.precedence == 100]
+    mine = [pdr for pdr in session.pdrs if pdr.precedence >> 8 == 100]
     assert len(mine) == 4
     (qer,) = session.qers
     assert {pdr.qer_id for pdr in mine} == {qer.qer_id}

@@ -21,7 +21,6 @@ from nf.common.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unimplemented,
 )
 from nf.common.v1 import types_pb2 as types
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -245,18 +244,34 @@ async def test_wrong_flows_are_refused_by_their_place(stack: AfStack, flows, fie
     assert (await stack.all_policies(), stack.pcf.calls) == ([], [])
 
 
-async def test_what_the_user_plane_cannot_detect_is_unimplemented_by_name(stack: AfStack):
+@pytest.mark.clause("TS 29.514 §5.6.2.8")
+async def test_flows_of_every_method_are_told_to_the_pcf_with_what_their_packets_bear(stack: AfStack):
     template = await stack.provision()
-    with pytest.raises(Unimplemented) as refused:
-        await stack.activate(template, m5.ServiceDataFlowDescription(domain_name="cdn.example.com"))
-    assert refused.value.reason == "SDF_METHOD_UNSUPPORTED"
-    assert [each.field for each in refused.value.violations] == [f"{FLOWS}[0].domain_name"]
-    policy = await stack.activate(template)
-    spi = flow(50000)
-    spi.flow_description.spi = 7
-    with pytest.raises(Unimplemented):
-        await change(stack, policy, spi)
-    assert await stack.policy(policy.dynamic_policy_id) == policy
+    marked, ended = flow(50000), flow(50001)
+    marked.flow_description.to_s_tc = "B8FC"
+    ended.flow_description.MergeFrom(m5.IpPacketFilterSet(spi=7, protocol=50))
+    ended.flow_description.ClearField("src_port")
+    ended.flow_description.ClearField("dst_port")
+    named = m5.ServiceDataFlowDescription(domain_name="*.Example.com")
+    policy = await stack.activate(template, marked, ended, named, flow(50002))
+    subs = stack.pcf.sessions[policy.dynamic_policy_id].asc_req_data.med_components[0].med_sub_comps
+    both = [rule(50000), f"permit in 6 from {UE} 50000 to 198.51.100.7 443"]
+    assert [(sub.f_num, list(sub.f_descs)) for sub in subs if not sub.add_info_flow_descs] == [
+        (1, both),
+        (3, ["permit out ip from any to assigned"]),
+        (4, [rule(50002)]),
+    ]
+    assert [(sub.tos_tr_cl, sub.domain_name) for sub in subs] == [
+        ("b8fc", ""),
+        ("", ""),
+        ("", "*.example.com"),
+        ("", ""),
+    ]
+    assert [info.spi for info in subs[1].add_info_flow_descs] == ["00000007"]
+    # A flow that stays keeps its number, whatever it is described by.
+    await change(stack, policy, named, flow(50003), marked)
+    subs = stack.pcf.sessions[policy.dynamic_policy_id].asc_req_data.med_components[0].med_sub_comps
+    assert [(sub.f_num, sub.domain_name) for sub in subs] == [(3, "*.example.com"), (5, ""), (1, "")]
 
 
 async def test_an_absurd_qos_is_refused(stack: AfStack):

@@ -47,7 +47,7 @@ async def test_an_attached_ue_has_a_policy_association_and_passes_by_the_default
     assert [rule.pcc_rule_id for rule in policy.decision.pcc_rules] == ["default"]
     enforced = plane.upf.session_of()
     assert enforced.cp_seid == session.cp_seid
-    assert [(pdr.precedence, pdr.pdi.source_interface, pdr.qer_id) for pdr in enforced.pdrs] == [
+    assert [(pdr.precedence >> 8, pdr.pdi.source_interface, pdr.qer_id) for pdr in enforced.pdrs] == [
         (255, CORE, 0),
         (255, ACCESS, 0),
     ]
@@ -284,7 +284,7 @@ async def test_sessions_of_one_ue_have_buckets_of_their_own(plane: ControlPlane)
     await asyncio.gather(plane.authorize("a", VIDEO), plane.authorize("b", AUDIO))
     enforced = plane.upf.session_of()
     assert len(enforced.qers) == 2
-    assert len({pdr.qer_id for pdr in enforced.pdrs if pdr.precedence == 100}) == 2
+    assert len({pdr.qer_id for pdr in enforced.pdrs if pdr.precedence >> 8 == 100}) == 2
     await plane.n5.DeleteAppSession(n5.DeleteAppSessionRequest(app_session_id="a"))
     assert plane.upf.flows() == [(AUDIO, CORE), (AUDIO, ACCESS)]
 

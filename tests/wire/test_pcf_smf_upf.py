@@ -56,7 +56,9 @@ def judged(packets: Iterable[Captured]) -> tuple[int, int]:
 
 async def send(plane: ControlPlane, packets: list[Captured]) -> ReplayResponse:
     async def pieces() -> AsyncIterator[ReplayRequest]:
-        yield ReplayRequest(capture=captures.pcap(packets, link_type=captures.RAW, nanoseconds=True))
+        yield ReplayRequest(
+            capture=captures.pcap(packets, link_type=captures.RAW, nanoseconds=True), return_passed=True
+        )
 
     return await TrafficServiceStub(plane.channel("upf")).Replay(pieces())
 
@@ -145,3 +147,56 @@ async def test_what_the_upf_does_not_understand_comes_back_in_its_words(plane: C
     assert "expected" in refusal.value.violations[0].description
     assert "70000" in refusal.value.violations[0].description
     assert await plane.app_sessions() == {}
+
+
+async def set_status(plane: ControlPlane, status: n5.FlowStatus.ValueType) -> None:
+    wanted = app_session("s")
+    wanted.asc_req_data.med_components[0].med_sub_comps[0].f_status = status
+    await plane.n5.UpdateAppSession(n5.UpdateAppSessionRequest(app_session_id="s", asc_req_data=wanted.asc_req_data))
+
+
+@pytest.mark.clause("TS 29.514 §4.2.3.2")
+@pytest.mark.parametrize(
+    ("status", "downlink_passes", "uplink_passes"),
+    [
+        ("DISABLED", False, False),
+        ("ENABLED_UPLINK", False, True),
+        ("ENABLED_DOWNLINK", True, False),
+        ("ENABLED", True, True),
+    ],
+)
+async def test_what_is_not_enabled_is_dropped_and_exceeds_nothing(
+    plane: ControlPlane, status: str, downlink_passes: bool, uplink_passes: bool
+) -> None:
+    await plane.attach()
+    await plane.authorize()
+    await set_status(plane, n5.FlowStatus.Value(f"FLOW_STATUS_{status}"))
+    down = ipv4(SERVER, UE, captures.UDP, ports(443, 40_000, 100))
+    up = ipv4(UE, SERVER, captures.UDP, ports(40_000, 443, 200))
+    response = await send(plane, [Captured(captures.START_NS, each, len(each)) for each in (down, up)])
+    assert [each in response.passed for each in (down, up)] == [downlink_passes, uplink_passes]
+    passed = len(down) * downlink_passes + len(up) * uplink_passes
+    assert (await plane.notification("USAGE_REPORT"))[1].zero_rated_bytes == passed
+    (entry,) = await plane.ledger()
+    assert (entry.charged_bytes, entry.dropped_bytes) == (0, len(down) + len(up) - passed)
+    assert "QOS_NOTIF" not in [event.type for event in await plane.events("pcf", lambda seen: len(seen) > 2)]
+    # The same flow again, in the same bucket, with the same counters.
+    await set_status(plane, n5.FlowStatus.FLOW_STATUS_ENABLED)
+    await send(plane, [Captured(captures.START_NS + captures.SECOND_NS, down, len(down))])
+    await plane.ledger_of(zero_rated=passed + len(down))
+
+
+@pytest.mark.clause("TS 29.512 §5.6.2.6")
+@pytest.mark.parametrize("first", ["general", "specific"])
+async def test_the_more_specific_flow_goes_first_whichever_came_first(plane: ControlPlane, first: str) -> None:
+    await plane.attach()
+    flows = {
+        "general": f"permit out ip from {SERVER} to {UE}",
+        "specific": f"permit out 17 from {SERVER} 443 to {UE} 40000",
+    }
+    for name in sorted(flows, key=lambda name: name != first):
+        await plane.authorize(name, flows[name])
+    packets = [ipv4(SERVER, UE, captures.UDP, ports(443, port, 100)) for port in (40_000, 40_001, 40_001)]
+    await send(plane, [Captured(captures.START_NS, packet, len(packet)) for packet in packets])
+    for name, number in (("specific", 1), ("general", 2)):
+        await plane.accounted(zero_rated=number * 120, charged=0, app_session_id=name)

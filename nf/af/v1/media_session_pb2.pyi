@@ -297,13 +297,15 @@ class IpPacketFilterSet(_message.Message):
     dst_port: _builtins.int
     """Port; absent: any."""
     to_s_tc: _builtins.str
-    """Type of service or traffic class with mask, four hexadecimal digits."""
+    """Type of service or traffic class with mask, four hexadecimal digits; empty: any."""
     flow_label: _builtins.int
-    """IPv6 flow label."""
+    """IPv6 flow label, 0 to 0xfffff."""
     spi: _builtins.int
-    """Security parameter index."""
+    """Security parameter index of ESP or AH."""
     direction: Global___FlowDirection.ValueType
-    """Which way."""
+    """Which end is the UE's. A flow is detected in both directions whatever stands here, unless its packets are asked for a
+    mark (to_s_tc, flow_label, spi): then only those of this direction.
+    """
     def __init__(
         self,
         *,
@@ -353,7 +355,7 @@ class ServiceDataFlowDescription(_message.Message):
     FLOW_DESCRIPTION_FIELD_NUMBER: _builtins.int
     DOMAIN_NAME_FIELD_NUMBER: _builtins.int
     domain_name: _builtins.str
-    """By name of the server."""
+    """By name of the server, or every name below it ("*.example.com"), as the user plane hears it in TLS, QUIC, HTTP and DNS."""
     @_builtins.property
     def flow_description(self) -> Global___IpPacketFilterSet:
         """By addresses, ports and protocol."""

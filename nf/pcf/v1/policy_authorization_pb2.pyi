@@ -29,22 +29,60 @@ class _FlowStatus:
 class _FlowStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlowStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FLOW_STATUS_UNSPECIFIED: _FlowStatus.ValueType  # 0
+    """ENABLED."""
     FLOW_STATUS_ENABLED_UPLINK: _FlowStatus.ValueType  # 1
+    """The downlink is dropped."""
     FLOW_STATUS_ENABLED_DOWNLINK: _FlowStatus.ValueType  # 2
+    """The uplink is dropped."""
     FLOW_STATUS_ENABLED: _FlowStatus.ValueType  # 3
+    """Both directions pass."""
     FLOW_STATUS_DISABLED: _FlowStatus.ValueType  # 4
+    """Both directions are dropped."""
     FLOW_STATUS_REMOVED: _FlowStatus.ValueType  # 5
+    """The flow is none of the session's any more."""
 
 class FlowStatus(_FlowStatus, metaclass=_FlowStatusEnumTypeWrapper):
-    """What of a flow is enabled (TS 29.514 FlowStatus)."""
+    """What of a flow is enabled (TS 29.514 FlowStatus). What is not enabled is dropped by the user plane, and charged to nobody."""
 
 FLOW_STATUS_UNSPECIFIED: FlowStatus.ValueType  # 0
+"""ENABLED."""
 FLOW_STATUS_ENABLED_UPLINK: FlowStatus.ValueType  # 1
+"""The downlink is dropped."""
 FLOW_STATUS_ENABLED_DOWNLINK: FlowStatus.ValueType  # 2
+"""The uplink is dropped."""
 FLOW_STATUS_ENABLED: FlowStatus.ValueType  # 3
+"""Both directions pass."""
 FLOW_STATUS_DISABLED: FlowStatus.ValueType  # 4
+"""Both directions are dropped."""
 FLOW_STATUS_REMOVED: FlowStatus.ValueType  # 5
+"""The flow is none of the session's any more."""
 Global___FlowStatus: _TypeAlias = FlowStatus  # noqa: Y015
+
+class _FlowDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FlowDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlowDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FLOW_DIRECTION_UNSPECIFIED: _FlowDirection.ValueType  # 0
+    FLOW_DIRECTION_DOWNLINK: _FlowDirection.ValueType  # 1
+    """Towards the UE."""
+    FLOW_DIRECTION_UPLINK: _FlowDirection.ValueType  # 2
+    """From the UE."""
+    FLOW_DIRECTION_BIDIRECTIONAL: _FlowDirection.ValueType  # 3
+    """Both."""
+
+class FlowDirection(_FlowDirection, metaclass=_FlowDirectionEnumTypeWrapper):
+    """Direction of packets (TS 29.512 FlowDirection)."""
+
+FLOW_DIRECTION_UNSPECIFIED: FlowDirection.ValueType  # 0
+FLOW_DIRECTION_DOWNLINK: FlowDirection.ValueType  # 1
+"""Towards the UE."""
+FLOW_DIRECTION_UPLINK: FlowDirection.ValueType  # 2
+"""From the UE."""
+FLOW_DIRECTION_BIDIRECTIONAL: FlowDirection.ValueType  # 3
+"""Both."""
+Global___FlowDirection: _TypeAlias = FlowDirection  # noqa: Y015
 
 class _AfEvent:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -81,6 +119,36 @@ AF_EVENT_PDU_SESSION_STATUS: AfEvent.ValueType  # 5
 Global___AfEvent: _TypeAlias = AfEvent  # noqa: Y015
 
 @_typing.final
+class AddFlowDescriptionInfo(_message.Message):
+    """What a flow's packets bear beyond their addresses (TS 29.514 AddFlowDescriptionInfo)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPI_FIELD_NUMBER: _builtins.int
+    FLOW_LABEL_FIELD_NUMBER: _builtins.int
+    FLOW_DIR_FIELD_NUMBER: _builtins.int
+    spi: _builtins.str
+    """SPI of ESP or AH, in hexadecimal digits; empty: any or none."""
+    flow_label: _builtins.str
+    """IPv6 flow label, in hexadecimal digits; empty: any."""
+    flow_dir: Global___FlowDirection.ValueType
+    """The packets that are asked for it; unspecified: those of the directions that the IPFilterRules are written for."""
+    def __init__(
+        self,
+        *,
+        spi: _builtins.str = ...,
+        flow_label: _builtins.str = ...,
+        flow_dir: Global___FlowDirection.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_dir", b"flow_dir", "flow_label", b"flow_label", "spi", b"spi"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddFlowDescriptionInfo: _TypeAlias = AddFlowDescriptionInfo  # noqa: Y015
+
+@_typing.final
 class MediaSubComponent(_message.Message):
     """Some flows of a medium (TS 29.514 MediaSubComponent)."""
 
@@ -90,15 +158,28 @@ class MediaSubComponent(_message.Message):
     F_DESCS_FIELD_NUMBER: _builtins.int
     F_STATUS_FIELD_NUMBER: _builtins.int
     TOS_TR_CL_FIELD_NUMBER: _builtins.int
+    ADD_INFO_FLOW_DESCS_FIELD_NUMBER: _builtins.int
+    DOMAIN_NAME_FIELD_NUMBER: _builtins.int
     f_num: _builtins.int
     """Ordinal of the flow within its component."""
     f_status: Global___FlowStatus.ValueType
-    """Enabled unless set otherwise. Only ENABLED and REMOVED can be enforced."""
+    """Unspecified: as the component's."""
     tos_tr_cl: _builtins.str
     """Type of service or traffic class with mask, four hexadecimal digits."""
+    domain_name: _builtins.str
+    """Name of the flows' server, or every name below it ("*.example.com"). Castcore's extension: TS 29.514 knows an
+    application by its identifier only.
+    """
     @_builtins.property
     def f_descs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """IPFilterRules (TS 29.214 §5.3.8): at most one per direction. Each covers both directions, whichever it is written for."""
+        """IPFilterRules (TS 29.214 §5.3.8): at most one per direction; none beside something below: any packet of the UE.
+        Each covers both directions, whichever it is written for, unless the packets are asked for a mark (tos_tr_cl, SPI,
+        flow label): then only those of the directions that there are rules for.
+        """
+
+    @_builtins.property
+    def add_info_flow_descs(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddFlowDescriptionInfo]:
+        """At most one per direction."""
 
     def __init__(
         self,
@@ -107,10 +188,12 @@ class MediaSubComponent(_message.Message):
         f_descs: _abc.Iterable[_builtins.str] | None = ...,
         f_status: Global___FlowStatus.ValueType = ...,
         tos_tr_cl: _builtins.str = ...,
+        add_info_flow_descs: _abc.Iterable[Global___AddFlowDescriptionInfo] | None = ...,
+        domain_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["f_descs", b"f_descs", "f_num", b"f_num", "f_status", b"f_status", "tos_tr_cl", b"tos_tr_cl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_info_flow_descs", b"add_info_flow_descs", "domain_name", b"domain_name", "f_descs", b"f_descs", "f_num", b"f_num", "f_status", b"f_status", "tos_tr_cl", b"tos_tr_cl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,7 +233,7 @@ class MediaComponent(_message.Message):
     max_auth_bw_ul_bps: _builtins.int
     """The most that the AF authorises uplink (castcore's extension)."""
     f_status: Global___FlowStatus.ValueType
-    """Enabled unless set otherwise. Only ENABLED and REMOVED can be enforced."""
+    """Enabled unless set otherwise. REMOVED holds for all flows, the rest for those that say nothing else."""
     qos_reference: _builtins.str
     """A QoS reference pre-arranged with the operator."""
     @_builtins.property

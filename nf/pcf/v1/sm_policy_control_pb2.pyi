@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from nf.common.v1 import types_pb2 as _types_pb2
+from nf.pcf.v1 import policy_authorization_pb2 as _policy_authorization_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,19 +28,45 @@ class FlowInformation(_message.Message):
 
     FLOW_DESCRIPTION_FIELD_NUMBER: _builtins.int
     PACK_FILT_ID_FIELD_NUMBER: _builtins.int
+    TOS_TRAFFIC_CLASS_FIELD_NUMBER: _builtins.int
+    SPI_FIELD_NUMBER: _builtins.int
+    FLOW_LABEL_FIELD_NUMBER: _builtins.int
+    FLOW_DIRECTION_FIELD_NUMBER: _builtins.int
+    DOMAIN_NAME_FIELD_NUMBER: _builtins.int
+    FLOW_STATUS_FIELD_NUMBER: _builtins.int
     flow_description: _builtins.str
     """IPFilterRule, written for the downlink ("permit out"): the SMF detects both directions with it."""
     pack_filt_id: _builtins.str
     """Identifies the flow within its rule; the same flow keeps its label when the rule is changed."""
+    tos_traffic_class: _builtins.str
+    """Type of service or traffic class with mask, four hexadecimal digits; empty: any."""
+    spi: _builtins.str
+    """SPI of ESP or AH, in hexadecimal digits; empty: any or none."""
+    flow_label: _builtins.str
+    """IPv6 flow label, in hexadecimal digits; empty: any."""
+    flow_direction: _policy_authorization_pb2.FlowDirection.ValueType
+    """The packets that it detects; unspecified: both directions."""
+    domain_name: _builtins.str
+    """Name of the server, or every name below it (castcore's extension)."""
+    flow_status: _policy_authorization_pb2.FlowStatus.ValueType
+    """What passes of it. Castcore's extension: in TS 29.512 it stands in the rule's TrafficControlData; here the flows of a
+    rule share a bit rate, whatever becomes of each.
+    """
     def __init__(
         self,
         *,
         flow_description: _builtins.str = ...,
         pack_filt_id: _builtins.str = ...,
+        tos_traffic_class: _builtins.str = ...,
+        spi: _builtins.str = ...,
+        flow_label: _builtins.str = ...,
+        flow_direction: _policy_authorization_pb2.FlowDirection.ValueType = ...,
+        domain_name: _builtins.str = ...,
+        flow_status: _policy_authorization_pb2.FlowStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_description", b"flow_description", "pack_filt_id", b"pack_filt_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain_name", b"domain_name", "flow_description", b"flow_description", "flow_direction", b"flow_direction", "flow_label", b"flow_label", "flow_status", b"flow_status", "pack_filt_id", b"pack_filt_id", "spi", b"spi", "tos_traffic_class", b"tos_traffic_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,7 +161,9 @@ class PccRule(_message.Message):
     pcc_rule_id: _builtins.str
     """Chosen by the PCF."""
     precedence: _builtins.int
-    """Order of evaluation, lower first (TS 29.512: 0 to 255 for dynamic rules)."""
+    """Order of evaluation, lower first (TS 29.512: 0 to 255 for dynamic rules). Among rules of one precedence the more
+    specific flow goes first.
+    """
     @_builtins.property
     def flow_infos(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlowInformation]:
         """The flows."""
