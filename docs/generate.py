@@ -27,7 +27,7 @@ import nf.pcf.machine
 import nf.smf.machine
 from nf.cli.configuration import Configuration
 from nf.cli.main import app
-from nf.common.config import Address, Section
+from nf.common.config import Address, Section, TlsSection
 from nf.common.errors import CastcoreError
 from nf.common.machine import Machine
 
@@ -46,6 +46,7 @@ _MEANINGS: Final = {
     "log.format": "For eyes, or one JSON object a line.",
     "grpc_address": "Where its gRPC server listens; port 0: a free one.",
     "grace_s": "How long calls under way may take to end when it stops.",
+    "tls": "In place of the common section [tls].",
     "peers.pcf": "Where the PCF is reached, if not at `[pcf]` `grpc_address`.",
     "peers.smf": "Where the SMF is reached, if not at `[smf]` `grpc_address`.",
     "peers.upf": "Where the UPF is reached, if not at `[upf]` `grpc_address`.",
@@ -133,9 +134,10 @@ def configuration(names: str) -> str:
     for name, field in Configuration.model_fields.items():
         if names and name not in names.split():
             continue
-        section = field.annotation
-        assert isinstance(section, type)
-        assert issubclass(section, Section)
+        section = _section_of(field)
+        assert section is not None
+        if not field.is_required() and field.get_default(call_default_factory=True) is None:
+            rows.append((f"`[{name}]`", "table", "none", _comments(Configuration)[name]))
         rows += _keys(name, section)
     return table(*rows)
 
@@ -144,7 +146,10 @@ def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, st
     comments = _comments(section)
     for key, value in section.model_fields.items():
         meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
-        inner = next((each for each in get_args(value.annotation) if _is_section(each)), None)
+        inner = None if _is_section(value.annotation) else _section_of(value)
+        if inner is TlsSection:
+            yield f"`[{name}.{key}]`", "table", "none", meaning
+            continue
         if inner is not None:
             several = get_origin(value.annotation) is tuple
             yield (
@@ -157,6 +162,11 @@ def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, st
             continue
         default = "required" if value.is_required() else _value(value.get_default(call_default_factory=True))
         yield f"`{name}.{key}`", _type(value), default, meaning
+
+
+def _section_of(field: FieldInfo) -> type[Section] | None:
+    """The section that a field holds, by itself, optionally or several times."""
+    return next((each for each in (field.annotation, *get_args(field.annotation)) if _is_section(each)), None)
 
 
 def _is_section(annotation: object) -> TypeGuard[type[Section]]:

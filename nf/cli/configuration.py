@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from nf.af.config import AfSection
-from nf.common.config import Address, FunctionSection, LogSection, Section, load
+from nf.common.config import Address, FunctionSection, LogSection, Section, TlsSection, load
 from nf.common.dialect import Durability
 from nf.common.errors import FailedPrecondition
 from nf.pcf.config import PcfSection
@@ -36,6 +37,10 @@ class HttpSection(Section):
 
     # Where /metrics and /healthz are served; port 0: a free one.
     address: Address = "127.0.0.1:0"
+    # With TLS: whether clients have to show a certificate of the authority, may, or are not asked.
+    client_certificates: Literal["required", "optional", "none"] = "optional"
+    # In place of the common section [tls].
+    tls: TlsSection | None = None
 
 
 class PeersSection(Section):
@@ -51,6 +56,8 @@ class Configuration(Section):
 
     log: LogSection = Field(default_factory=LogSection)
     state: StateSection = Field(default_factory=StateSection)
+    # TLS between the functions and at their doors; without this section all is in clear text.
+    tls: TlsSection | None = None
     http: HttpSection = Field(default_factory=HttpSection)
     peers: PeersSection = Field(default_factory=PeersSection)
     af: AfSection = Field(default_factory=AfSection)
@@ -62,6 +69,10 @@ class Configuration(Section):
         """The section of a function."""
         section: FunctionSection = getattr(self, function)
         return section
+
+    def tls_of(self, name: str) -> TlsSection | None:
+        """The certificate of a function, or of "http"; None: it speaks in clear text."""
+        return (self.http.tls if name == "http" else self.section(name).tls) or self.tls
 
     def peer_address(self, peer: str) -> str:
         """Where a function of another process is reached. Raises FailedPrecondition when no port says so."""

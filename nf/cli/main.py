@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nf.cli.certs import command as certs
 from nf.cli.demo import command as demo
 from nf.cli.lab.command import lab
 from nf.cli.mpd import command as mpd
@@ -35,6 +36,7 @@ app.command(no_args_is_help=True)(show)
 app.command()(watch)
 app.add_typer(demo.app, name="demo")
 app.add_typer(mpd.app, name="mpd")
+app.add_typer(certs.app, name="certs")
 
 
 def _tell_version(wanted: bool) -> None:

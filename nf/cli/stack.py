@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,16 @@ from nf.common.function import Context, Function
 from nf.common.hosting import Host
 from nf.common.http import HttpServer, application
 from nf.common.store import Store
-from nf.common.telemetry import Telemetry
+from nf.common.telemetry import Telemetry, logger
+from nf.common.tls import Credentials, TlsError, is_loopback
 
 FUNCTIONS: Final = tuple(PEERS)
+
+_CLIENT_CERTIFICATES: Final = {
+    "required": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+}
 
 SectionType = TypeVar("SectionType", bound=FunctionSection)
 
@@ -47,16 +55,23 @@ class Stack:
         functions: Sequence[str] = FUNCTIONS,
         clock: Clock | None = None,
     ) -> None:
+        """Raises TlsError where the configuration names certificates that cannot be used."""
         self.http = ""
         self._configuration = configuration
         self._clock = clock if clock is not None else SystemClock()
         self._telemetry = Telemetry()
+        self._tls = {name: self._credentials(name) for name in (*functions, "http")}
         self._hosts = {
-            name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s) for name in functions
+            name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s, tls=self._tls[name])
+            for name in functions
         }
         self._serving = False
         self._app = application(self._telemetry, lambda: self._serving)
-        self._http = HttpServer(self._app)
+        self._http = HttpServer(
+            self._app,
+            tls=self._tls["http"],
+            client_certificates=_CLIENT_CERTIFICATES[configuration.http.client_certificates],
+        )
 
     @property
     def grpc(self) -> dict[str, str]:
@@ -67,8 +82,9 @@ class Stack:
         """Returns when every function serves; undoes what had begun when one cannot."""
         try:
             for name, host in self._hosts.items():
-                host.bind(self._configuration.section(name).grpc_address)
+                self._warn_of_clear_text(name, host.bind(self._configuration.section(name).grpc_address))
             self.http = await self._http.start(self._configuration.http.address)
+            self._warn_of_clear_text("http", self._configuration.http.address)
             # Each is let come to its own end: a server cannot be cancelled while it starts.
             starts = [self._start(name, host) for name, host in self._hosts.items()]
             failures = [each for each in await asyncio.gather(*starts, return_exceptions=True) if each is not None]
@@ -99,9 +115,21 @@ class Stack:
             await host.stop()
 
     async def _start(self, name: str, host: Host) -> None:
-        store = self._open_store(name) if name in _TABLES else None
         targets = {peer: self.grpc.get(peer) or self._configuration.peer_address(peer) for peer in PEERS[name]}
-        await host.start(partial(self._compose, name, store), targets, store)
+        plain = [peer for peer in PEERS[name] if self._configuration.tls_of(peer) is None]
+        if self._tls[name] is None and len(plain) < len(PEERS[name]):
+            peer = next(each for each in PEERS[name] if each not in plain)
+            raise TlsError(f"{name}: {peer} asks for a certificate: set [{name}.tls], or [tls] for all")
+        store = self._open_store(name) if name in _TABLES else None
+        await host.start(partial(self._compose, name, store), targets, store, plain=plain)
+
+    def _credentials(self, name: str) -> Credentials | None:
+        section = self._configuration.tls_of(name)
+        return None if section is None else Credentials.load(section, name, now=self._clock.now())
+
+    def _warn_of_clear_text(self, name: str, address: str) -> None:
+        if self._tls[name] is None and not is_loopback(address):
+            logger(name).warning("clear_text", address=address, advice="set [tls]; castcore certs makes the files")
 
     def _open_store(self, name: str) -> Store:
         state = self._configuration.state

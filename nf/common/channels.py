@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
 import grpc
@@ -19,6 +19,7 @@ from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, U
 from nf.common.interceptors import idempotency_of
 from nf.common.rpc_status import from_rpc_error
 from nf.common.telemetry import Telemetry
+from nf.common.tls import Credentials
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -185,7 +186,8 @@ class Channels:
     """The channels of one function, by the name of the peer ("pcf"); made when first asked for.
 
     Unary calls have ``deadline_s`` unless they name their own, and never more than is left of the request being served
-    (``nf.common.call``). Every failure is raised as CastcoreError.
+    (``nf.common.call``). Every failure is raised as CastcoreError. With ``tls`` both ends show certificates; ``plain``
+    are the peers that speak in clear text all the same.
     """
 
     def __init__(
@@ -195,8 +197,12 @@ class Channels:
         function: str = "client",
         deadline_s: float = DEFAULT_DEADLINE_S,
         telemetry: Telemetry | None = None,
+        tls: Credentials | None = None,
+        plain: Collection[str] = (),
     ) -> None:
         self._targets = targets
+        self._tls = tls
+        self._plain = plain
         self._function = function
         self._deadline_s = deadline_s
         self._telemetry = telemetry if telemetry is not None else Telemetry()
@@ -223,7 +229,9 @@ class Channels:
             raise InvalidArgument(f"peer {peer!r} has no address (known: {known})")
         outgoing = _Outgoing(self._function, peer, self._deadline_s, self._telemetry)
         interceptors = [_UnaryUnary(outgoing), _UnaryStream(outgoing), _StreamUnary(outgoing)]
-        return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
+        if self._tls is None or peer in self._plain:
+            return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
+        return grpc.aio.secure_channel(target, self._tls.channel, options=_OPTIONS, interceptors=interceptors)
 
 
 def _text(method: str | bytes) -> str:

@@ -47,11 +47,22 @@ class LogSection(Section):
     format: Literal["console", "json"] = "console"
 
 
+class TlsSection(Section):
+    """``[tls]``: TLS with certificates at both ends; ``castcore certs`` makes the files and prints these lines."""
+
+    # The certificate of the authority that both ends trust (PEM).
+    ca: str
+    # The certificate shown and its key (PEM); {name} in a path stands for the function (af, pcf, smf, upf, http).
+    certificate: str
+    key: str
+
+
 class FunctionSection(Section):
     """What every function's section has."""
 
     grpc_address: Address = "127.0.0.1:0"
     grace_s: float = Field(default=5.0, ge=0)
+    tls: TlsSection | None = None
 
 
 Model = TypeVar("Model", bound=Section)

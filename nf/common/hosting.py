@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.routing import BaseRoute
 
@@ -11,6 +11,7 @@ from nf.common.function import Function
 from nf.common.server import GrpcServer
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry, logger
+from nf.common.tls import Credentials
 
 
 class Host:
@@ -19,11 +20,14 @@ class Host:
     Addresses are taken by ``bind`` before anything runs, so that functions can be told each other's.
     """
 
-    def __init__(self, name: str, telemetry: Telemetry, *, grace_s: float = 5.0) -> None:
+    def __init__(
+        self, name: str, telemetry: Telemetry, *, grace_s: float = 5.0, tls: Credentials | None = None
+    ) -> None:
         self.name = name
         self._telemetry = telemetry
         self._grace_s = grace_s
-        self._server = GrpcServer(name, telemetry)
+        self._tls = tls
+        self._server = GrpcServer(name, telemetry, tls=tls)
         self._undo: list[Callable[[], Awaitable[None]]] = []
         self._function: Function | None = None
 
@@ -43,16 +47,21 @@ class Host:
         return self._server.bind(address)
 
     async def start(
-        self, compose: Callable[[Channels], Function], targets: Mapping[str, str], store: Store | None = None
+        self,
+        compose: Callable[[Channels], Function],
+        targets: Mapping[str, str],
+        store: Store | None = None,
+        *,
+        plain: Collection[str] = (),
     ) -> None:
         """Composes the function, serves it and begins its background work; returns when it is serving.
 
-        ``targets`` are its peers' addresses by name. ``store`` is closed with it. What had begun is undone when
-        anything fails.
+        ``targets`` are its peers' addresses by name, ``plain`` those among them that have no TLS. ``store`` is closed
+        with it. What had begun is undone when anything fails.
         """
         if store is not None:
             self._undo.append(store.close)
-        channels = Channels(targets, function=self.name, telemetry=self._telemetry)
+        channels = Channels(targets, function=self.name, telemetry=self._telemetry, tls=self._tls, plain=plain)
         self._undo.append(channels.close)
         try:
             self._function = function = compose(channels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final, cast
@@ -29,6 +30,7 @@ from nf.common.calls import Calls
 from nf.common.errors import CastcoreError, FailedPrecondition, Internal, InvalidArgument, Unauthenticated
 from nf.common.rest_errors import HttpRefusal, MethodNotAllowed, ResourceUnknown
 from nf.common.telemetry import Telemetry, logger
+from nf.common.tls import Credentials
 
 _BACKLOG: Final = 100
 _GRACE_S: Final = 3.0
@@ -171,10 +173,22 @@ def application(telemetry: Telemetry, healthy: Callable[[], bool], routes: Seque
 
 
 class HttpServer:
-    """Serves an application; ``start(address)`` returns the URL, ``stop`` lets requests finish."""
+    """Serves an application; ``start(address)`` returns the URL, ``stop`` lets requests finish.
 
-    def __init__(self, app: Starlette) -> None:
+    With ``tls`` it speaks https (ALPN h2 and http/1.1). A certificate that a client shows has to be of the same
+    authority; ``client_certificates`` says whether it has to show one.
+    """
+
+    def __init__(
+        self,
+        app: Starlette,
+        *,
+        tls: Credentials | None = None,
+        client_certificates: ssl.VerifyMode = ssl.CERT_OPTIONAL,
+    ) -> None:
         self._app = app
+        self._tls = tls
+        self._client_certificates = client_certificates
         self._stop: asyncio.Event = app.state.stopping
         self._task: asyncio.Task[None] | None = None
 
@@ -194,8 +208,11 @@ class HttpServer:
         # The socket is ours, so that the address is known and taken before anything runs.
         port = bound.getsockname()[1]
         config.bind = [f"fd://{bound.detach()}"]
+        if self._tls is not None:
+            config.certfile, config.keyfile = str(self._tls.certificate_file), str(self._tls.key_file)
+            config.ca_certs, config.verify_mode = str(self._tls.ca_file), self._client_certificates
         self._task = asyncio.create_task(self._serve(config), name="http")
-        return f"http://{host}:{port}"
+        return f"{'http' if self._tls is None else 'https'}://{host}:{port}"
 
     async def stop(self) -> None:
         """Returns when the server has ended."""

@@ -15,6 +15,7 @@ from nf.common.channels import MAX_MESSAGE_BYTES
 from nf.common.errors import FailedPrecondition
 from nf.common.interceptors import Interceptor
 from nf.common.telemetry import Telemetry
+from nf.common.tls import Credentials
 
 Servicer = TypeVar("Servicer")
 
@@ -53,10 +54,14 @@ class _Registrar:
 
 
 class GrpcServer:
-    """A function's server. ``bind`` (or ``start`` with an address), ``add``, ``start``, ``set_serving``, ``stop``."""
+    """A function's server. ``bind`` (or ``start`` with an address), ``add``, ``start``, ``set_serving``, ``stop``.
 
-    def __init__(self, function: str, telemetry: Telemetry) -> None:
+    With ``tls`` it answers peers that show a certificate of the same authority, and no other.
+    """
+
+    def __init__(self, function: str, telemetry: Telemetry, *, tls: Credentials | None = None) -> None:
         self.function = function
+        self._tls = tls
         self.address = ""
         self.stopping = asyncio.Event()
         self._started = False
@@ -83,7 +88,10 @@ class GrpcServer:
         Raises FailedPrecondition when it cannot be taken.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._tls.server)
         except RuntimeError as error:
             raise FailedPrecondition(f"{self.function}: cannot listen on {address}: in use or not ours") from error
         self.address = f"{address.rpartition(':')[0]}:{port}"

@@ -1,0 +1,1 @@
+"""``castcore certs``: the lab's certificate authority and the certificates below it."""
