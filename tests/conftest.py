@@ -1,15 +1,21 @@
-"""What all tests share: the options of the fuzz tests, and the conformance report that ``make conformance`` writes."""
+"""What all tests share: databases, the options of the fuzz tests, and the report that ``make conformance`` writes."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgresql import Postgresql, postgresql
 
+from nf.common.dialect import schema_url, url_for
+
+_SCHEMAS = itertools.count(1)
 # Of each test that shows clauses: which, and how it ended. Of one run, or of several that make a whole together.
 Shown = dict[str, dict[str, str]]
 
@@ -86,3 +92,26 @@ def conformance(shown: Shown) -> str:
                 lines.append(f"| {section} | `{path}` {sentence} | {result} |")
         lines.append("")
     return "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Postgresql]:
+    """A PostgreSQL for all tests: each takes a schema of its own (``postgresql_url``)."""
+    # What is in it need not survive anything.
+    with postgresql("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB") as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Postgresql) -> str:
+    """The URL of a schema that is not there yet."""
+    return schema_url(postgresql_server.url, f"test_{next(_SCHEMAS)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new database for a store, of each kind."""
+    if request.param == "sqlite":
+        return url_for(tmp_path, "store")
+    url: str = request.getfixturevalue("postgresql_url")
+    return url

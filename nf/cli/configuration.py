@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nf.af.config import AfSection
 from nf.common.config import Address, FunctionSection, LogSection, Section, TlsSection, load
-from nf.common.dialect import Durability
-from nf.common.errors import FailedPrecondition
+from nf.common.dialect import Durability, check_url
+from nf.common.errors import CastcoreError, FailedPrecondition
 from nf.pcf.config import PcfSection
 from nf.smf.config import SmfSection
 from upf.config import UpfSection
@@ -23,11 +23,25 @@ from upf.config import UpfSection
 PEERS = {"af": ("pcf",), "pcf": ("smf",), "smf": ("pcf", "upf"), "upf": ()}
 
 
+def _check_url(value: str) -> str:
+    if value:
+        try:
+            check_url(value)
+        except CastcoreError as error:
+            raise ValueError("postgresql://USER@HOST/DATABASE") from error
+    return value
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_url)]
+
+
 class StateSection(Section):
     """``[state]``."""
 
     # Where the functions keep what has to survive.
     directory: str = "castcore-state"
+    # A PostgreSQL database in its place; each function has a schema of its own there.
+    url: DatabaseUrl = ""
     # What an acknowledged write survives: the end of a process however it comes, or the loss of power as well.
     durability: Durability = "process"
 

@@ -19,7 +19,7 @@ from nf.cli.configuration import PEERS, Configuration
 from nf.common.channels import Channels
 from nf.common.clock import Clock, SystemClock
 from nf.common.config import FunctionSection
-from nf.common.dialect import url_for
+from nf.common.dialect import schema_url, url_for
 from nf.common.function import Context, Function
 from nf.common.hosting import Host
 from nf.common.http import HttpServer, application
@@ -43,6 +43,9 @@ _TABLES: Final[Mapping[str, Sequence[Table]]] = {
     "pcf": nf.pcf.compose.TABLES,
     "smf": nf.smf.compose.TABLES,
 }
+
+# Those of which several processes may stand on one database: they keep nothing that matters in memory.
+_SHARED: Final = frozenset({"af"})
 
 
 class Stack:
@@ -133,10 +136,19 @@ class Stack:
 
     def _open_store(self, name: str) -> Store:
         state = self._configuration.state
-        directory = Path(state.directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        url = url_for(directory, name)
-        return Store.open(url, clock=self._clock, tables=_TABLES[name], durability=state.durability)
+        if state.url:
+            url = schema_url(state.url, name)
+        else:
+            directory = Path(state.directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            url = url_for(directory, name)
+        return Store.open(
+            url,
+            clock=self._clock,
+            tables=_TABLES[name],
+            durability=state.durability,
+            shared=name in _SHARED,
+        )
 
     def _compose(self, name: str, store: Store | None, channels: Channels) -> Function:
         configuration = self._configuration

@@ -1,37 +1,20 @@
-"""Everything about the store that only one database knows: SQLite's engines, pragmas and file lock."""
+"""Which database a URL means: a file of SQLite, or a schema of PostgreSQL."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable
-from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
-from typing import Final, Literal, TypeAlias
 
-from sqlalchemy import URL, Connection, Engine, Insert, Table, create_engine, event, make_url
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import URL, Insert, Table, make_url
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import ConnectionPoolEntry
 
+from nf.common.database import Database, Durability
 from nf.common.errors import FailedPrecondition, InvalidArgument
+from nf.common.sqlite import SqliteDatabase
 
-# What an acknowledged write survives: the end of any process however it comes, or the loss of power as well.
-Durability: TypeAlias = Literal["process", "power"]
+__all__ = ["Database", "Durability", "check_url", "insert_if_absent", "open_database", "schema_url", "url_for"]
 
-_BUSY_TIMEOUT_MS = 5000
-# NORMAL hands each commit to the operating system, which outlives every process; FULL waits for the disk as well.
-_SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """The engines of one database: one connection that writes, some that read the last commit."""
-
-    writer: Engine
-    reader: Engine
-    close: Callable[[], None]
+_POSTGRESQL = ("postgresql", "postgres")
 
 
 def url_for(directory: Path, function: str) -> str:
@@ -39,64 +22,57 @@ def url_for(directory: Path, function: str) -> str:
     return URL.create("sqlite", database=str(directory / f"{function}.sqlite3")).render_as_string()
 
 
-def insert_if_absent(table: Table) -> Insert:
-    """INSERT that leaves a row with the same key alone (its rowcount is 0 then)."""
-    return sqlite_insert(table).on_conflict_do_nothing()
+def schema_url(url: str, function: str) -> str:
+    """The URL of a function's own schema in the database of ``url``, whose name begins with that which this has.
 
-
-def open_database(url: str, readers: int, durability: Durability) -> Database:
-    """Opens (and makes) the database of ``url``, with at most ``readers`` connections that read.
-
-    Raises InvalidArgument for a URL that is not sqlite:///FILE, FailedPrecondition when another process has the file.
+    Raises InvalidArgument for what is no URL of PostgreSQL.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InvalidArgument(f"store: expected a URL such as 'sqlite:///state/af.sqlite3', got {url!r}") from error
+    parsed = check_url(url)
+    prefix = str(parsed.query.get("schema", ""))
+    own = f"{prefix}_{function}" if prefix else function
+    return parsed.update_query_dict({"schema": own}).render_as_string(hide_password=False)
+
+
+def check_url(url: str) -> URL:
+    """The URL of a PostgreSQL database, taken apart. Raises InvalidArgument."""
+    parsed = _parse(url)
+    if parsed.get_backend_name() not in _POSTGRESQL:
+        raise InvalidArgument(f"expected 'postgresql://USER@HOST/DATABASE', got {parsed.render_as_string()!r}")
+    return parsed
+
+
+def insert_if_absent(table: Table) -> Insert:
+    """INSERT that leaves a row with the same key alone (its rowcount is 0 then), on every database."""
+    return insert(table).on_conflict_do_nothing()
+
+
+def open_database(url: str, durability: Durability, *, shared: bool) -> Database:
+    """The database of ``url``; ``shared``: other processes may have it too, where it can be shared.
+
+    Raises InvalidArgument for a URL that is neither sqlite:///FILE nor postgresql://…, FailedPrecondition when another
+    process has what is not shared, Unavailable when there is no server.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() in _POSTGRESQL:
+        try:
+            from nf.common.postgresql import PostgresqlDatabase
+        except ImportError as error:
+            raise FailedPrecondition(
+                f"store: a PostgreSQL database needs psycopg, as in pip install 'castcore[postgresql]' ({error})"
+            ) from error
+        return PostgresqlDatabase(parsed.set(drivername="postgresql+psycopg"), durability, shared=shared)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise InvalidArgument(f"store: expected 'sqlite:///FILE', got {parsed.render_as_string()!r}")
-    path = Path(parsed.database)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
-    synchronous = _SYNCHRONOUS[durability]
-    writer = _engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1, query_only=False, synchronous=synchronous)
-    reader = _engine(parsed, begin="BEGIN", pool_size=readers, query_only=True, synchronous=synchronous)
-
-    def close() -> None:
-        reader.dispose()
-        writer.dispose()
-        lock.close()
-
-    return Database(writer, reader, close)
+        raise InvalidArgument(
+            f"store: expected 'sqlite:///FILE' or 'postgresql://USER@HOST/DATABASE', got {parsed.render_as_string()!r}"
+        )
+    return SqliteDatabase(parsed, durability)
 
 
-def _lock(path: Path) -> TextIOWrapper:
-    """Keeps a second process off: two of them would both drive the same life cycles."""
-    handle = path.with_name(path.name + ".lock").open("w")
+def _parse(url: str) -> URL:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise FailedPrecondition(f"store: {path} is in use by another process") from error
-    return handle
-
-
-def _engine(url: URL, *, begin: str, pool_size: int, query_only: bool, synchronous: str) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_reset_on_return=None)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: SqliteConnection, _: ConnectionPoolEntry) -> None:
-        # The module would begin transactions by its own rules; they are begun below instead.
-        connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        if query_only:
-            connection.execute("PRAGMA query_only = ON")
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+        return make_url(url)
+    except ArgumentError as error:
+        # The URL itself may have a password in it.
+        raise InvalidArgument(
+            "store: expected a URL such as 'sqlite:///state/af.sqlite3' or 'postgresql://castcore@localhost/castcore'"
+        ) from error

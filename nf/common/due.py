@@ -1,4 +1,7 @@
-"""Driving life cycles by persisted due times: what was due while the function was down is done when it starts."""
+"""Driving life cycles by persisted due times: what was due while the function was down is done when it starts.
+
+Of several processes on one database the one on duty does it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ class DueDriver(Generic[M]):
 
     async def _run(self) -> None:
         while True:
+            await self._store.on_duty()
             generation = self._store.due_generation
             now = self._store.clock.now()
             # What is held is read as well: it may have been given another due time, or have gone.
@@ -85,8 +89,8 @@ class DueDriver(Generic[M]):
             self._log.exception("due.failed", kind=self._type.DESCRIPTOR.name, name=due.name)
 
     async def _pause(self, until: datetime | None, generation: int) -> None:
-        """Returns when ``until`` has come or a due time may have changed."""
-        waits = [asyncio.ensure_future(self._store.wait_due(generation))]
+        """Returns when ``until`` has come or an earlier due time may have been set."""
+        waits = [asyncio.ensure_future(self._store.wait_due(generation, until))]
         if until is not None:
             waits.append(asyncio.ensure_future(self._store.clock.sleep_until(until)))
         try:

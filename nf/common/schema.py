@@ -6,6 +6,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 
 VERSION = "1"
 
+EVENT_COUNTER = "events"
+COMMIT_COUNTER = "commits"
+
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
@@ -46,12 +49,22 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# Numbers handed out in commit order: the row stays locked until the commit.
+# Numbers handed out in commit order, the rows locked until the commit: that of the last event, and how many commits
+# there were (where several processes write).
 counters = Table(
     "counters",
     metadata,
     Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
+)
+
+# Which process does what only one may do, and until when if it does not say so again.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
 )
 
 # How far the events of other functions have been dealt with.

@@ -1,6 +1,7 @@
 """Consuming another function's events: each takes effect exactly once, whatever is restarted.
 
-The effects of an event and the advance of the cursor are one transaction of the consumer's store.
+The effects of an event and the advance of the cursor are one transaction of the consumer's store. Of several processes
+on one database the one on duty follows.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Subscriber:
 
     async def _follow(self) -> bool:
         """Handles events until the stream ends; whether any was handled."""
+        await self._store.on_duty()
         position = await self._store.read(lambda reader: reader.cursor(self.name))
         handled = False
         stream = self._open_stream(position)
@@ -73,6 +75,9 @@ class Subscriber:
             async for event in stream:
                 if event.sequence <= position:
                     continue
+                if not self._store.is_on_duty:
+                    # Another process follows from here.
+                    break
                 call.set_correlation_id(event.correlation_id)
                 if self._prepare is not None:
                     await self._prepare(event)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from nf.common.call import correlation_id
 from nf.common.clock import Clock, from_ns, to_ns
+from nf.common.database import LAST_SEQUENCE
 from nf.common.dialect import insert_if_absent
 from nf.common.errors import AlreadyExists, InvalidArgument, NotFound
 from nf.common.resources import (
@@ -25,7 +26,8 @@ from nf.common.resources import (
     etag_of,
     page_limit,
 )
-from nf.common.schema import counters, cursors, events, lookups, requests, resources
+from nf.common.schema import cursors, events, leases, lookups, requests, resources
+from nf.common.statements import Row, Session, Statement, Value, Values
 from nf.common.v1.events_pb2 import Event
 
 T = TypeVar("T")
@@ -34,7 +36,6 @@ M = TypeVar("M", bound=Message)
 # Within Reader the name "list" is its method's.
 Items: TypeAlias = list[T]
 
-EVENT_COUNTER: Final = "events"
 # A page has to fit into a message of gRPC, with room to spare.
 PAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_REQUEST_ID_LENGTH: Final = 128
@@ -77,58 +78,66 @@ class Due(Generic[M]):
 
 
 _kind, _name = resources.c.kind == bindparam("k"), resources.c.name == bindparam("n")
-_GET = select(resources.c.body).where(_kind, _name)
-_GET_ETAG = select(resources.c.etag).where(_kind, _name)
-_LIST = (
+_COLUMNS: Final = ("kind", "name", "parent", "etag", "due_ns", "body")
+_GET = Statement(select(resources.c.body).where(_kind, _name))
+_GET_ETAG = Statement(select(resources.c.etag).where(_kind, _name))
+_list = (
     select(resources.c.id, resources.c.body)
     .where(_kind, resources.c.id > bindparam("after"))
     .order_by(resources.c.id)
     .limit(bindparam("limit"))
 )
-_LIST_CHILDREN = _LIST.where(resources.c.parent == bindparam("p"))
-_ALL = select(resources.c.body).where(_kind).order_by(resources.c.id)
-_ALL_CHILDREN = _ALL.where(resources.c.parent == bindparam("p"))
-_FIND = (
+_LIST = Statement(_list)
+_LIST_CHILDREN = Statement(_list.where(resources.c.parent == bindparam("p")))
+_all = select(resources.c.body).where(_kind).order_by(resources.c.id)
+_ALL = Statement(_all)
+_ALL_CHILDREN = Statement(_all.where(resources.c.parent == bindparam("p")))
+_FIND = Statement(
     select(resources.c.body)
     .join(lookups, (lookups.c.kind == resources.c.kind) & (lookups.c.name == resources.c.name))
     .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
     .order_by(resources.c.id)
 )
-_DUE = (
+_DUE = Statement(
     select(resources.c.name, resources.c.body, resources.c.due_ns)
     .where(_kind, resources.c.due_ns <= bindparam("now"))
     .order_by(resources.c.due_ns, resources.c.id)
     .limit(bindparam("limit"))
 )
-_NEXT_DUE = (
+_NEXT_DUE = Statement(
     select(resources.c.due_ns)
     .where(_kind, resources.c.due_ns > bindparam("after"))
     .order_by(resources.c.due_ns)
     .limit(1)
 )
-_INSERT = insert_if_absent(resources)
-_CHANGE = update(resources).where(_kind, _name)
-_UPDATE = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"))
-_UPDATE_DUE = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d"))
-_PUT = _CHANGE.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d"), parent=bindparam("p"))
-_DELETE = delete(resources).where(_kind, _name)
-_DELETE_LOOKUPS = delete(lookups).where(lookups.c.kind == bindparam("k"), lookups.c.name == bindparam("n"))
-_INSERT_LOOKUPS = insert(lookups)
-_EVENTS = (
+_INSERT = Statement(insert_if_absent(resources), _COLUMNS)
+_change = update(resources).where(_kind, _name)
+_UPDATE = Statement(_change.values(etag=bindparam("e"), body=bindparam("b")))
+_UPDATE_DUE = Statement(_change.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d")))
+_PUT = Statement(_change.values(etag=bindparam("e"), body=bindparam("b"), due_ns=bindparam("d"), parent=bindparam("p")))
+_DELETE = Statement(delete(resources).where(_kind, _name))
+_DELETE_LOOKUPS = Statement(delete(lookups).where(lookups.c.kind == bindparam("k"), lookups.c.name == bindparam("n")))
+_INSERT_LOOKUPS = Statement(insert(lookups))
+_EVENTS = Statement(
     select(events.c.body)
     .where(events.c.sequence > bindparam("after"))
     .order_by(events.c.sequence)
     .limit(bindparam("limit"))
 )
-_COUNTER = select(counters.c.value).where(counters.c.name == bindparam("n"))
-_CURSOR = select(cursors.c.value).where(cursors.c.name == bindparam("n"))
-_MOVE_CURSOR = update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v"))
-_INSERT_CURSOR = insert(cursors)
+_CURSOR = Statement(select(cursors.c.value).where(cursors.c.name == bindparam("n")))
+_MOVE_CURSOR = Statement(update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v")))
+_INSERT_CURSOR = Statement(insert(cursors))
+_LEASE = Statement(select(leases.c.holder, leases.c.expires_ns).where(leases.c.name == bindparam("n")))
+_MOVE_LEASE = Statement(
+    update(leases).where(leases.c.name == bindparam("n")).values(holder=bindparam("h"), expires_ns=bindparam("x"))
+)
+_INSERT_LEASE = Statement(insert(leases))
+_END_LEASE = Statement(delete(leases).where(leases.c.name == bindparam("n"), leases.c.holder == bindparam("h")))
 _request = (requests.c.request_id == bindparam("r"), requests.c.method == bindparam("m"))
-_GET_REQUEST = select(requests.c.digest, requests.c.kind, requests.c.body).where(*_request)
-_DELETE_REQUEST = delete(requests).where(*_request)
-_INSERT_REQUEST = insert(requests)
-_DELETE_OLD_REQUESTS = delete(requests).where(requests.c.created_ns < bindparam("before"))
+_GET_REQUEST = Statement(select(requests.c.digest, requests.c.kind, requests.c.body).where(*_request))
+_DELETE_REQUEST = Statement(delete(requests).where(*_request))
+_INSERT_REQUEST = Statement(insert(requests))
+_DELETE_OLD_REQUESTS = Statement(delete(requests).where(requests.c.created_ns < bindparam("before")))
 
 
 def kind_of(message_type: type[Message]) -> str:
@@ -139,13 +148,26 @@ def kind_of(message_type: type[Message]) -> str:
 class Reader:
     """Reads of one moment: everything seen here belongs to the same commit."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
-        self.connection = connection
+    def __init__(self, session: Session, clock: Clock) -> None:
+        self.session = session
         self.clock = clock
+
+    @property
+    def connection(self) -> Connection:
+        """The toolkit's connection, for what is asked seldom."""
+        return self.session.connection
+
+    def rows(self, statement: Statement, values: Values) -> Items[Row]:
+        """All rows of a query."""
+        return self.session.rows(statement, values)
+
+    def value(self, statement: Statement, values: Values) -> Any:
+        """The first column of the first row of a query; None: there is none."""
+        return self.session.value(statement, values)
 
     def get(self, message_type: type[M], name: str) -> M | None:
         """The resource of that name, or None."""
-        body = self.connection.execute(_GET, {"k": kind_of(message_type), "n": name}).scalar_one_or_none()
+        body = self.value(_GET, {"k": kind_of(message_type), "n": name})
         return None if body is None else message_type.FromString(body)
 
     def require(self, message_type: type[M], name: str) -> M:
@@ -166,65 +188,65 @@ class Reader:
         kind = kind_of(message_type)
         scope = kind if parent is None else f"{kind}\0{parent}"
         limit = page_limit(page_size)
-        values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
+        values: Values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
         rows = (
-            self.connection.execute(_LIST, values)
+            self.session.query(_LIST, values)
             if parent is None
-            else self.connection.execute(_LIST_CHILDREN, {**values, "p": parent})
+            else self.session.query(_LIST_CHILDREN, {**values, "p": parent})
         )
         items: Items[M] = []
         last, room = 0, PAGE_BYTES
-        with rows:
-            for row, body in rows:
-                room -= len(body)
-                if len(items) == limit or (items and room < 0):
-                    return Page(items, encode_page_token(scope, last))
-                items.append(message_type.FromString(body))
-                last = row
+        for row, body in rows:
+            room -= len(body)
+            if len(items) == limit or (items and room < 0):
+                return Page(items, encode_page_token(scope, last))
+            items.append(message_type.FromString(body))
+            last = row
         return Page(items, "")
 
     def all(self, message_type: type[M], *, parent: str | None = None) -> Items[M]:
         """Every resource of a type, in the order of creation."""
         kind = kind_of(message_type)
-        rows = (
-            self.connection.execute(_ALL, {"k": kind})
-            if parent is None
-            else self.connection.execute(_ALL_CHILDREN, {"k": kind, "p": parent})
-        )
-        return [message_type.FromString(body) for body in rows.scalars()]
+        rows = self.rows(_ALL, {"k": kind}) if parent is None else self.rows(_ALL_CHILDREN, {"k": kind, "p": parent})
+        return [message_type.FromString(body) for (body,) in rows]
 
     def find(self, message_type: type[M], field: str, value: str) -> Items[M]:
         """The resources that were written with this lookup, in the order of creation."""
         values = {"k": kind_of(message_type), "f": field, "v": value}
-        return [message_type.FromString(body) for body in self.connection.execute(_FIND, values).scalars()]
+        return [message_type.FromString(body) for (body,) in self.rows(_FIND, values)]
 
     def due(self, message_type: type[M], now: datetime, limit: int = 100) -> Items[Due[M]]:
         """The resources whose due time is ``now`` or before, the longest due first."""
-        values = {"k": kind_of(message_type), "now": to_ns(now), "limit": limit}
+        values: Values = {"k": kind_of(message_type), "now": to_ns(now), "limit": limit}
         return [
-            Due(name, message_type.FromString(body), from_ns(due_ns))
-            for name, body, due_ns in self.connection.execute(_DUE, values)
+            Due(name, message_type.FromString(body), from_ns(due_ns)) for name, body, due_ns in self.rows(_DUE, values)
         ]
 
     def next_due(self, message_type: type[Message], after: datetime) -> datetime | None:
         """The earliest due time of a type that is later than ``after``; None: there is none."""
-        values = {"k": kind_of(message_type), "after": to_ns(after)}
-        due_ns = self.connection.execute(_NEXT_DUE, values).scalar_one_or_none()
+        values: Values = {"k": kind_of(message_type), "after": to_ns(after)}
+        due_ns = self.value(_NEXT_DUE, values)
         return None if due_ns is None else from_ns(due_ns)
 
     def events(self, after: int, limit: int = 1000) -> Items[Event]:
         """At most ``limit`` events with a higher sequence than ``after``, in sequence."""
         # A sequence may be any 64-bit number to who asks; beyond what the database can count there are no events.
-        rows = self.connection.execute(_EVENTS, {"after": min(after, MAX_INTEGER), "limit": limit}).scalars()
-        return [Event.FromString(body) for body in rows]
+        rows = self.rows(_EVENTS, {"after": min(after, MAX_INTEGER), "limit": limit})
+        return [Event.FromString(body) for (body,) in rows]
 
     def last_sequence(self) -> int:
         """The sequence of the last event; 0: there is none."""
-        return int(self.connection.execute(_COUNTER, {"n": EVENT_COUNTER}).scalar_one())
+        return int(self.value(LAST_SEQUENCE, {}))
 
     def cursor(self, name: str) -> int:
         """Where ``set_cursor`` left that cursor; 0 at first."""
-        return int(self.connection.execute(_CURSOR, {"n": name}).scalar_one_or_none() or 0)
+        return int(self.value(_CURSOR, {"n": name}) or 0)
+
+    def lease(self, name: str) -> tuple[str, int]:
+        """Who has a lease, or had it last, and when it expires (nanoseconds); "" and 0 at first."""
+        for holder, expires_ns in self.rows(_LEASE, {"n": name}):
+            return holder, expires_ns
+        return "", 0
 
 
 class Transaction(Reader):
@@ -235,11 +257,20 @@ class Transaction(Reader):
     on the counter that it comes from.
     """
 
-    def __init__(self, connection: Connection, clock: Clock, base_sequence: int) -> None:
-        super().__init__(connection, clock)
+    def __init__(self, session: Session, clock: Clock, base_sequence: int) -> None:
+        super().__init__(session, clock)
         self.emitted: list[Event] = []
-        self.due_changed = False
+        # The earliest due time that was set; None: none was.
+        self.earliest_due_ns: int | None = None
         self._base_sequence = base_sequence
+
+    def change(self, statement: Statement, values: Values) -> int:
+        """Runs a statement that writes: how many rows it has changed."""
+        return self.session.change(statement, values)
+
+    def change_all(self, statement: Statement, values: Sequence[Values]) -> None:
+        """Runs a statement that writes for each of these values."""
+        self.session.change_all(statement, values)
 
     def insert(
         self,
@@ -257,7 +288,7 @@ class Transaction(Reader):
         """
         (stored, etag), kind = _sealed(message), kind_of(type(message))
         row = self._row(stored, etag, kind, name, parent, due)
-        if self.connection.execute(_INSERT, row).rowcount == 0:
+        if self.change(_INSERT, row) == 0:
             raise AlreadyExists(f"{_noun(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
         self._index(kind, name, lookups or {}, replace=False)
         return stored
@@ -275,9 +306,8 @@ class Transaction(Reader):
         (stored, etag), kind = _sealed(message), kind_of(type(message))
         row = self._row(stored, etag, kind, name, parent, due)
         changed = {"k": kind, "n": name, "e": etag, "b": row["body"], "d": row["due_ns"], "p": parent}
-        self.due_changed = True
-        if self.connection.execute(_PUT, changed).rowcount == 0:
-            self.connection.execute(_INSERT, row)
+        if self.change(_PUT, changed) == 0:
+            self.change(_INSERT, row)
         self._index(kind, name, lookups or {}, replace=True)
         return stored
 
@@ -296,13 +326,11 @@ class Transaction(Reader):
         """
         (stored, etag), kind = _sealed(message), kind_of(type(message))
         self._check(type(message), name, expect_etag)
-        changed = {"k": kind, "n": name, "e": etag, "b": stored.SerializeToString()}
+        changed: Values = {"k": kind, "n": name, "e": etag, "b": stored.SerializeToString()}
         if isinstance(due, Keep):
-            found = self.connection.execute(_UPDATE, changed).rowcount
+            found = self.change(_UPDATE, changed)
         else:
-            self.due_changed = True
-            due_ns = None if due is None else to_ns(due)
-            found = self.connection.execute(_UPDATE_DUE, {**changed, "d": due_ns}).rowcount
+            found = self.change(_UPDATE_DUE, {**changed, "d": self._due_ns(due)})
         if found == 0:
             raise not_found(type(message), name)
         if lookups is not None:
@@ -313,9 +341,9 @@ class Transaction(Reader):
         """Removes a resource; False: there was none. Raises EtagMismatch, and NotFound where an etag is expected."""
         self._check(message_type, name, expect_etag)
         which = {"k": kind_of(message_type), "n": name}
-        if self.connection.execute(_DELETE, which).rowcount == 0:
+        if self.change(_DELETE, which) == 0:
             return False
-        self.connection.execute(_DELETE_LOOKUPS, which)
+        self.change(_DELETE_LOOKUPS, which)
         return True
 
     def emit(self, event_type: str, subject: str, payload: Message, *, source: str, path: str = "") -> int:
@@ -335,8 +363,21 @@ class Transaction(Reader):
 
     def set_cursor(self, name: str, position: int) -> None:
         """Keeps how far the events of another function have been dealt with."""
-        if self.connection.execute(_MOVE_CURSOR, {"n": name, "v": position}).rowcount == 0:
-            self.connection.execute(_INSERT_CURSOR, {"name": name, "value": position})
+        if self.change(_MOVE_CURSOR, {"n": name, "v": position}) == 0:
+            self.change(_INSERT_CURSOR, {"name": name, "value": position})
+
+    def claim(self, name: str, holder: str, now_ns: int, until_ns: int) -> bool:
+        """Takes or renews a lease, unless somebody else's has not expired."""
+        known, expires_ns = self.lease(name)
+        if known and known != holder and expires_ns > now_ns:
+            return False
+        if self.change(_MOVE_LEASE, {"n": name, "h": holder, "x": until_ns}) == 0:
+            self.change(_INSERT_LEASE, {"name": name, "holder": holder, "expires_ns": until_ns})
+        return True
+
+    def give_back(self, name: str, holder: str) -> None:
+        """Ends a lease, if this holder has it."""
+        self.change(_END_LEASE, {"n": name, "h": holder})
 
     def once(self, request_id: str, method: str, request: Message, answer: Callable[[], M]) -> M:
         """``answer()`` for the first request of this id and method; its stored result for a repeat.
@@ -350,17 +391,17 @@ class Transaction(Reader):
             raise InvalidArgument.of(
                 "request_id", f"expected at most {MAX_REQUEST_ID_LENGTH} characters, found {len(request_id)}"
             )
-        self.connection.execute(_DELETE_OLD_REQUESTS, {"before": to_ns(self.clock.now() - REQUESTS_KEPT)})
+        self.change(_DELETE_OLD_REQUESTS, {"before": to_ns(self.clock.now() - REQUESTS_KEPT)})
         which = {"r": request_id, "m": method}
-        known = self.connection.execute(_GET_REQUEST, which).one_or_none()
-        if known is not None:
-            digest, kind, body = known
+        known = self.rows(_GET_REQUEST, which)
+        if known:
+            digest, kind, body = known[0]
             if digest != digest_of(request):
                 raise RequestIdReused(f"{method}: request_id {request_id!r} was used for another content")
             descriptor = descriptor_pool.Default().FindMessageTypeByName(kind)
             return cast(M, message_factory.GetMessageClass(descriptor).FromString(body))
         result = answer()
-        row = {
+        row: Values = {
             "request_id": request_id,
             "method": method,
             "digest": digest_of(request),
@@ -368,44 +409,50 @@ class Transaction(Reader):
             "body": result.SerializeToString(),
             "created_ns": self.clock.now_ns(),
         }
-        self.connection.execute(_INSERT_REQUEST, row)
+        self.change(_INSERT_REQUEST, row)
         return result
 
     def forget(self, request_id: str, method: str) -> None:
         """Takes back what ``once`` has kept, so that a repeat is a new try (after a refusal by a peer)."""
-        self.connection.execute(_DELETE_REQUEST, {"r": request_id, "m": method})
+        self.change(_DELETE_REQUEST, {"r": request_id, "m": method})
 
     def _row(
         self, stored: Message, etag: str, kind: str, name: str, parent: str, due: datetime | None
-    ) -> dict[str, str | bytes | int | None]:
-        if due is not None:
-            self.due_changed = True
+    ) -> dict[str, Value]:
         return {
             "kind": kind,
             "name": name,
             "parent": parent,
             "etag": etag,
             "body": stored.SerializeToString(),
-            "due_ns": None if due is None else to_ns(due),
+            "due_ns": self._due_ns(due),
         }
+
+    def _due_ns(self, due: datetime | None) -> int | None:
+        if due is None:
+            return None
+        due_ns = to_ns(due)
+        if self.earliest_due_ns is None or due_ns < self.earliest_due_ns:
+            self.earliest_due_ns = due_ns
+        return due_ns
 
     def _check(self, message_type: type[Message], name: str, expect_etag: str) -> None:
         if not expect_etag:
             return
         kind = kind_of(message_type)
-        current = self.connection.execute(_GET_ETAG, {"k": kind, "n": name}).scalar_one_or_none()
+        current = self.value(_GET_ETAG, {"k": kind, "n": name})
         if current is None:
             raise not_found(message_type, name)
         check_etag(current, expect_etag, f"{_noun(kind)} {name!r}")
 
     def _index(self, kind: str, name: str, lookups: Mapping[str, str], *, replace: bool) -> None:
         if replace:
-            self.connection.execute(_DELETE_LOOKUPS, {"k": kind, "n": name})
-        rows = [
+            self.change(_DELETE_LOOKUPS, {"k": kind, "n": name})
+        rows: Items[Values] = [
             {"kind": kind, "name": name, "field": field, "value": value} for field, value in lookups.items() if value
         ]
         if rows:
-            self.connection.execute(_INSERT_LOOKUPS, rows)
+            self.change_all(_INSERT_LOOKUPS, rows)
 
 
 def not_found(message_type: type[Message], name: str) -> NotFound:

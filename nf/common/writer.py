@@ -1,7 +1,7 @@
 """The one thread that writes a function's database, with group commit.
 
-Whatever waits while a commit is being synced to disk forms the next group. Each job has its savepoint: one that fails
-is undone alone. Results are handed out after the commit, so that what is acknowledged is durable.
+Whatever waits while a commit is under way forms the next group. Each job has its savepoint: one that fails is undone
+alone. Results are handed out after the commit, so that what is acknowledged is durable.
 """
 
 from __future__ import annotations
@@ -13,27 +13,13 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, bindparam, insert, select, update
-
 from nf.common.clock import Clock
-from nf.common.errors import Unavailable
-from nf.common.schema import counters, events
-from nf.common.transaction import EVENT_COUNTER, Transaction
+from nf.common.database import Database, Group, News
+from nf.common.errors import CastcoreError, Unavailable
+from nf.common.statements import Session, Value
+from nf.common.transaction import Transaction
 
 MAX_GROUP = 256
-
-_counter = counters.c.name == EVENT_COUNTER
-_LOCK_COUNTER = select(counters.c.value).where(_counter).with_for_update()
-_MOVE_COUNTER = update(counters).where(_counter).values(value=bindparam("v"))
-_INSERT_EVENTS = insert(events)
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a group has changed that somebody may be waiting for."""
-
-    sequence: int
-    due_changed: bool
 
 
 @dataclass(slots=True)
@@ -61,12 +47,13 @@ class Job:
 class Writer:
     """The thread and its queue. ``committed`` is called in the event loop, before the results of the group."""
 
-    def __init__(self, name: str, engine: Engine, clock: Clock, committed: Callable[[Committed], None]) -> None:
-        self._engine = engine
+    def __init__(self, name: str, database: Database, clock: Clock, committed: Callable[[News], None]) -> None:
+        self._database = database
         self._clock = clock
         self._committed = committed
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"store-writer-{name}", daemon=True)
+        self._session: Session | None = None
         self.groups = 0
 
     def start(self) -> None:
@@ -83,75 +70,106 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
-            going = True
-            while going:
-                job = self._jobs.get()
-                group: list[Job] = []
-                while job is not None:
-                    group.append(job)
-                    if len(group) == MAX_GROUP:
-                        break
-                    try:
-                        job = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                going = job is not None
-                if group:
-                    self._commit(connection, group)
+        going = True
+        while going:
+            job = self._jobs.get()
+            group: list[Job] = []
+            while job is not None:
+                group.append(job)
+                if len(group) == MAX_GROUP:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            going = job is not None
+            if group:
+                self._commit(group)
+        self._disconnect()
 
-    def _commit(self, connection: Connection, group: list[Job]) -> None:
-        committed = Committed(0, False)
+    def _commit(self, group: list[Job]) -> None:
+        news: News | None = None
         try:
-            with connection.begin():
-                committed = self._work(connection, group)
+            news = self._work(group)
         except Exception as error:
-            # Neither begun nor committed: nothing of the group has happened. A commit that fails may leave its
-            # transaction open; with a connection of its own the next group cannot fall into it.
-            connection.invalidate()
+            # Not begun, or undone; or the connection was lost during the commit, and nobody knows. A connection of its
+            # own keeps the next group from falling into a transaction that was left open.
+            self._disconnect()
             for job in group:
-                job.error = job.error or Unavailable(f"store: the write could not be committed: {error}")
+                if not isinstance(job.error, CastcoreError):
+                    job.error = self._not_committed(error)
         self.groups += 1
         loop = group[0].future.get_loop()
         try:
-            loop.call_soon_threadsafe(self._resolve, group, committed)
+            loop.call_soon_threadsafe(self._resolve, group, news)
         except RuntimeError:
             # The loop has been closed: nobody waits any more.
             return
 
-    def _work(self, connection: Connection, group: list[Job]) -> Committed:
-        """Does the jobs, then writes their events. The counter's row stays locked until the commit."""
-        first = last = int(connection.execute(_LOCK_COUNTER).scalar_one())
-        due_changed = False
-        rows: list[dict[str, int | bytes]] = []
+    def _not_committed(self, error: Exception) -> CastcoreError:
+        told = self._database.explain(error) or error
+        if isinstance(told, Unavailable):
+            return Unavailable(told.message)
+        return Unavailable(f"store: the write could not be committed: {error}")
+
+    def _work(self, group: list[Job]) -> News | None:
+        """Does the jobs, then writes their events; None: nothing was done."""
+        session, last = self._begin()
+        earliest_due_ns: int | None = None
+        rows: list[dict[str, Value]] = []
+        # The only job of a group needs no savepoint: all there is to undo is its own.
+        attempt = self._attempt if len(group) > 1 else self._attempt_alone
+        succeeded = False
         for job in group:
-            transaction = Transaction(connection, self._clock, last)
-            if self._attempt(connection, job, transaction):
-                due_changed = due_changed or transaction.due_changed
+            transaction = Transaction(session, self._clock, last)
+            if attempt(session, job, transaction):
+                succeeded = True
+                due_ns = transaction.earliest_due_ns
+                if due_ns is not None and (earliest_due_ns is None or due_ns < earliest_due_ns):
+                    earliest_due_ns = due_ns
                 last += len(transaction.emitted)
                 rows += [{"sequence": each.sequence, "body": each.SerializeToString()} for each in transaction.emitted]
-        if rows:
-            connection.execute(_INSERT_EVENTS, rows)
-            connection.execute(_MOVE_COUNTER, {"v": last})
-        return Committed(last if last > first else 0, due_changed)
+        if not succeeded:
+            session.end("ROLLBACK")
+            return None
+        return self._database.commit(session, Group(rows, last, earliest_due_ns))
 
-    def _resolve(self, group: list[Job], committed: Committed) -> None:
-        self._committed(committed)
+    def _begin(self) -> tuple[Session, int]:
+        if self._session is not None:
+            try:
+                return self._session, self._database.begin_write(self._session)
+            except Exception:
+                if not self._database.is_lost(self._session):
+                    raise
+                # It was lost while nobody wrote.
+                self._disconnect()
+        self._session = self._database.writer()
+        return self._session, self._database.begin_write(self._session)
+
+    def _disconnect(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _resolve(self, group: list[Job], news: News | None) -> None:
+        if news is not None:
+            self._committed(news)
         for job in group:
             job.resolve()
 
-    def _attempt(self, connection: Connection, job: Job, transaction: Transaction) -> bool:
-        # The statements go to the driver as they are (every database spells them so): the toolkit would compile them
-        # anew each time, which costs as much as a write.
-        cursor = connection.connection.cursor()
+    def _attempt(self, session: Session, job: Job, transaction: Transaction) -> bool:
+        session.run("SAVEPOINT job")
+        if not self._attempt_alone(session, job, transaction):
+            session.run("ROLLBACK TO SAVEPOINT job")
+        session.run("RELEASE SAVEPOINT job")
+        return job.error is None
+
+    def _attempt_alone(self, session: Session, job: Job, transaction: Transaction) -> bool:
         try:
-            cursor.execute("SAVEPOINT job")
-            try:
-                job.result = job.context.run(job.work, transaction)
-            except BaseException as error:
-                job.error = error
-                cursor.execute("ROLLBACK TO SAVEPOINT job")
-            cursor.execute("RELEASE SAVEPOINT job")
-        finally:
-            cursor.close()
+            job.result = job.context.run(job.work, transaction)
+        except BaseException as error:
+            if self._database.is_lost(session):
+                # With the connection, all of the group is lost.
+                raise Unavailable(f"store: {self._database.name}: the connection was lost") from error
+            job.error = self._database.explain(error) or error
         return job.error is None

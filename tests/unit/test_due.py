@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from nf.af.v1.provisioning_pb2 import ProvisioningSession
 from nf.common.clock import ManualClock
 from nf.common.due import DueDriver
 from nf.common.errors import Unavailable
-from nf.common.store import Store, url_for
+from nf.common.store import Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -25,8 +24,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    opened = Store.open(url_for(tmp_path, "af"), clock=clock)
+async def store(store_url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    opened = Store.open(store_url, clock=clock)
     yield opened
     await opened.close()
 

@@ -1,0 +1,113 @@
+"""What the store asks of the database that it stands on; ``sqlite`` and ``postgresql`` are the two there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from nf.common.errors import CastcoreError
+from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, counters, events
+from nf.common.statements import Session, Statement, Value
+
+# What an acknowledged write survives: the end of any process however it comes, or the loss of power as well.
+Durability: TypeAlias = Literal["process", "power"]
+
+LAST_SEQUENCE = Statement(select(counters.c.value).where(counters.c.name == EVENT_COUNTER))
+LAST_COMMIT = Statement(select(counters.c.value).where(counters.c.name == COMMIT_COUNTER))
+MOVE_SEQUENCE = Statement(update(counters).where(counters.c.name == EVENT_COUNTER).values(value=bindparam("v")))
+MOVE_COMMIT = Statement(update(counters).where(counters.c.name == COMMIT_COUNTER).values(value=bindparam("v")))
+INSERT_EVENTS = Statement(insert(events))
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a commit has brought that somebody may be waiting for.
+
+    ``generation`` counts the commits of the database. ``earliest_due_ns`` is the earliest due time that was set; None:
+    none was.
+    """
+
+    sequence: int
+    generation: int
+    earliest_due_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What the writer adds to the jobs of a group before it commits: events, and the sequence they lead to."""
+
+    events: Sequence[dict[str, Value]]
+    sequence: int
+    earliest_due_ns: int | None
+
+
+class Database(ABC):
+    """One database: what its connections are opened with, and how transactions begin and end on them."""
+
+    # How messages call it; no secret is in it.
+    name: str
+    # Nobody else had it when it was opened: what was under way in it is nobody's now.
+    alone: bool
+    # Other processes may write it too.
+    shared: bool
+
+    @abstractmethod
+    def set_up(self, work: Callable[[Session], None]) -> None:
+        """Runs ``work``, which makes what is missing, in a transaction that no other process disturbs."""
+
+    @abstractmethod
+    def writer(self) -> Session:
+        """A connection that writes. Raises Unavailable when there is none to be had."""
+
+    @abstractmethod
+    def reader(self) -> Session:
+        """A connection that cannot write. Raises Unavailable when there is none to be had."""
+
+    @abstractmethod
+    def begin_write(self, session: Session) -> int:
+        """Begins to write, when no other process does: the sequence of the last event."""
+
+    @abstractmethod
+    def commit(self, session: Session, group: Group) -> News:
+        """Writes the events and commits."""
+
+    @abstractmethod
+    def begin_read(self, session: Session) -> None:
+        """From here on the session sees one commit."""
+
+    @abstractmethod
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Keeps the other processes that ask for the same name out."""
+
+    @abstractmethod
+    async def follow(self, told: Callable[[News], None], look: Callable[[], None]) -> None:
+        """Tells the commits of other processes for ever; ``look`` is called when some may have been missed."""
+
+    @abstractmethod
+    def is_lost(self, session: Session) -> bool:
+        """Whether the connection is of no use any more."""
+
+    def explain(self, error: BaseException) -> CastcoreError | None:
+        """What a caller is told of an error of the driver's; None: nothing but that it is a fault."""
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the database; connections given out are closed before."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The driver's error in the toolkit's."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def make(session: Session, tables: Sequence[Table]) -> None:
+    """Makes those of the tables that are missing."""
+    for table in tables:
+        table.create(session.connection, checkfirst=True)

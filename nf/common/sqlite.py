@@ -1,0 +1,121 @@
+"""The store on SQLite: one file per function, which one process has at a time."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Final
+
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from nf.common.database import INSERT_EVENTS, LAST_SEQUENCE, MOVE_SEQUENCE, Database, Durability, Group, News
+from nf.common.errors import FailedPrecondition
+from nf.common.statements import Session
+
+_BUSY_TIMEOUT_MS = 5000
+# NORMAL hands each commit to the operating system, which outlives every process; FULL waits for the disk as well.
+_SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
+
+
+class SqliteDatabase(Database):
+    """A file in WAL mode. Raises FailedPrecondition when another process has it."""
+
+    def __init__(self, url: URL, durability: Durability) -> None:
+        assert url.database
+        path = Path(url.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.name = str(path)
+        self.alone, self.shared = True, False
+        self._lock = _lock(path)
+        self._writer = _engine(url, query_only=False, synchronous=_SYNCHRONOUS[durability])
+        self._reader = _engine(url, query_only=True, synchronous=_SYNCHRONOUS[durability])
+        self._generation = 0
+
+    def set_up(self, work: Callable[[Session], None]) -> None:
+        """Runs ``work`` in a transaction."""
+        session = self.writer()
+        try:
+            session.run("BEGIN IMMEDIATE")
+            work(session)
+            session.end("COMMIT")
+        finally:
+            session.close()
+
+    def writer(self) -> Session:
+        """A connection that writes."""
+        return Session(self._writer.connect())
+
+    def reader(self) -> Session:
+        """A connection that cannot write."""
+        return Session(self._reader.connect())
+
+    def begin_write(self, session: Session) -> int:
+        """Begins to write: the sequence of the last event."""
+        session.run("BEGIN IMMEDIATE")
+        return int(session.value(LAST_SEQUENCE, {}))
+
+    def commit(self, session: Session, group: Group) -> News:
+        """Writes the events and commits."""
+        if group.events:
+            session.change_all(INSERT_EVENTS, group.events)
+            session.change(MOVE_SEQUENCE, {"v": group.sequence})
+        session.end("COMMIT")
+        # No other process counts: it need not be kept.
+        self._generation += 1
+        return News(group.sequence, self._generation, group.earliest_due_ns)
+
+    def begin_read(self, session: Session) -> None:
+        """From here on the session sees one commit."""
+        session.run("BEGIN")
+
+    @asynccontextmanager
+    async def exclusive(self, name: str) -> AsyncIterator[None]:
+        """There are no other processes."""
+        yield
+
+    async def follow(self, told: Callable[[News], None], look: Callable[[], None]) -> None:
+        """There are no other processes."""
+
+    def is_lost(self, session: Session) -> bool:
+        """A file is not lost."""
+        return False
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._reader.dispose()
+        self._writer.dispose()
+        self._lock.close()
+
+
+def _lock(path: Path) -> TextIOWrapper:
+    """Keeps a second process off: two of them would both drive the same life cycles."""
+    handle = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise FailedPrecondition(f"store: {path} is in use by another process") from error
+    return handle
+
+
+def _engine(url: URL, *, query_only: bool, synchronous: str) -> Engine:
+    # The store's threads hold one connection each, for as long as it lasts.
+    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: SqliteConnection, _: ConnectionPoolEntry) -> None:
+        # The module would begin transactions by its own rules; the store begins them.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if query_only:
+            connection.execute("PRAGMA query_only = ON")
+
+    return engine

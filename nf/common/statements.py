@@ -1,0 +1,146 @@
+"""Statements that are compiled once per kind of database, and the connection that they are run on.
+
+The toolkit spends several times as long on a statement as the database does; the store's own go past it. What is asked
+seldom may use ``Session.connection``, which is the toolkit's, on the same connection and in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.dml import UpdateBase
+
+Value: TypeAlias = str | bytes | int | float | bool | None
+Values: TypeAlias = Mapping[str, Value]
+# The columns, in the order of the statement: of the types that the schema gives them.
+Row: TypeAlias = tuple[Any, ...]
+
+# Both take the values of a statement by name.
+_DIALECTS: Final[Mapping[str, Dialect]] = {
+    "sqlite": SQLiteDialect_pysqlite(paramstyle="named"),
+    "postgresql": PGDialect_psycopg(),  # type: ignore[no-untyped-call]
+}
+
+
+class DriverCursor(Protocol):
+    """What the store needs of a driver's cursor."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement has changed."""
+        ...
+
+    def fetchall(self) -> list[Row]:
+        """The rows that are left."""
+        ...
+
+    def fetchone(self) -> Row | None:
+        """The next row; None: there is none."""
+        ...
+
+    def executemany(self, sql: str, values: Sequence[Values], /) -> object:
+        """Runs a statement for each of these."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+class DriverConnection(Protocol):
+    """What the store needs of a driver's connection."""
+
+    def execute(self, sql: str, values: Values = ..., /) -> DriverCursor:
+        """Runs a statement."""
+        ...
+
+    def cursor(self) -> DriverCursor:
+        """A new cursor."""
+        ...
+
+    def close(self) -> None:
+        """Ends the connection."""
+        ...
+
+
+class Statement:
+    """An expression with named values, as the drivers take it. An INSERT names its columns (all of them by default)."""
+
+    def __init__(self, expression: ClauseElement, columns: Sequence[str] | None = None) -> None:
+        if isinstance(expression, UpdateBase) and expression.is_insert:
+            # No number of the new row is asked for.
+            expression = expression.inline()  # type: ignore[attr-defined]
+        self._expression = expression
+        self._columns = columns
+        self._compiled: dict[str, tuple[str, dict[str, Value]]] = {}
+
+    def on(self, dialect: str) -> tuple[str, dict[str, Value]]:
+        """The SQL for that kind of database, and the values that stand in the expression itself."""
+        known = self._compiled.get(dialect)
+        if known is None:
+            compiled = self._expression.compile(dialect=_DIALECTS[dialect], column_keys=self._columns)
+            fixed = {name: value for name, value in compiled.params.items() if value is not None}
+            known = self._compiled[dialect] = str(compiled), fixed
+        return known
+
+
+class Session:
+    """One connection and what is run on it. Belongs to one thread at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.driver = cast(DriverConnection, connection.connection.dbapi_connection)
+        self._connection = connection
+        self._dialect = connection.dialect.name
+
+    @property
+    def connection(self) -> Connection:
+        """The toolkit's face of it."""
+        return self._connection
+
+    def query(self, statement: Statement, values: Values) -> DriverCursor:
+        """Runs a statement; its cursor has the rows."""
+        sql, fixed = statement.on(self._dialect)
+        return self.driver.execute(sql, {**fixed, **values} if fixed else values)
+
+    def rows(self, statement: Statement, values: Values) -> list[Row]:
+        """All rows of a query."""
+        return self.query(statement, values).fetchall()
+
+    def value(self, statement: Statement, values: Values) -> Any:
+        """The first column of the only row of a query; None: there is none."""
+        row = self.query(statement, values).fetchone()
+        return None if row is None else row[0]
+
+    def change(self, statement: Statement, values: Values) -> int:
+        """Runs a statement that writes: how many rows it has changed."""
+        return self.query(statement, values).rowcount
+
+    def change_all(self, statement: Statement, values: Sequence[Values]) -> None:
+        """Runs a statement that writes for each of these values."""
+        if len(values) == 1:
+            self.query(statement, values[0])
+            return
+        sql, fixed = statement.on(self._dialect)
+        self.driver.cursor().executemany(sql, [{**fixed, **each} for each in values] if fixed else values)
+
+    def run(self, sql: str) -> None:
+        """Runs SQL as it stands."""
+        self.driver.execute(sql)
+
+    def end(self, sql: str) -> None:
+        """Runs the SQL that ends the transaction."""
+        self.driver.execute(sql)
+        if self._connection.in_transaction():
+            # The toolkit has begun one too, in its books.
+            self._connection.rollback()
+
+    def close(self) -> None:
+        """Gives the connection up, whatever state it is in."""
+        with suppress(Exception):
+            self.driver.close()
+        self._connection.invalidate()
+        self._connection.close()
