@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -22,36 +22,35 @@ from sqlalchemy import (
     bindparam,
     delete,
     select,
-    update,
 )
 
 from nf.af import consumption_sessions
-from nf.af.consumption_reporting import location_is_on
-from nf.af.consumption_reports import Location, Report, Unit, key_in
+from nf.af.consumption_reporting import LOCATION_TYPES, location_is_on
+from nf.af.consumption_reports import Report
 from nf.af.consumption_sessions import Session
 from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration, ProvisioningSession
-from nf.common.dialect import insert_if_absent
+from nf.common.bulk import Row, insert_rows
 from nf.common.errors import CastcoreError, NotFound
 from nf.common.store import Reader, Transaction
 
 metadata = MetaData()
 
 _Serial = BigInteger().with_variant(Integer, "sqlite")
-_NS: Final = 1_000_000_000
 _SWEEP_ROWS: Final = 500
 
 # One row per report: what tells a repeat, and what was left out of it.
 reports = Table(
     "consumption_reports",
     metadata,
-    Column("digest", LargeBinary, primary_key=True),
-    Column("provisioning_session_id", String, nullable=False, index=True),
+    Column("provisioning_session_id", String, primary_key=True),
+    Column("key", LargeBinary, primary_key=True),
     Column("received_ns", BigInteger, nullable=False, index=True),
     Column("unsolicited_locations", Integer, nullable=False),
     Column("unsolicited_endpoints", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
-# One row per unit, in the order of first receipt. "key" is the digest of what makes it this unit.
+# One row per unit, in the order of first receipt. "key" is what tells it from others.
 units = Table(
     "consumption_units",
     metadata,
@@ -80,29 +79,31 @@ locations = Table(
     Column("location_type", Integer, primary_key=True, autoincrement=False),
     Column("location", String, primary_key=True),
     Index("consumption_locations_by_cell", "location"),
+    sqlite_with_rowid=False,
 )
 
 TABLES: Final = (consumption_sessions.sessions, reports, units, locations)
 
-_INSERT_REPORTS = insert_if_absent(reports)
-_INSERT_UNITS = insert_if_absent(units)
-_INSERT_LOCATIONS = insert_if_absent(locations)
-_LENGTHEN = (
-    update(units)
-    .where(units.c.key == bindparam("which"), units.c.end_ns < bindparam("until"))
-    .values(end_ns=bindparam("until"))
-)
+# The order in which the rows below have their values.
+_REPORT = [column.name for column in reports.c]
+_UNIT = [column.name for column in units.c if column.name != "id"]
+_LOCATION = [column.name for column in locations.c]
+_LONGER = '("key") DO UPDATE SET end_ns = excluded.end_ns WHERE excluded.end_ns > consumption_units.end_ns'
+
 _OLDEST = select(units.c.id, units.c.key, units.c.received_ns).order_by(units.c.id).limit(_SWEEP_ROWS)
 _DELETE_UNITS = delete(units).where(units.c.id.in_(bindparam("ids", expanding=True)))
 _DELETE_LOCATIONS = delete(locations).where(locations.c.key.in_(bindparam("keys", expanding=True)))
-_OLD_REPORTS = select(reports.c.digest).where(reports.c.received_ns < bindparam("before")).limit(_SWEEP_ROWS)
-_DELETE_REPORTS = delete(reports).where(reports.c.digest.in_(bindparam("digests", expanding=True)))
+_OLD_REPORTS = (
+    select(reports.c.provisioning_session_id, reports.c.key)
+    .where(reports.c.received_ns < bindparam("before"))
+    .limit(_SWEEP_ROWS)
+)
+_DELETE_REPORT = delete(reports).where(
+    reports.c.provisioning_session_id == bindparam("session"), reports.c.key == bindparam("which")
+)
 
-Row = dict[str, str | int | bytes]
 
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A checked report and where it goes: to a reporting session of a provider, or right to a provisioning session."""
 
     report: Report
@@ -116,13 +117,13 @@ class _Rows:
     """What is to be written."""
 
     reports: list[Row] = field(default_factory=list)
-    units: list[Row] = field(default_factory=list)
+    # By their keys, each with the end of its unit.
+    units: dict[bytes, tuple[int, Row]] = field(default_factory=dict)
     locations: list[Row] = field(default_factory=list)
     touched: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """Where a report goes, and what is kept of it."""
 
     configuration: ConsumptionReportingConfiguration
@@ -170,10 +171,13 @@ def sweep(transaction: Transaction, before_ns: int) -> int:
     if old:
         execute(_DELETE_LOCATIONS, {"keys": [row.key for row in old]})
         execute(_DELETE_UNITS, {"ids": [row.id for row in old]})
-    digests = list(execute(_OLD_REPORTS, {"before": before_ns}).scalars())
-    if digests:
-        execute(_DELETE_REPORTS, {"digests": digests})
-    return len(old) + len(digests)
+    told = [
+        {"session": row.provisioning_session_id, "which": row.key}
+        for row in execute(_OLD_REPORTS, {"before": before_ns})
+    ]
+    if told:
+        execute(_DELETE_REPORT, told)
+    return len(old) + len(told)
 
 
 def _target(
@@ -196,61 +200,49 @@ def _target(
 def _add(rows: _Rows, incoming: Incoming, target: _Target, now_ns: int) -> None:
     report, configuration = incoming.report, target.configuration
     to = configuration.provisioning_session_id
+    wanted = _wanted_types(configuration) if any(unit.locations for unit in report.units) else ()
     unsolicited_locations = unsolicited_endpoints = 0
     for unit in report.units:
-        key = key_in(to, unit.key)
+        key = report.key_of(unit, to)
         for location in unit.locations:
-            if _is_wanted(location, configuration):
-                rows.locations.append({"key": key, "location_type": location[0], "location": location[1]})
+            if location[0] in wanted:
+                rows.locations.append((key, *location))
             else:
                 unsolicited_locations += 1
         client_endpoint, server_endpoint = unit.client_endpoint, unit.server_endpoint
         if not configuration.access_reporting and (client_endpoint or server_endpoint):
             unsolicited_endpoints += bool(client_endpoint) + bool(server_endpoint)
             client_endpoint = server_endpoint = b""
-        rows.units.append(
-            {
-                "key": key,
-                "provisioning_session_id": to,
-                "session_id": incoming.session_id,
-                "media_player_entry": report.media_player_entry,
-                "reporting_client_id": report.reporting_client_id,
-                "media_consumed": unit.media_consumed,
-                "start_ns": unit.start_ns,
-                "end_ns": _end_ns(unit),
-                "received_ns": now_ns,
-                "client_endpoint": client_endpoint,
-                "server_endpoint": server_endpoint,
-            }
-        )
-    rows.reports.append(
-        {
-            "digest": key_in(incoming.session_id or to, report.digest),
-            "provisioning_session_id": to,
-            "received_ns": now_ns,
-            "unsolicited_locations": unsolicited_locations,
-            "unsolicited_endpoints": unsolicited_endpoints,
-        }
-    )
+        known = rows.units.get(key)
+        if known is None or known[0] < unit.end_ns:
+            row: Row = (
+                key,
+                to,
+                incoming.session_id,
+                report.media_player_entry,
+                report.reporting_client_id,
+                unit.media_consumed,
+                unit.start_ns,
+                unit.end_ns,
+                now_ns,
+                client_endpoint,
+                server_endpoint,
+            )
+            rows.units[key] = (unit.end_ns, row)
+    key = report.key_in(incoming.session_id or to)
+    rows.reports.append((to, key, now_ns, unsolicited_locations, unsolicited_endpoints))
 
 
-def _is_wanted(location: Location, configuration: ConsumptionReportingConfiguration) -> bool:
+def _wanted_types(configuration: ConsumptionReportingConfiguration) -> Sequence[int]:
     if not location_is_on(configuration):
-        return False
-    return not configuration.HasField("location_type") or configuration.location_type == location[0]
-
-
-def _end_ns(unit: Unit) -> int:
-    return unit.start_ns + unit.duration_s * _NS
+        return ()
+    return (configuration.location_type,) if configuration.HasField("location_type") else LOCATION_TYPES
 
 
 def _write(transaction: Transaction, rows: _Rows) -> None:
-    execute = transaction.connection.execute
-    if rows.reports:
-        execute(_INSERT_REPORTS, rows.reports)
-    if rows.units and execute(_INSERT_UNITS, rows.units).rowcount < len(rows.units):
-        # Some were there already: the longer duration wins.
-        execute(_LENGTHEN, [{"which": row["key"], "until": row["end_ns"]} for row in rows.units])
-    if rows.locations:
-        execute(_INSERT_LOCATIONS, rows.locations)
+    connection = transaction.connection
+    insert_rows(connection, reports.name, _REPORT, rows.reports)
+    # Of units that are there already, the longer duration wins.
+    insert_rows(connection, units.name, _UNIT, [row for _, row in rows.units.values()], _LONGER)
+    insert_rows(connection, locations.name, _LOCATION, rows.locations)
     consumption_sessions.touch(transaction, rows.touched)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from nf.af.cell_identities import NAMES, normalised
 from nf.af.v1.consumption_reporting_pb2 import (
@@ -37,33 +35,44 @@ _TYPES = {CELL_IDENTIFIER_TYPE_CGI: 0, CELL_IDENTIFIER_TYPE_ECGI: 1, CELL_IDENTI
 Location = tuple[int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A unit that can be kept."""
 
-    key: bytes
     media_consumed: str
     start_ns: int
-    duration_s: int
+    end_ns: int
     locations: tuple[Location, ...]
     # Both ends of the connection, serialised; empty where they were not told.
     client_endpoint: bytes
     server_endpoint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A report that can be kept; ``digest`` is that of its content."""
+class Report(NamedTuple):
+    """A report that can be kept; ``content`` is its canonical form."""
 
-    digest: bytes
+    content: bytes
     media_player_entry: str
     reporting_client_id: str
     units: tuple[Unit, ...]
 
+    def key_in(self, session: str) -> bytes:
+        """What tells the report from others: the same content in another session is another report.
+
+        Keys begin with the time, so that those of one time are neighbours in an index.
+        """
+        return _key(self.units[0].start_ns, session.encode() + b" " + self.content)
+
+    def key_of(self, unit: Unit, provisioning_session_id: str) -> bytes:
+        """What tells the unit from others in the provisioning session: client, entry, medium and start time."""
+        entry, client = self.media_player_entry, self.reporting_client_id
+        # The lengths keep apart what would read the same when it is put together.
+        identity = f"{provisioning_session_id} {len(entry)} {len(client)} {entry}{client}{unit.media_consumed}"
+        return _key(unit.start_ns, identity.encode())
+
 
 def check(report: ConsumptionReport) -> Report:
     """The report in the form that is kept. Raises InvalidArgument with a violation for every property at fault."""
-    violations = [FieldViolation(field, why) for field, why in _violations(report)]
+    violations = _violations(report)
     if violations:
         raise InvalidArgument(
             "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
@@ -73,36 +82,32 @@ def check(report: ConsumptionReport) -> Report:
         if report.HasField("location")
         else ()
     )
-    entry, client = report.media_player_entry, report.reporting_client_id
     return Report(
-        digest=hashlib.blake2b(report.SerializeToString(deterministic=True), digest_size=16).digest(),
-        media_player_entry=entry,
-        reporting_client_id=client,
-        units=tuple(_unit(entry, client, shared, unit) for unit in report.consumption_reporting_units),
+        content=report.SerializeToString(deterministic=True),
+        media_player_entry=report.media_player_entry,
+        reporting_client_id=report.reporting_client_id,
+        units=tuple([_unit(shared, unit) for unit in report.consumption_reporting_units]),
     )
 
 
-def key_in(scope: str, digest: bytes) -> bytes:
-    """The digest of a report or unit within a session: the same content elsewhere is something else."""
-    return hashlib.blake2b(digest, digest_size=16, key=scope.encode()[:64]).digest()
+def _key(start_ns: int, identity: bytes) -> bytes:
+    return start_ns.to_bytes(8, "big") + hashlib.blake2b(identity, digest_size=12).digest()
 
 
-def _unit(entry: str, client: str, shared: tuple[Location, ...], unit: ConsumptionReportingUnit) -> Unit:
-    start_ns = unit.start_time.seconds * _NS + unit.start_time.nanos
-    # The lengths keep apart what would read the same when it is put together.
-    identity = f"{len(entry)} {len(client)} {start_ns} {entry}{client}{unit.media_consumed}"
+def _unit(shared: tuple[Location, ...], unit: ConsumptionReportingUnit) -> Unit:
+    began = unit.start_time
+    start_ns = began.seconds * _NS + began.nanos
     locations = shared
     if unit.locations:
         own = ((_TYPES[each.location_identifier_type], each.location) for each in unit.locations)
         locations = tuple(dict.fromkeys((*shared, *((kind, normalised(kind, text)) for kind, text in own))))
     return Unit(
-        key=hashlib.blake2b(identity.encode(), digest_size=16).digest(),
-        media_consumed=unit.media_consumed,
-        start_ns=start_ns,
-        duration_s=unit.duration_s,
-        locations=locations,
-        client_endpoint=_kept(unit.client_endpoint_address) if unit.HasField("client_endpoint_address") else b"",
-        server_endpoint=_kept(unit.server_endpoint_address) if unit.HasField("server_endpoint_address") else b"",
+        unit.media_consumed,
+        start_ns,
+        start_ns + unit.duration_s * _NS,
+        locations,
+        _kept(unit.client_endpoint_address) if unit.HasField("client_endpoint_address") else b"",
+        _kept(unit.server_endpoint_address) if unit.HasField("server_endpoint_address") else b"",
     )
 
 
@@ -110,85 +115,116 @@ def _kept(endpoint: EndpointAddress) -> bytes:
     return endpoint.SerializeToString(deterministic=True)
 
 
-def _violations(report: ConsumptionReport) -> Iterator[tuple[str, str]]:
-    yield from _text(report.media_player_entry, "media_player_entry", "the pointer to the Media Player Entry")
-    yield from _text(report.reporting_client_id, "reporting_client_id", "the client's identifier")
-    yield from _shared_location(report)
-    count = len(report.consumption_reporting_units)
-    if not 0 < count <= MAX_UNITS:
-        yield "consumption_reporting_units", f"expected 1 to {MAX_UNITS} units, found {count or 'nothing'}"
-        return
-    for index, unit in enumerate(report.consumption_reporting_units):
-        for field, why in _unit_violations(unit):
-            yield f"consumption_reporting_units[{index}].{field}", why
+def _violations(report: ConsumptionReport) -> list[FieldViolation]:
+    # Nearly every report is as it should be: what is wrong is looked for only where something is.
+    found: list[FieldViolation] = []
+    if not _is_text(report.media_player_entry):
+        _add(found, "media_player_entry", _no_text(report.media_player_entry, "the pointer to the Media Player Entry"))
+    if not _is_text(report.reporting_client_id):
+        _add(found, "reporting_client_id", _no_text(report.reporting_client_id, "the client's identifier"))
+    if report.HasField("location_type") or report.HasField("location"):
+        _check_shared_location(report, found)
+    units = report.consumption_reporting_units
+    if not 0 < len(units) <= MAX_UNITS:
+        _add(found, "consumption_reporting_units", f"expected 1 to {MAX_UNITS} units, found {len(units) or 'nothing'}")
+        return found
+    for index, unit in enumerate(units):
+        began = unit.start_time
+        if not (
+            _is_text(unit.media_consumed)
+            and unit.HasField("start_time")
+            and 0 <= began.seconds < MAX_START_S
+            and 0 <= began.nanos < _NS
+            and unit.HasField("duration_s")
+        ):
+            _check_unit(unit, f"consumption_reporting_units[{index}]", found)
+        if unit.HasField("client_endpoint_address") or unit.HasField("server_endpoint_address"):
+            _check_endpoints(unit, f"consumption_reporting_units[{index}]", found)
+        if unit.locations:
+            _check_locations(unit, f"consumption_reporting_units[{index}].locations", found)
+    return found
 
 
-def _shared_location(report: ConsumptionReport) -> Iterator[tuple[str, str]]:
+def _add(found: list[FieldViolation], field: str, why: str) -> None:
+    found.append(FieldViolation(field, why))
+
+
+def _is_text(value: str) -> bool:
+    return 0 < len(value) <= MAX_TEXT_LENGTH and "\0" not in value
+
+
+def _no_text(value: str, what: str) -> str:
+    if not value:
+        return f"expected {what}, found nothing"
+    if len(value) > MAX_TEXT_LENGTH:
+        return f"expected at most {MAX_TEXT_LENGTH} characters, found {len(value)}"
+    return "expected text without the character U+0000"
+
+
+def _check_shared_location(report: ConsumptionReport, found: list[FieldViolation]) -> None:
     typed, located = report.HasField("location_type"), report.HasField("location")
-    if typed and not located:
-        yield "location", "expected the location that location_type is about, found nothing"
-    elif located and not typed:
-        yield "location_type", "expected 0 (CGI), 1 (ECGI) or 2 (NCGI) with a location, found nothing"
-    elif typed and report.location_type not in NAMES:
-        yield "location_type", f"expected 0 (CGI), 1 (ECGI) or 2 (NCGI), found {report.location_type}"
-    elif typed:
-        yield from _location(report.location_type, report.location, "location")
+    if not located:
+        _add(found, "location", "expected the location that location_type is about, found nothing")
+    elif not typed:
+        _add(found, "location_type", "expected 0 (CGI), 1 (ECGI) or 2 (NCGI) with a location, found nothing")
+    elif report.location_type not in NAMES:
+        _add(found, "location_type", f"expected 0 (CGI), 1 (ECGI) or 2 (NCGI), found {report.location_type}")
+    else:
+        _check_location(report.location_type, report.location, "location", found)
 
 
-def _unit_violations(unit: ConsumptionReportingUnit) -> Iterator[tuple[str, str]]:
-    yield from _text(unit.media_consumed, "media_consumed", "what was consumed")
+def _check_unit(unit: ConsumptionReportingUnit, path: str, found: list[FieldViolation]) -> None:
+    if not _is_text(unit.media_consumed):
+        _add(found, f"{path}.media_consumed", _no_text(unit.media_consumed, "what was consumed"))
     if not unit.HasField("start_time"):
-        yield "start_time", "expected the date and time when the consumption began (RFC 3339), found nothing"
+        _add(found, f"{path}.start_time", "expected the date and time of the beginning (RFC 3339), found nothing")
     elif not (0 <= unit.start_time.seconds < MAX_START_S and 0 <= unit.start_time.nanos < _NS):
-        yield "start_time", f"expected a time from 1970 to 2099, found {unit.start_time.seconds} s since 1970"
+        found_s = unit.start_time.seconds
+        _add(found, f"{path}.start_time", f"expected a time from 1970 to 2099, found {found_s} s since 1970")
     if not unit.HasField("duration_s"):
-        yield "duration_s", "expected the seconds that the consumption has lasted, found nothing"
-    if unit.HasField("client_endpoint_address"):
-        yield from _endpoint_violations(unit.client_endpoint_address, "client_endpoint_address")
-    if unit.HasField("server_endpoint_address"):
-        yield from _endpoint_violations(unit.server_endpoint_address, "server_endpoint_address")
+        _add(found, f"{path}.duration_s", "expected the seconds that the consumption has lasted, found nothing")
+
+
+def _check_locations(unit: ConsumptionReportingUnit, path: str, found: list[FieldViolation]) -> None:
     if len(unit.locations) > MAX_LOCATIONS:
-        yield "locations", f"expected at most {MAX_LOCATIONS}, found {len(unit.locations)}"
+        _add(found, path, f"expected at most {MAX_LOCATIONS}, found {len(unit.locations)}")
         return
     for index, each in enumerate(unit.locations):
         kind = _TYPES.get(each.location_identifier_type)
         if kind is None:
-            yield f"locations[{index}].location_identifier_type", "expected CGI, ECGI or NCGI"
+            _add(found, f"{path}[{index}].location_identifier_type", "expected CGI, ECGI or NCGI")
         else:
-            yield from _location(kind, each.location, f"locations[{index}].location")
+            _check_location(kind, each.location, f"{path}[{index}].location", found)
 
 
-def _endpoint_violations(endpoint: EndpointAddress, path: str) -> Iterator[tuple[str, str]]:
-    if not endpoint.HasField("port_number"):
-        yield f"{path}.port_number", "expected 0 to 65535, found nothing"
-    elif endpoint.port_number > 65535:
-        yield f"{path}.port_number", f"expected 0 to 65535, found {endpoint.port_number}"
-    if len(endpoint.hostname) > MAX_TEXT_LENGTH:
-        yield f"{path}.hostname", f"expected at most {MAX_TEXT_LENGTH} characters, found {len(endpoint.hostname)}"
-    for field, text, kind in (
-        ("ipv4_addr", endpoint.ipv4_addr, ipaddress.IPv4Address),
-        ("ipv6_addr", endpoint.ipv6_addr, ipaddress.IPv6Address),
-    ):
-        try:
-            _ = kind(text) if text else None
-        except ValueError:
-            yield (
-                f"{path}.{field}",
-                f"expected an {'IPv4' if field == 'ipv4_addr' else 'IPv6'} address, found {text[:64]!r}",
-            )
-
-
-def _location(kind: int, text: str, field: str) -> Iterator[tuple[str, str]]:
+def _check_location(kind: int, text: str, field: str, found: list[FieldViolation]) -> None:
     try:
         normalised(kind, text)
     except ValueError as error:
-        yield field, str(error)
+        _add(found, field, str(error))
 
 
-def _text(value: str, field: str, what: str) -> Iterator[tuple[str, str]]:
-    if not value:
-        yield field, f"expected {what}, found nothing"
-    elif len(value) > MAX_TEXT_LENGTH:
-        yield field, f"expected at most {MAX_TEXT_LENGTH} characters, found {len(value)}"
-    elif "\0" in value:
-        yield field, "expected text without the character U+0000"
+def _check_endpoints(unit: ConsumptionReportingUnit, path: str, found: list[FieldViolation]) -> None:
+    if unit.HasField("client_endpoint_address"):
+        _check_endpoint(unit.client_endpoint_address, f"{path}.client_endpoint_address", found)
+    if unit.HasField("server_endpoint_address"):
+        _check_endpoint(unit.server_endpoint_address, f"{path}.server_endpoint_address", found)
+
+
+def _check_endpoint(endpoint: EndpointAddress, path: str, found: list[FieldViolation]) -> None:
+    if not endpoint.HasField("port_number"):
+        _add(found, f"{path}.port_number", "expected 0 to 65535, found nothing")
+    elif endpoint.port_number > 65535:
+        _add(found, f"{path}.port_number", f"expected 0 to 65535, found {endpoint.port_number}")
+    if endpoint.hostname and not _is_text(endpoint.hostname):
+        _add(found, f"{path}.hostname", _no_text(endpoint.hostname, "a host name"))
+    for field, text, version in (("ipv4_addr", endpoint.ipv4_addr, 4), ("ipv6_addr", endpoint.ipv6_addr, 6)):
+        if text and not _is_address(text, version):
+            _add(found, f"{path}.{field}", f"expected an IPv{version} address, found {text[:64]!r}")
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
