@@ -24,7 +24,8 @@ from nf.common.v1.types_pb2 import MEDIA_TYPE_UNSPECIFIED, MediaType
 # What the player is told: the filter to choose representations by; None: play unfiltered, and charged.
 FilterCallback = Callable[[m5pb.ServiceDescriptorFilter | None], None]
 
-_IN_FORCE = (m5pb.DynamicPolicy.STATE_ACTIVE, m5pb.DynamicPolicy.STATE_EXCEEDED)
+# In any other state the policy is in force, or will be again without having been asked for anew.
+_OVER = (m5pb.DynamicPolicy.STATE_TERMINATED, m5pb.DynamicPolicy.STATE_DEACTIVATING)
 
 
 class NoActivePolicy(FailedPrecondition):
@@ -130,9 +131,9 @@ class DynamicPolicyHandler:
         return self._policy
 
     @property
-    def in_force(self) -> bool:
-        """Whether the network enforces the policy, as far as is known."""
-        return self._policy is not None and self._policy.state in _IN_FORCE
+    def is_over(self) -> bool:
+        """Whether there is a policy that the network has ended."""
+        return self._policy is not None and self._policy.state in _OVER
 
     @property
     def flows(self) -> tuple[Flow, ...]:
@@ -238,7 +239,7 @@ class DynamicPolicyHandler:
 
     def _take(self, policy: m5pb.DynamicPolicy) -> None:
         self._policy = policy
-        self._tell(policy.service_descriptor_filter if policy.state in _IN_FORCE else None)
+        self._tell(None if policy.state in _OVER else policy.service_descriptor_filter)
 
     def _forget(self) -> None:
         self._policy, self._flows = None, ()

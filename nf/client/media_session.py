@@ -280,10 +280,10 @@ class MediaSession:
         """Activates the policy, or tells the network which connections are open now."""
         async with self._policy_turn:
             flows = tuple(dict.fromkeys(Flow.of(each, self._method) for each in self._connections))
-            if not self._policy_wanted or (flows == self._policy.flows and self._policy.in_force):
+            if not self._policy_wanted or (flows == self._policy.flows and not self._policy.is_over):
                 return
             try:
-                if self._policy.policy is not None and not self._policy.in_force:
+                if self._policy.is_over:
                     await self._watch.end()
                     await self._policy.forget()
                 if self._policy.policy is not None:
