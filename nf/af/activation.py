@@ -6,10 +6,9 @@ called; when its answer stays out, or the AF is stopped meanwhile, ``settle`` br
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import weakref
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -48,7 +47,6 @@ class Activation:
     def __init__(self, store: Store, pcf: Callable[[], PolicyAuthorizationServiceAsyncStub]) -> None:
         self._store = store
         self._pcf = pcf
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def create(self, request: m5.CreateDynamicPolicyRequest, caller: Caller) -> m5.DynamicPolicy:
         """Activates a template for the flows of a media session; returns when it is enforced.
@@ -120,9 +118,11 @@ class Activation:
         """At the start: what was under way when the AF was stopped is settled, without waiting for its lease to pass.
 
         What was being activated was never acknowledged, so it is to end. ``settle`` comes after whatever this run has
-        begun already.
+        begun already. Where another AF was at work when this one came, what is under way may be its own: then the lease
+        has to pass.
         """
-        await self._store.write(intentions.owe_unfinished)
+        if self._store.alone:
+            await self._store.write(lambda tx: intentions.owe_unfinished(tx, self._store.opened))
 
     async def settle(self, policy_id: str) -> None:
         """Does what the PCF is owed for a policy: its release, or a new request. Raises what the PCF could not do."""
@@ -226,5 +226,5 @@ class Activation:
             final = n5.EventNotification()
         await self._store.write(lambda tx: intentions.released(tx, policy_id, final))
 
-    def _lock(self, policy_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(policy_id, asyncio.Lock())
+    def _lock(self, policy_id: str) -> AbstractAsyncContextManager[None]:
+        return self._store.exclusive(f"dynamic policy {policy_id}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -75,6 +75,8 @@ def admit(
             created.dynamic_policy_id,
             parent=session.provisioning_session_id,
             lookups={BY_TEMPLATE: template.policy_template_id},
+            # If this AF dies meanwhile, it or another one settles it.
+            due=transaction.clock.now() + LEASE,
         )
         transaction.insert(
             n5.AppSession(app_session_id=created.dynamic_policy_id, asc_req_data=asked), created.dynamic_policy_id
@@ -187,14 +189,14 @@ def released(transaction: Transaction, policy_id: str, final: n5.EventNotificati
     step_policy(transaction, policy, DynamicPolicyEvent.RELEASED, due=None)
 
 
-def owe_unfinished(transaction: Transaction) -> None:
-    """Stores that whatever is being activated, changed or deleted is to be settled: nobody may be at it any more."""
+def owe_unfinished(transaction: Transaction, begun: datetime) -> None:
+    """Stores that what was under way before ``begun`` is to be settled: nobody may be at it any more."""
     owed = {
         policy.dynamic_policy_id
         for policy in transaction.all(m5.DynamicPolicy)
-        if policy.state == m5.DynamicPolicy.STATE_ACTIVATING
+        if policy.state == m5.DynamicPolicy.STATE_ACTIVATING and policy.create_time.ToDatetime(UTC) <= begun
     }
-    leased = transaction.due(m5.DynamicPolicy, transaction.clock.now() + LEASE, limit=MAX_INTEGER)
+    leased = transaction.due(m5.DynamicPolicy, begun + LEASE, limit=MAX_INTEGER)
     for policy_id in owed | {each.name for each in leased}:
         owe(transaction, policy_id)
 

@@ -40,6 +40,8 @@ _PARAMETERS: Final = {
 }
 # Of the server, for what it has on behalf of a host that has gone: its locks are free then.
 _OPTIONS: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
+# Longer than an operation on what is exclusive takes.
+_EXCLUSIVE_S: Final = 20
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.002, 0.05
 
 _COUNTERS: Final = "SELECT value FROM counters WHERE name IN ('commits', 'events') ORDER BY name"
@@ -143,10 +145,11 @@ class PostgresqlDatabase(Database):
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[None]:
         """Keeps the other processes that ask for the same name out; a process that dies lets go."""
-        await self._keeper.take(name)
         try:
+            await self._keeper.take(name)
             yield
         finally:
+            # Also when it is given up while the server is being asked: the answer comes before this does.
             self._keeper.release(name)
 
     async def follow(self, told: Callable[[News], None], look: Callable[[], None]) -> None:
@@ -258,10 +261,13 @@ class _Keeper:
         return alone
 
     async def take(self, name: str) -> None:
-        """Returns when no other process has the name. Raises Unavailable when the server does not answer."""
+        """Returns when no other process has the name. Raises Unavailable when it keeps it, or the server is away."""
         statement = f"SELECT pg_try_advisory_lock({_key(self._schema, 'name ' + name)})"
-        retry_s = _FIRST_RETRY_S
-        while not await asyncio.get_running_loop().run_in_executor(self._thread, self._ask_anew, statement):
+        loop, retry_s = asyncio.get_running_loop(), _FIRST_RETRY_S
+        latest = loop.time() + _EXCLUSIVE_S
+        while not await loop.run_in_executor(self._thread, self._ask_anew, statement):
+            if loop.time() > latest:
+                raise Unavailable(f"store: another process has had {name!r} for more than {_EXCLUSIVE_S} s")
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, _LAST_RETRY_S)
 
