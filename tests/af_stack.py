@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 from google.protobuf.message import Message
 
 from nf.af.compose import TABLES, build
@@ -21,6 +22,7 @@ from nf.common.clock import Clock, SystemClock
 from nf.common.errors import CastcoreError, NotFound
 from nf.common.events import serve_watch
 from nf.common.function import Context, Function
+from nf.common.http import HttpServer, application
 from nf.common.resources import apply_mask, copy_of
 from nf.common.server import GrpcServer, servicer
 from nf.common.store import Store, url_for
@@ -184,8 +186,13 @@ class AfStack:
         self._server = GrpcServer("af", self.telemetry)
         self.address = self._server.bind("127.0.0.1:0")
         config = AfSection(**{"grpc_address": self.address, **self.config})
-        context = Context("af", config, self.clock, self.store, self._peers, self.telemetry)
+        app = application(self.telemetry, lambda: True)
+        self._http_server = HttpServer(app)
+        self.http = await self._http_server.start("127.0.0.1:0")
+        context = Context("af", config, self.clock, self.store, self._peers, self.telemetry, self.http)
         self._function = build(context)
+        app.router.routes.extend(self._function.routes)
+        self.http_client = httpx.AsyncClient(base_url=self.http)
         self._server.add(*self._function.servicers)
         await self._function.prepare()
         await self._server.start()
@@ -204,6 +211,8 @@ class AfStack:
     async def stop(self) -> None:
         """Stops the AF; what it has stored stays."""
         assert self._function is not None
+        await self.http_client.aclose()
+        await self._http_server.stop()
         await self._clients.close()
         await self._server.stop(0.2)
         await self._function.stop()

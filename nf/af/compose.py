@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from nf.af import rest_draft, rest_m5, rest_management
+from nf.af.access_cache import AccessCache
 from nf.af.activation import Activation
 from nf.af.config import AfSection
 from nf.af.consumption_records import TABLES as CONSUMPTION_TABLES
@@ -72,7 +74,8 @@ def build(ctx: Context[AfSection]) -> Function:
     async def prepare_store() -> None:
         await store.write(adopt_sessions)
 
-    reports = ConsumptionReports(store, config, lambda: config.server_addresses)
+    reports = ConsumptionReports(store, config, lambda: rest_m5.own_addresses(config, ctx.http_url))
+    access = AccessCache(store, config)
 
     async def start() -> None:
         await activation.reconcile()
@@ -103,6 +106,11 @@ def build(ctx: Context[AfSection]) -> Function:
             servicer(add_ConsumptionReportingServiceServicer_to_server, ConsumptionReportingService(reports)),
             servicer(add_ConsumptionReportsServiceServicer_to_server, ConsumptionReportsService(reports)),
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store)),
+        ),
+        routes=(
+            rest_m5.door(store, config, activation, reports, access),
+            rest_draft.door(reports),
+            rest_management.door(store, providers, reports),
         ),
         prepare=prepare_store,
         start=start,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nf.af import consumption_reporting
+from nf.af import consumption_reporting, provisioning
+from nf.af.config import AfSection
 from nf.af.flow_descriptions import SDF_METHODS
+from nf.af.providers import UNRESTRICTED
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration, PolicyTemplate, ProvisioningSession
 from nf.common.resources import etag_of
+from nf.common.store import Reader
 
 # TS 26.512 table A.3.3-2, in the words of the M5 API.
 MANDATORY_REQUEST_INFORMATION = ("policyTemplateId", "serviceDataFlowDescriptions")
@@ -48,6 +51,21 @@ def service_access_information(
         )
     information.etag = etag_of(information)
     return information
+
+
+def announced(
+    reader: Reader, provisioning_session_id: str, config: AfSection, server_addresses: Sequence[str]
+) -> m5.ServiceAccessInformation:
+    """What is announced of a stored session. Raises NotFound."""
+    session = provisioning.require_session(reader, provisioning_session_id, UNRESTRICTED)
+    return service_access_information(
+        session,
+        reader.all(PolicyTemplate, parent=session.provisioning_session_id),
+        reader.get(ConsumptionReportingConfiguration, session.provisioning_session_id),
+        server_addresses=server_addresses,
+        max_age_s=config.service_access_max_age_s,
+        reporting_interval_s=config.consumption_reporting_interval_s,
+    )
 
 
 def _binding(template: PolicyTemplate) -> m5.PolicyTemplateBinding:

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 import grpc
 from google.protobuf.message import Message
 
-from nf.af import intentions, provisioning
+from nf.af import intentions
 from nf.af.activation import Activation
 from nf.af.config import AfSection
-from nf.af.providers import UNRESTRICTED
-from nf.af.service_access import service_access_information
+from nf.af.service_access import announced
 from nf.af.ue_address import UE_ADDRESS_METADATA, Caller, identify
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.media_session_pb2_grpc import (
@@ -20,7 +19,6 @@ from nf.af.v1.media_session_pb2_grpc import (
     DynamicPoliciesServiceServicer,
     ServiceAccessInformationServiceServicer,
 )
-from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration, PolicyTemplate
 from nf.common.events import serve_watch
 from nf.common.store import Page, Reader, Store
 from nf.common.v1 import events_pb2
@@ -39,19 +37,12 @@ class ServiceAccessInformationService(ServiceAccessInformationServiceServicer):
         self, request: m5.GetServiceAccessInformationRequest, context: object
     ) -> m5.GetServiceAccessInformationResponse:
         """Reads what a client needs to use the service."""
-
-        def look(reader: Reader) -> m5.ServiceAccessInformation:
-            session = provisioning.require_session(reader, request.provisioning_session_id, UNRESTRICTED)
-            return service_access_information(
-                session,
-                reader.all(PolicyTemplate, parent=session.provisioning_session_id),
-                reader.get(ConsumptionReportingConfiguration, session.provisioning_session_id),
-                server_addresses=self._config.server_addresses,
-                max_age_s=self._config.service_access_max_age_s,
-                reporting_interval_s=self._config.consumption_reporting_interval_s,
+        information = await self._store.read(
+            lambda reader: announced(
+                reader, request.provisioning_session_id, self._config, self._config.server_addresses
             )
-
-        return m5.GetServiceAccessInformationResponse(service_access_information=await self._store.read(look))
+        )
+        return m5.GetServiceAccessInformationResponse(service_access_information=information)
 
 
 class DynamicPoliciesService(DynamicPoliciesServiceServicer):

@@ -1,7 +1,7 @@
 """Which UE asks at M5: the UE side of the flows, the peer's address, or what a trusted proxy says of it.
 
-A proxy in front of the AF hides the UE's address, so it passes it on in the metadata ``x-ue-address``; only peers that
-the configuration trusts may do so. Anyone else is the UE itself, and its flows must be its own.
+A proxy in front of the AF hides the UE's address, so it passes it on as ``x-ue-address`` (gRPC metadata, HTTP header);
+only peers that the configuration trusts may do so. Anyone else is the UE itself, and its flows must be its own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,15 @@ def identify(peer: str, header: str, trusted_proxies: Sequence[IpNetwork]) -> Ca
 
     The header of a peer that is no trusted proxy means nothing. Raises InvalidArgument for one that is no address.
     """
-    address = peer_address(peer)
+    return _caller(peer_address(peer), header, trusted_proxies)
+
+
+def identify_http(peer: str, header: str, trusted_proxies: Sequence[IpNetwork]) -> Caller:
+    """The caller behind an HTTP connection from the address ``peer``, given the header ``X-UE-Address``; as above."""
+    return _caller(_address(peer), header, trusted_proxies)
+
+
+def _caller(address: IpAddress | None, header: str, trusted_proxies: Sequence[IpNetwork]) -> Caller:
     if address is None or not any(address in network for network in trusted_proxies):
         return Caller(address=None if address is None else host_network(address), trusted=False)
     if not header:
@@ -80,8 +88,11 @@ def peer_address(peer: str) -> IpAddress | None:
     scheme, _, rest = urllib.parse.unquote(peer).partition(":")
     if scheme not in ("ipv4", "ipv6"):
         return None
-    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
+    return _address(rest.rpartition(":")[0].strip("[]"))
+
+
+def _address(host: str) -> IpAddress | None:
     try:
-        return host_network(ipaddress.ip_address(host)).network_address
+        return host_network(ipaddress.ip_address(host.partition("%")[0])).network_address
     except ValueError:
         return None

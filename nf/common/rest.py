@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
@@ -243,6 +243,12 @@ class Door(BaseRoute, Generic[Caller]):
             headers.setdefault("vary", "accept, authorization" if self.secured else "accept")
             if answer.status == HTTPStatus.OK and is_not_modified(request.headers, answer.etag, modified):
                 return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        if answer.stream is not None and request.is_head:
+            return Response(status_code=answer.status, headers=headers, media_type=answer.media_type)
+        if answer.stream is not None:
+            return StreamingResponse(
+                answer.stream, status_code=answer.status, headers=headers, media_type=answer.media_type
+            )
         body = answer.body
         if body is None:
             return Response(status_code=answer.status, headers=headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, TypeVar, cast
@@ -46,7 +46,8 @@ class Query:
 class Answer:
     """What a handler answers. ``location`` is an absolute path or URL; ``etag`` comes without its quotes.
 
-    ``max_age_s`` None: the door's, for a GET. ``body`` may be bytes of the media type ``media_type``, or a JSON object.
+    ``max_age_s`` None: the door's, for a GET. ``body`` may be bytes of the media type ``media_type``, or a JSON object;
+    ``stream`` in its place is sent piece by piece.
     """
 
     status: int
@@ -57,6 +58,7 @@ class Answer:
     location: str = ""
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: AsyncIterator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ class RestCall(Generic[Caller]):
     def method(self) -> str:
         """The method; GET for HEAD too."""
         return self.operation.method
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the head of the answer is all that is wanted."""
+        return bool(self._scope["method"] == "HEAD")
 
     @property
     def peer(self) -> str:
