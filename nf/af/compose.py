@@ -105,7 +105,7 @@ def build(ctx: Context[AfSection]) -> Function:
             servicer(add_DynamicPoliciesServiceServicer_to_server, DynamicPoliciesService(store, activation, config)),
             servicer(add_ConsumptionReportingServiceServicer_to_server, ConsumptionReportingService(reports)),
             servicer(add_ConsumptionReportsServiceServicer_to_server, ConsumptionReportsService(reports)),
-            servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store)),
+            servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store, providers, config)),
         ),
         routes=(
             rest_m5.door(store, config, activation, reports, access),

@@ -130,15 +130,15 @@ def ue_side(flows: Sequence[FlowDescription], field: str = "service_data_flow_de
                 f"{field}[{index}].flow_description",
                 f"names the UE {_text(other)}, but {field}[{first_index}] names {_text(first)}: one UE per policy",
             )
-    return first if all(ue == first for _, ue in named) else _whole(first)
+    return first if all(ue == first for _, ue in named) else ue_prefix(first)
 
 
 def is_same_ue(one: IpNetwork, other: IpNetwork) -> bool:
     """Whether two addresses or prefixes are one UE's: it may use any address of its IPv6 prefix, and changes them."""
-    return _whole(one) == _whole(other)
+    return ue_prefix(one) == ue_prefix(other)
 
 
-def _whole(ue: IpNetwork) -> IpNetwork:
+def ue_prefix(ue: IpNetwork) -> IpNetwork:
     """All that the UE of an address owns."""
     length = _UE_PREFIX_LENGTH[ue.version]
     return ue.supernet(new_prefix=length) if ue.prefixlen > length else ue

@@ -21,6 +21,7 @@ from nf.af.transitions import BY_TEMPLATE, policy_subject, step_policy, tell_pol
 from nf.af.ue_address import Caller
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
+from nf.af.visibility import audience_of
 from nf.common.errors import FailedPrecondition, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of
 from nf.common.store import KEEP, Keep, Reader, Transaction
@@ -185,6 +186,7 @@ def released(transaction: Transaction, policy_id: str, final: n5.EventNotificati
             dynamic_policies.usage(final, compliant=final.compliant),
             source="pcf",
             path="N4>N7>N5",
+            audience=audience_of(transaction, policy),
         )
     step_policy(transaction, policy, DynamicPolicyEvent.RELEASED, due=None)
 

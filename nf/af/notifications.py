@@ -10,6 +10,7 @@ from nf.af.activation import Activation
 from nf.af.machine import DynamicPolicyEvent
 from nf.af.transitions import policy_subject, step_policy
 from nf.af.v1.media_session_pb2 import DynamicPolicy
+from nf.af.visibility import audience_of
 from nf.common.store import Transaction
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.common.v1.types_pb2 import ProblemDetails
@@ -67,9 +68,9 @@ def handle(transaction: Transaction, event: Event) -> None:
     path = beyond_n5(event.path)
     if notification.event == n5.AF_EVENT_USAGE_REPORT:
         compliant = policy.state != DynamicPolicy.STATE_EXCEEDED
-        _pass_on(transaction, event, notification, compliant=compliant)
+        _pass_on(transaction, event, policy, notification, compliant=compliant)
     elif notification.event == n5.AF_EVENT_QOS_NOTIF:
-        _pass_on(transaction, event, notification, compliant=notification.compliant)
+        _pass_on(transaction, event, policy, notification, compliant=notification.compliant)
         if notification.compliant:
             step_policy(transaction, policy, DynamicPolicyEvent.KEPT_THRESHOLD, path=path)
         else:
@@ -80,7 +81,14 @@ def handle(transaction: Transaction, event: Event) -> None:
         step_policy(transaction, policy, DynamicPolicyEvent.LOST, reason=reason, path=path)
 
 
-def _pass_on(transaction: Transaction, event: Event, notification: n5.EventNotification, *, compliant: bool) -> None:
+def _pass_on(
+    transaction: Transaction,
+    event: Event,
+    policy: DynamicPolicy,
+    notification: n5.EventNotification,
+    *,
+    compliant: bool,
+) -> None:
     """Tells in M5's words what is not of the AF's own finding: it keeps the source that found it."""
     transaction.emit(
         event.type,
@@ -88,4 +96,5 @@ def _pass_on(transaction: Transaction, event: Event, notification: n5.EventNotif
         dynamic_policies.usage(notification, compliant=compliant),
         source=event.source,
         path=beyond_n5(event.path),
+        audience=audience_of(transaction, policy),
     )

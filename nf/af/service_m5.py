@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from nf.af import intentions
 from nf.af.activation import Activation
 from nf.af.config import AfSection
+from nf.af.providers import AUTHORIZATION, Providers
 from nf.af.service_access import announced
 from nf.af.ue_address import UE_ADDRESS_METADATA, Caller, identify
 from nf.af.v1 import media_session_pb2 as m5
@@ -19,6 +20,7 @@ from nf.af.v1.media_session_pb2_grpc import (
     DynamicPoliciesServiceServicer,
     ServiceAccessInformationServiceServicer,
 )
+from nf.af.visibility import seen_by_provider, seen_by_ue
 from nf.common.events import serve_watch
 from nf.common.store import Page, Reader, Store
 from nf.common.v1 import events_pb2
@@ -111,11 +113,19 @@ class DynamicPoliciesService(DynamicPoliciesServiceServicer):
 class AfEventsService(AfEventsServiceServicer):
     """What the AF tells providers and Media Session Handlers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, providers: Providers, config: AfSection) -> None:
         self._store = store
+        self._providers = providers
+        self._trusted_proxies = config.trusted_networks
 
     def WatchEvents(
-        self, request: events_pb2.WatchEventsRequest, context: object
+        self, request: events_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[events_pb2.WatchEventsResponse]:
-        """The AF's events."""
-        return serve_watch(self._store, request)
+        """The AF's events that the caller may be told: a provider's by its token, else a UE's by its address."""
+        metadata = dict(context.invocation_metadata() or ())
+        if not self._providers.configured or AUTHORIZATION in metadata:
+            visible = seen_by_provider(self._providers.caller(context))
+        else:
+            header = str(metadata.get(UE_ADDRESS_METADATA, ""))
+            visible = seen_by_ue(identify(context.peer(), header, self._trusted_proxies))
+        return serve_watch(self._store, request, visible)

@@ -20,6 +20,7 @@ from nf.af.machine import (
 )
 from nf.af.v1.media_session_pb2 import DynamicPolicy, DynamicPolicyStateChanged
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, PolicyTemplateStateChanged
+from nf.af.visibility import audience_of
 from nf.common.resources import copy_of
 from nf.common.store import KEEP, Keep, Transaction
 from nf.common.v1.types_pb2 import InvalidParam, ProblemDetails
@@ -72,6 +73,7 @@ def step_template(
             template_subject(stored.policy_template_id),
             PolicyTemplateStateChanged(policy_template=stored, previous_state=template.state),
             source=SOURCE,
+            audience=audience_of(transaction, stored),
         )
     if TemplateEffect.TERMINATE in step.effects:
         _end_instances(transaction, stored, step.state.name, stored.state_reason.cause, destroy=False)
@@ -127,6 +129,7 @@ def tell_policy(
         DynamicPolicyStateChanged(dynamic_policy=policy, previous_state=DynamicPolicy.State.ValueType(previous)),
         source=SOURCE,
         path=path,
+        audience=audience_of(transaction, policy),
     )
 
 

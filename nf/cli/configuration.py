@@ -44,6 +44,9 @@ class StateSection(Section):
     url: DatabaseUrl = ""
     # What an acknowledged write survives: the end of a process however it comes, or the loss of power as well.
     durability: Durability = "process"
+    # Events are kept for so long (for a callback that lags behind, longer), and never more than so many of a function.
+    events_kept_s: float = Field(default=604_800.0, gt=0)
+    events_kept: int = Field(default=1_000_000, ge=1)
 
 
 class HttpSection(Section):

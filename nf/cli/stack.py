@@ -23,6 +23,7 @@ from nf.common.dialect import schema_url, url_for
 from nf.common.function import Context, Function
 from nf.common.hosting import Host
 from nf.common.http import HttpServer, application
+from nf.common.retention import EventLimits, EventRetention
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry, logger
 from nf.common.tls import Credentials, TlsError, is_loopback
@@ -68,6 +69,7 @@ class Stack:
             name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s, tls=self._tls[name])
             for name in functions
         }
+        self._retentions: list[EventRetention] = []
         self._serving = False
         self._app = application(self._telemetry, lambda: self._serving)
         self._http = HttpServer(
@@ -114,6 +116,8 @@ class Stack:
         """Those that call go before those that are called."""
         self._serving = False
         await self._http.stop()
+        for retention in self._retentions:
+            await retention.stop()
         for host in self._hosts.values():
             await host.stop()
 
@@ -125,6 +129,12 @@ class Stack:
             raise TlsError(f"{name}: {peer} asks for a certificate: set [{name}.tls], or [tls] for all")
         store = self._open_store(name) if name in _TABLES else None
         await host.start(partial(self._compose, name, store), targets, store, plain=plain)
+        if store is not None:
+            state = self._configuration.state
+            limits = EventLimits(kept_s=state.events_kept_s, kept=state.events_kept)
+            retention = EventRetention(store, limits, function=name)
+            self._retentions.append(retention)
+            await retention.start()
 
     def _credentials(self, name: str) -> Credentials | None:
         section = self._configuration.tls_of(name)

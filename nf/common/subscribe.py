@@ -11,6 +11,8 @@ from typing import Final
 
 from nf.common import call
 from nf.common.background import Background, follow_for_ever
+from nf.common.errors import FailedPrecondition
+from nf.common.events import EventsPruned
 from nf.common.store import Store, Transaction
 from nf.common.telemetry import logger
 from nf.common.v1.events_pb2 import Event
@@ -67,6 +69,22 @@ class Subscriber:
 
     async def _follow(self) -> bool:
         """Handles events until the stream ends; whether any was handled."""
+        try:
+            return await self._follow_from_cursor()
+        except FailedPrecondition as error:
+            if error.reason != EventsPruned.reason:
+                raise
+            # This function was away for longer than its peer keeps events.
+            first = int(error.metadata["first_sequence"])
+            self._log.error("subscriber.events_lost", first_sequence=first, error=str(error))
+            await self._store.write(lambda transaction: self._skip_to(transaction, first - 1))
+            return True
+
+    def _skip_to(self, transaction: Transaction, position: int) -> None:
+        if transaction.cursor(self.name) < position:
+            transaction.set_cursor(self.name, position)
+
+    async def _follow_from_cursor(self) -> bool:
         await self._store.on_duty()
         position = await self._store.read(lambda reader: reader.cursor(self.name))
         handled = False

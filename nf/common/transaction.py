@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from nf.common.call import correlation_id
 from nf.common.clock import Clock, from_ns, to_ns
@@ -124,6 +124,8 @@ _EVENTS = Statement(
     .order_by(events.c.sequence)
     .limit(bindparam("limit"))
 )
+_FIRST_SEQUENCE = Statement(select(func.min(events.c.sequence)))
+_PRUNE_EVENTS = Statement(delete(events).where(events.c.sequence <= bindparam("upto")))
 _CURSOR = Statement(select(cursors.c.value).where(cursors.c.name == bindparam("n")))
 _MOVE_CURSOR = Statement(update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v")))
 _INSERT_CURSOR = Statement(insert(cursors))
@@ -238,6 +240,11 @@ class Reader:
         """The sequence of the last event; 0: there is none."""
         return int(self.value(LAST_SEQUENCE, {}))
 
+    def first_sequence(self) -> int:
+        """The sequence of the first event that is kept, or of the next one where none is."""
+        first = self.value(_FIRST_SEQUENCE, {})
+        return int(first) if first is not None else self.last_sequence() + 1
+
     def cursor(self, name: str) -> int:
         """Where ``set_cursor`` left that cursor; 0 at first."""
         return int(self.value(_CURSOR, {"n": name}) or 0)
@@ -346,7 +353,16 @@ class Transaction(Reader):
         self.change(_DELETE_LOOKUPS, which)
         return True
 
-    def emit(self, event_type: str, subject: str, payload: Message, *, source: str, path: str = "") -> int:
+    def emit(
+        self,
+        event_type: str,
+        subject: str,
+        payload: Message,
+        *,
+        source: str,
+        path: str = "",
+        audience: Sequence[str] = (),
+    ) -> int:
         """Writes an event and returns its sequence; subscribers see it once this transaction is committed."""
         event = Event(
             sequence=self._base_sequence + len(self.emitted) + 1,
@@ -355,11 +371,16 @@ class Transaction(Reader):
             subject=subject,
             path=path,
             correlation_id=correlation_id(),
+            audience=audience,
         )
         event.event_time.FromNanoseconds(self.clock.now_ns())
         event.payload.Pack(payload)
         self.emitted.append(event)
         return event.sequence
+
+    def prune_events(self, upto: int) -> int:
+        """Removes the events up to that sequence, and returns how many those were."""
+        return self.change(_PRUNE_EVENTS, {"upto": upto})
 
     def set_cursor(self, name: str, position: int) -> None:
         """Keeps how far the events of another function have been dealt with."""

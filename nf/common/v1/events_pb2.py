@@ -24,19 +24,22 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nf/common/v1/events.proto\x12\x0cnf.common.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04path\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12%\n\x07payload\x18\x08 \x01(\x0b\x32\x14.google.protobuf.Any\"P\n\x12WatchEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tno_follow\x18\x03 \x01(\x08\"9\n\x13WatchEventsResponse\x12\"\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x13.nf.common.v1.Eventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nf/common/v1/events.proto\x12\x0cnf.common.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\"\xdd\x01\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0f\n\x07subject\x18\x05 \x01(\t\x12\x0c\n\x04path\x18\x06 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x07 \x01(\t\x12%\n\x07payload\x18\x08 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x16\n\x08\x61udience\x18\t \x03(\tB\x04\xd0\xda\x18\x01\"P\n\x12WatchEventsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x11\n\tno_follow\x18\x03 \x01(\x08\"9\n\x13WatchEventsResponse\x12\"\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x13.nf.common.v1.Eventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nf.common.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=104
-  _globals['_EVENT']._serialized_end=301
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=303
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=383
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=385
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=442
+  _globals['_EVENT'].fields_by_name['audience']._loaded_options = None
+  _globals['_EVENT'].fields_by_name['audience']._serialized_options = b'\320\332\030\001'
+  _globals['_EVENT']._serialized_start=132
+  _globals['_EVENT']._serialized_end=353
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=355
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=435
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=437
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=494
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,12 @@
 isort:skip_file
 The envelope in which every function tells its subscribers what happened."""
 
+from collections import abc as _abc
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,6 +34,7 @@ class Event(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Position in the function's own event log."""
     source: _builtins.str
@@ -52,6 +55,10 @@ class Event(_message.Message):
     def payload(self) -> _any_pb2.Any:
         """The message that belongs to the type."""
 
+    @_builtins.property
+    def audience(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Whom it concerns beside operators: "provider/ASP_ID", "ue/PREFIX". Others are not sent it."""
+
     def __init__(
         self,
         *,
@@ -63,10 +70,11 @@ class Event(_message.Message):
         path: _builtins.str = ...,
         correlation_id: _builtins.str = ...,
         payload: _any_pb2.Any | None = ...,
+        audience: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "payload", b"payload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "event_time", b"event_time", "path", b"path", "payload", b"payload", "sequence", b"sequence", "source", b"source", "subject", b"subject", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "correlation_id", b"correlation_id", "event_time", b"event_time", "path", b"path", "payload", b"payload", "sequence", b"sequence", "source", b"source", "subject", b"subject", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,7 +90,9 @@ class WatchEventsRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     NO_FOLLOW_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
-    """Only events with a higher sequence are sent. 0 sends all that are kept."""
+    """Only events with a higher sequence are sent. 0 sends all that are kept; any other position whose next event is not
+    kept any more is refused with EVENTS_PRUNED.
+    """
     subject: _builtins.str
     """Only events whose subject is this one or stands below it. Empty sends all."""
     no_follow: _builtins.bool
