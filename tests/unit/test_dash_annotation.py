@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import castcore
 from dash_documents import NAMESPACE, adaptation_set, mpd, title
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nf.client.dash.annotation import Annotation, annotate, plan
@@ -105,6 +105,7 @@ def test_the_target_complies_in_every_period() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     rates=st.lists(st.integers(1, 10**9), min_size=1, max_size=6, unique=True),
     thresholds=st.lists(st.integers(1, 10**9), min_size=1, max_size=4),

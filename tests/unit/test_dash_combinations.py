@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from dash_documents import adaptation_set, mpd, title
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nf.client.dash.combinations import (
@@ -156,6 +156,7 @@ RATES = st.lists(st.integers(1, 20_000), min_size=1, max_size=6)
 
 
 @pytest.mark.clause("TS 26.512 A.3.2 step 9")
+@settings(deadline=None)
 @given(videos=RATES, audios=RATES, threshold_bps=st.integers(1, 40_000))
 def test_what_is_allowed_is_exactly_what_is_at_or_below_the_threshold(
     videos: list[int], audios: list[int], threshold_bps: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_RATE = "2 Mbps"
 _SLICES = 9
+_DASH_RATE = "5 Mbps"
+_DASH_SECONDS = 5
 
 _PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
@@ -41,7 +43,9 @@ def zero_rating(
             "--flow", metavar="FILTER", help="With --pcap: which of its flows are the media session. May be repeated."
         ),
     ] = None,
-    rate: Annotated[str, typer.Option(metavar="RATE", help="The policy threshold.")] = _DEFAULT_RATE,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help=f"The policy threshold. [default: {_DEFAULT_RATE}]")
+    ] = None,
     burst: Annotated[
         str | None, typer.Option(metavar="SIZE|TIME", help="Depth of the bucket. [default: 100 ms, at least 15000 B]")
     ] = None,
@@ -51,6 +55,12 @@ def zero_rating(
     ue: Annotated[
         str | None, typer.Option(metavar="ADDR", help="The UE, where the filter does not say. Also what 'assigned' is.")
     ] = None,
+    dash: Annotated[
+        bool, typer.Option("--dash", help="A DASH player over a live UPF, in a network of its own. [threshold: 5 Mbps]")
+    ] = False,
+    seconds: Annotated[
+        int | None, typer.Option("--seconds", min=2, max=120, help="With --dash: length of the title. [default: 5]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """A (Conditional) Zero Rating policy, from M1 to policed packets and back (TS 26.512 A.3).
@@ -59,8 +69,12 @@ def zero_rating(
     session, sends the session through the UPF while its flows open and close, and tells what was zero-rated, charged
     and dropped. Monitor drops nothing and charges the excess; police drops it.
 
+    With --dash it takes every step from 1 to 9: a DASH player plays real segments over HTTP through a live UPF, once
+    keeping to the filter that it is told, and once ignoring it. It needs no root where user namespaces are allowed.
+
     \b
     castcore demo zero-rating
+    castcore demo zero-rating --dash
     castcore demo zero-rating --pcap in.pcap --flow "permit out 6 from any 443 to 10.45.0.2" --rate "2 Mbps" --json
     """  # noqa: D301
     from nf.cli.demo.zero_rating import MediaSession
@@ -75,8 +89,15 @@ def zero_rating(
         raise UpfError("options '--flow' and '--ue' go with '--pcap': the generated session has its own")
     if pcap is not None and not flow:
         raise UpfError("option '--flow': missing, expected the filter of the media session's flows in the capture")
-    rate_bps = parse_bit_rate(rate)
+    if seconds is not None and not dash:
+        raise UpfError("option '--seconds': goes with '--dash': a capture has its own length")
+    if dash and (pcap is not None or flow or ue):
+        raise UpfError("option '--dash': goes without '--pcap', '--flow' and '--ue': it makes its own traffic")
+    rate_bps = parse_bit_rate(rate or (_DASH_RATE if dash else _DEFAULT_RATE))
     burst_bytes = parse_burst(burst, rate_bps) if burst is not None else None
+    if dash:
+        _dash(rate_bps, burst_bytes, mode or "monitor", seconds or _DASH_SECONDS, as_json=as_json)
+        return
     pieces, ue_address = _pieces(pcap, flow or [], ue)
     media = MediaSession(pieces, ue_address, rate_bps, burst_bytes)
     configure_logging("error")
@@ -84,6 +105,49 @@ def zero_rating(
 
     async def tell(stop: asyncio.Event) -> None:
         await _until_stopped(stop, media, modes, as_json=as_json)
+
+    run(tell)
+
+
+def _dash(rate_bps: int, burst_bytes: int | None, mode: str, seconds: int, *, as_json: bool) -> None:
+    """The story with a DASH player; returns in a process of its own network, which ends with it."""
+    from nf.cli.demo import dash_network
+
+    # Before anything has threads.
+    dash_network.enter()
+    from nf.cli.demo.dash_zero_rating import Terms, tell_story
+    from nf.common.clock import SystemClock
+    from nf.common.run import run
+    from nf.common.telemetry import configure_logging
+
+    configure_logging("error")
+    terms = Terms(rate_bps, mode, seconds, burst_bytes)
+
+    async def play() -> None:
+        from nf.cli.configuration import Configuration, StateSection
+        from nf.cli.demo import dash_report
+        from nf.cli.stack import Stack
+        from nf.common.channels import Channels
+        from upf.config import UpfSection
+
+        configuration = Configuration(
+            state=StateSection(directory=str(dash_network.STATE / "state")),
+            upf=UpfSection(tun=dash_network.tun_section()),
+        )
+        stack = Stack(configuration)
+        await stack.start()
+        channels = Channels(stack.grpc, function="demo")
+        try:
+            story = await tell_story(
+                channels, SystemClock(), terms, lambda line: None if as_json else print(line, flush=True)
+            )
+            print(json.dumps(dash_report.to_json(story)) if as_json else dash_report.to_text(story), flush=True)
+        finally:
+            await channels.close()
+            await stack.stop()
+
+    async def tell(stop: asyncio.Event) -> None:
+        await _unless_stopped(stop, play())
 
     run(tell)
 
@@ -112,9 +176,13 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
 
 async def _until_stopped(stop: asyncio.Event, media: MediaSession, modes: Sequence[str], *, as_json: bool) -> None:
     """Plays the story in each mode; Ctrl-C ends it, and everything that was started."""
+    await _unless_stopped(stop, _play(media, modes, as_json=as_json))
+
+
+async def _unless_stopped(stop: asyncio.Event, story: Coroutine[object, object, None]) -> None:
     import asyncio
 
-    playing = asyncio.create_task(_play(media, modes, as_json=as_json))
+    playing = asyncio.create_task(story)
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -15,7 +15,7 @@ from nf.client.dash.combinations import Combination
 PAYLOAD_SHARE: Final = 0.95
 # What a compliant player may sustain above the bandwidth of what it plays, so that it can get ahead.
 _HEADROOM: Final = 1.05
-BURST_BYTES: Final = 16_384
+BURST_BYTES: Final = 32_768
 # Reading in smaller pieces than this is not worth the while.
 _PIECE_BYTES: Final = 4_096
 
