@@ -276,7 +276,13 @@ def end(
 
 
 def forget_failed(transaction: Transaction, request: m5.CreateDynamicPolicyRequest, first: m5.DynamicPolicy) -> None:
-    """Takes back that the request made ``first``, unless a repeat has done so and has made another policy since."""
+    """Takes back that the request made ``first``, unless a repeat has done so and has made another policy since.
+
+    Nobody is at ``first`` any more: what is left of it is settled.
+    """
+    left = transaction.get(m5.DynamicPolicy, first.dynamic_policy_id)
+    if left is not None and left.state == m5.DynamicPolicy.STATE_ACTIVATING:
+        owe(transaction, first.dynamic_policy_id)
     known = transaction.once(request.request_id, CREATE_METHOD, request, lambda: first)
     if known.dynamic_policy_id == first.dynamic_policy_id:
         transaction.forget(request.request_id, CREATE_METHOD)

@@ -1,4 +1,7 @@
-"""A process that serves an AF from the state directory given, its PCF at the address given; prints its own address."""
+"""A process that serves an AF from the state given (a directory, or the URL of a database that others may have too).
+
+Its PCF is at the address given; it prints its own address.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ async def main(stop: asyncio.Event) -> int:
     telemetry, clock = Telemetry(), SystemClock()
     server = GrpcServer("af", telemetry)
     address = server.bind("127.0.0.1:0")
-    store = Store.open(url_for(Path(sys.argv[1]), "af"), clock=clock, tables=TABLES)
+    state = sys.argv[1]
+    url = state if "://" in state else url_for(Path(state), "af")
+    store = Store.open(url, clock=clock, tables=TABLES, shared=True)
     peers = Channels({"pcf": sys.argv[2]}, function="af")
     function = build(Context("af", AfSection(grpc_address=address), clock, store, peers, telemetry))
     server.add(*function.servicers)

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from af_stack import AfStack, flow, rule, state_name
+from live.killable_af import killable
 
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub
 from nf.af.v1.provisioning_pb2 import PolicyTemplate
-from nf.common.channels import Channels
 from nf.common.errors import Cancelled, CastcoreError, Unavailable
-
-_SERVER = Path(__file__).with_name("af_server.py")
-
-
-@asynccontextmanager
-async def killable(directory: Path, pcf_address: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Channels]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(_SERVER), str(directory), pcf_address, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    channels = Channels({"af": (await process.stdout.readline()).decode().strip()})
-    try:
-        yield process, channels
-    finally:
-        await channels.close()
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def create(template: PolicyTemplate, port: int) -> m5.CreateDynamicPolicyRequest:
