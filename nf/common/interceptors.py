@@ -10,9 +10,8 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import cache
-from typing import TypeAlias, TypeVar, cast
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -23,7 +22,7 @@ from nf.common import call
 from nf.common.calls import Calls
 from nf.common.errors import CastcoreError, Internal, Unimplemented
 from nf.common.rpc_status import to_grpc
-from nf.common.telemetry import Telemetry, logger
+from nf.common.telemetry import Telemetry, logger, tells
 
 T = TypeVar("T")
 Request = TypeVar("Request")
@@ -32,8 +31,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 # What a servicer's method is to gRPC: (request or requests, context) → answer, awaitable or stream.
 Behaviour: TypeAlias = Callable[[object, Context], object]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
-
-_QUIET = MethodOptions.NO_SIDE_EFFECTS
 
 
 @cache
@@ -79,12 +76,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         behaviour = cast(
             Behaviour, handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
-        quiet = idempotency_of(method) == _QUIET
+        around = _Around(self._function, method, self._telemetry, self._stopping)
         if handler.response_streaming:
-            wrapped = self._stream(behaviour, method, quiet)
+            wrapped = self._stream(behaviour, around)
         else:
-            detach = not quiet and not handler.request_streaming
-            wrapped = self._unary(behaviour, method, quiet, detach)
+            changes = idempotency_of(method) != MethodOptions.NO_SIDE_EFFECTS
+            wrapped = self._unary(behaviour, around, detach=changes and not handler.request_streaming)
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -96,23 +93,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
             cast(Callable[..., object], make)(wrapped, handler.request_deserializer, handler.response_serializer),
         )
 
-    def _unary(self, behaviour: Behaviour, method: str, quiet: bool, detach: bool) -> Behaviour:
+    def _unary(self, behaviour: Behaviour, around: _Around, *, detach: bool) -> Behaviour:
         async def serve(request: object, context: Context) -> object:
-            async with self._around(method, context, quiet):
+            async with around(context):
                 answer = behaviour(request, context)
                 if not inspect.isawaitable(answer):
                     return answer
                 if detach:
-                    return await self._calls.detached(answer, method, self._function)
+                    return await self._calls.detached(answer, around.method, self._function)
                 return await answer
 
         return serve
 
-    def _stream(self, behaviour: Behaviour, method: str, quiet: bool) -> Behaviour:
+    def _stream(self, behaviour: Behaviour, around: _Around) -> Behaviour:
+        method = around.method
         messages = self._telemetry.server_messages.labels(self._function, method)
 
         async def serve(request: object, context: Context) -> AsyncIterator[object]:
-            async with self._around(method, context, quiet):
+            async with around(context):
                 answer = behaviour(request, context)
                 if not isinstance(answer, AsyncIterator):
                     raise Internal(f"{method}: expected an asynchronous iterator, got {type(answer).__name__}")
@@ -125,52 +123,107 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         await answer.aclose()
 
         async def serve_writing(request: object, context: Context) -> None:
-            async with self._around(method, context, quiet):
+            async with around(context):
                 await cast(Awaitable[None], behaviour(request, context))
 
         return serve_writing if inspect.iscoroutinefunction(behaviour) else serve
 
-    @asynccontextmanager
-    async def _around(self, method: str, context: Context, quiet: bool) -> AsyncIterator[None]:
+
+class _Status(NamedTuple):
+    """A grpc.Status with metadata of its own."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class _Around:
+    """What surrounds the calls of one method; what does not change from call to call is looked up once."""
+
+    def __init__(self, function: str, method: str, telemetry: Telemetry, stopping: asyncio.Event) -> None:
+        self.function = function
+        self.method = method
+        self.stopping = stopping
+        self.server_calls = telemetry.server_calls
+        self.open_calls = telemetry.server_open.labels(function, method)
+        self.latency_s = telemetry.server_latency_s.labels(function, method)
+        self.served = telemetry.server_calls.labels(function, method, "OK")
+
+    def __call__(self, context: Context) -> _Call:
+        return _Call(self, context)
+
+
+class _Call:
+    """What surrounds one call."""
+
+    __slots__ = ("_around", "_begun", "_context")
+
+    def __init__(self, around: _Around, context: Context) -> None:
+        self._around = around
+        self._context = context
+        self._begun = 0.0
+
+    async def __aenter__(self) -> None:
+        context, around = self._context, self._around
         correlation_id = call.adopt_correlation_id(_received(context, call.CORRELATION_KEY))
         call.adopt_deadline(cast("float | None", context.time_remaining()))
-        call.adopt_stopping(self._stopping)
-        log, telemetry = logger(self._function), self._telemetry
-        open_calls = telemetry.server_open.labels(self._function, method)
-        open_calls.inc()
-        begun = time.perf_counter()
+        call.adopt_stopping(around.stopping)
+        around.open_calls.inc()
+        self._begun = time.perf_counter()
+        # It goes with the answer: metadata of its own before that would be one more message.
+        context.set_trailing_metadata(((call.CORRELATION_KEY, correlation_id),))
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         code = "OK"
         try:
-            await context.send_initial_metadata(((call.CORRELATION_KEY, correlation_id),))
-            yield
-        except CastcoreError as error:
-            code = error.code
-            log.info("rpc.refused", method=method, code=code, reason=error.reason, cause=error.cause, error=str(error))
-            await context.abort_with_status(to_grpc(error))
-        except grpc.aio.AbortError:
-            code = _code_of(context)
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            code = "DEADLINE_EXCEEDED" if call.remaining_s() == 0 else "CANCELLED"
-            raise
-        except NotImplementedError:
-            code = "UNIMPLEMENTED"
-            await context.abort_with_status(to_grpc(Unimplemented(f"{method} is not offered here")))
-        except Exception:
-            code = "INTERNAL"
-            log.exception("rpc.failed", method=method)
+            if error is not None:
+                code = self._code(error)
+                await self._answer(error)
+        finally:
+            around = self._around
+            elapsed_s = time.perf_counter() - self._begun
+            around.open_calls.dec()
+            around.latency_s.observe(elapsed_s)
+            if code == "OK":
+                around.served.inc()
+            else:
+                around.server_calls.labels(around.function, around.method, code).inc()
+            if tells("debug"):
+                told = logger(around.function)
+                told.debug("rpc", method=around.method, code=code, elapsed_ms=round(elapsed_s * 1000, 3))
+
+    def _code(self, error: BaseException) -> str:
+        if isinstance(error, CastcoreError):
+            return error.code
+        if isinstance(error, grpc.aio.AbortError):
+            return _code_of(self._context)
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return "DEADLINE_EXCEEDED" if call.remaining_s() == 0 else "CANCELLED"
+        return "UNIMPLEMENTED" if isinstance(error, NotImplementedError) else "INTERNAL"
+
+    async def _answer(self, error: BaseException) -> None:
+        """Has the client told what it can be told; what gRPC has ended by itself goes on as it is."""
+        log, method = logger(self._around.function), self._around.method
+        if isinstance(error, CastcoreError):
+            log.info(
+                "rpc.refused", method=method, code=error.code, reason=error.reason, cause=error.cause, error=str(error)
+            )
+            await self._abort(error)
+        elif isinstance(error, NotImplementedError):
+            await self._abort(Unimplemented(f"{method} is not offered here"))
+        elif isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+            log.error("rpc.failed", method=method, exc_info=error)
+            correlation_id = call.correlation_id()
             told = Internal(
                 f"internal error; the log knows more under correlation id {correlation_id}",
                 metadata={"correlation_id": correlation_id},
             )
-            await context.abort_with_status(to_grpc(told))
-        finally:
-            elapsed_s = time.perf_counter() - begun
-            open_calls.dec()
-            telemetry.server_calls.labels(self._function, method, code).inc()
-            telemetry.server_latency_s.labels(self._function, method).observe(elapsed_s)
-            tell = log.debug if quiet else log.info
-            tell("rpc", method=method, code=code, elapsed_ms=round(elapsed_s * 1000, 3))
+            await self._abort(told)
+
+    async def _abort(self, error: CastcoreError) -> None:
+        status = to_grpc(error)
+        metadata = (*(status.trailing_metadata or ()), (call.CORRELATION_KEY, call.correlation_id()))
+        await self._context.abort_with_status(cast(grpc.Status, _Status(status.code, status.details, metadata)))
 
 
 def _received(context: Context, key: str) -> str:

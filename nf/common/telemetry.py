@@ -15,6 +15,9 @@ _BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 LogFormat = Literal["json", "console"]
 
+# Of this process; everything, before it has been configured.
+_threshold = logging.NOTSET
+
 
 class Telemetry:
     """The metrics of one process; every function in it shares them, told apart by the label "function"."""
@@ -74,6 +77,8 @@ def configure_logging(level: str = "info", log_format: LogFormat = "console", st
     threshold = logging.getLevelNamesMapping().get(level.upper())
     if threshold is None:
         raise ValueError(f"log level: expected debug, info, warning, error or critical, got {level!r}")
+    global _threshold
+    _threshold = threshold
     target = stream if stream is not None else sys.stderr
     render: list[structlog.typing.Processor] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=True)]
@@ -93,6 +98,11 @@ def configure_logging(level: str = "info", log_format: LogFormat = "console", st
     )
     # The libraries' own logs: what is worth a warning only.
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=target, force=True)
+
+
+def tells(level: str) -> bool:
+    """Whether the process logs what is of that level: who would have to make it first can leave that."""
+    return logging.getLevelNamesMapping()[level.upper()] >= _threshold
 
 
 def logger(function: str) -> structlog.typing.FilteringBoundLogger:

@@ -99,7 +99,7 @@ async def bench(store: Store) -> AsyncIterator[Bench]:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
-    configure_logging("info", "json", stream)
+    configure_logging("debug", "json", stream)
     yield stream
     structlog.reset_defaults()
 
@@ -194,13 +194,13 @@ async def test_the_correlation_id_goes_in_comes_back_and_reaches_log_and_events(
         stub = OperatorPoliciesServiceStub(channel)
         made = stub.CreateOperatorPolicy(create("a"), metadata=(("x-correlation-id", "corr-7"),))
         await made
-        assert dict(await made.initial_metadata())["x-correlation-id"] == "corr-7"
+        assert dict(await made.trailing_metadata())["x-correlation-id"] == "corr-7"
         invented = stub.CreateOperatorPolicy(create("b"))
         await invented
-        assert len(dict(await invented.initial_metadata())["x-correlation-id"]) == 32
+        assert len(dict(await invented.trailing_metadata())["x-correlation-id"]) == 32
     first, second = await bench.store.read(lambda reader: reader.events(0))
     assert first.correlation_id == "corr-7"
-    assert second.correlation_id == dict(await invented.initial_metadata())["x-correlation-id"]
+    assert second.correlation_id == dict(await invented.trailing_metadata())["x-correlation-id"]
     lines = [each for each in map(json.loads, log.getvalue().splitlines()) if each["event"] == "rpc"]
     assert [(each["correlation_id"], each["method"], each["code"]) for each in lines] == [
         ("corr-7", CREATE, "OK"),
