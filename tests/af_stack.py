@@ -15,6 +15,7 @@ from nf.af.config import AfSection
 from nf.af.v1 import consumption_reporting_pb2_grpc as reporting_grpc
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import media_session_pb2_grpc as m5_grpc
+from nf.af.v1 import metrics_reporting_pb2_grpc as metrics_grpc
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1 import provisioning_pb2_grpc as m1_grpc
 from nf.common.channels import Channels
@@ -206,6 +207,9 @@ class AfStack:
         self.policies = m5_grpc.DynamicPoliciesServiceStub(self.channel)
         self.reporting = reporting_grpc.ConsumptionReportingServiceStub(self.channel)
         self.reports = reporting_grpc.ConsumptionReportsServiceStub(self.channel)
+        self.metrics_provisioning = metrics_grpc.MetricsReportingProvisioningServiceStub(self.channel)
+        self.metrics_reporting = metrics_grpc.MetricsReportingServiceStub(self.channel)
+        self.metrics_reports = metrics_grpc.MetricsReportsServiceStub(self.channel)
         self.events = m5_grpc.AfEventsServiceStub(self.channel)
 
     async def stop(self) -> None:

@@ -9,16 +9,24 @@ from nf.af.access_cache import AccessCache
 from nf.af.activation import Activation
 from nf.af.config import AfSection
 from nf.af.consumption_records import TABLES as CONSUMPTION_TABLES
+from nf.af.metrics_reports import TABLES as METRICS_TABLES
 from nf.af.notifications import SUBSCRIPTION, handle, pcf_events, prepare
 from nf.af.providers import Providers
 from nf.af.provisioning import adopt_sessions, validate_template
 from nf.af.reports import ConsumptionReports
+from nf.af.retention import Retention
 from nf.af.service_m1 import (
     ConsumptionReportingProvisioningService,
     PolicyTemplatesService,
     ProvisioningSessionsService,
 )
 from nf.af.service_m5 import AfEventsService, DynamicPoliciesService, ServiceAccessInformationService
+from nf.af.service_metrics import (
+    MetricsReportingProvisioningService,
+    MetricsReportingService,
+    MetricsReports,
+    MetricsReportsService,
+)
 from nf.af.service_reports import ConsumptionReportingService, ConsumptionReportsService
 from nf.af.v1.consumption_reporting_pb2_grpc import (
     add_ConsumptionReportingServiceServicer_to_server,
@@ -29,6 +37,11 @@ from nf.af.v1.media_session_pb2_grpc import (
     add_AfEventsServiceServicer_to_server,
     add_DynamicPoliciesServiceServicer_to_server,
     add_ServiceAccessInformationServiceServicer_to_server,
+)
+from nf.af.v1.metrics_reporting_pb2_grpc import (
+    add_MetricsReportingProvisioningServiceServicer_to_server,
+    add_MetricsReportingServiceServicer_to_server,
+    add_MetricsReportsServiceServicer_to_server,
 )
 from nf.af.v1.provisioning_pb2 import PolicyTemplate
 from nf.af.v1.provisioning_pb2_grpc import (
@@ -42,7 +55,7 @@ from nf.common.server import servicer
 from nf.common.subscribe import Subscriber
 from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub, PolicyAuthorizationServiceStub
 
-TABLES: Final = CONSUMPTION_TABLES
+TABLES: Final = (*CONSUMPTION_TABLES, *METRICS_TABLES)
 
 
 def build(ctx: Context[AfSection]) -> Function:
@@ -74,6 +87,7 @@ def build(ctx: Context[AfSection]) -> Function:
     async def prepare_store() -> None:
         await store.write(adopt_sessions)
 
+    metrics, retention = MetricsReports(store, config), Retention(store, config)
     reports = ConsumptionReports(store, config, lambda: rest_m5.own_addresses(config, ctx.http_url))
     access = AccessCache(store, config)
 
@@ -82,10 +96,10 @@ def build(ctx: Context[AfSection]) -> Function:
         await validator.start()
         await settler.start()
         await subscriber.start()
-        await reports.start()
+        await retention.start()
 
     async def stop() -> None:
-        await reports.stop()
+        await retention.stop()
         await subscriber.stop()
         await settler.stop()
         await validator.stop()
@@ -104,7 +118,13 @@ def build(ctx: Context[AfSection]) -> Function:
             ),
             servicer(add_DynamicPoliciesServiceServicer_to_server, DynamicPoliciesService(store, activation, config)),
             servicer(add_ConsumptionReportingServiceServicer_to_server, ConsumptionReportingService(reports)),
-            servicer(add_ConsumptionReportsServiceServicer_to_server, ConsumptionReportsService(reports)),
+            servicer(add_ConsumptionReportsServiceServicer_to_server, ConsumptionReportsService(reports, providers)),
+            servicer(
+                add_MetricsReportingProvisioningServiceServicer_to_server,
+                MetricsReportingProvisioningService(store, providers),
+            ),
+            servicer(add_MetricsReportingServiceServicer_to_server, MetricsReportingService(metrics)),
+            servicer(add_MetricsReportsServiceServicer_to_server, MetricsReportsService(metrics, providers)),
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store, providers, config)),
         ),
         routes=(

@@ -97,9 +97,12 @@ class AfSection(FunctionSection):
     consumption_reporting_interval_s: int = Field(default=60, ge=1)
     # How long a consumption reporting session lives unused (never less than three reporting intervals).
     consumption_session_idle_s: int = Field(default=3600, ge=1)
-    # How long what was reported is kept, and how often what is older is removed.
+    # How long what was consumed is kept, and how often what has been kept long enough is removed.
     consumption_reports_kept_s: int = Field(default=90 * 86_400, ge=1)
-    consumption_sweep_interval_s: int = Field(default=600, ge=1)
+    report_sweep_interval_s: int = Field(default=600, ge=1)
+    # How large a metrics report may be, and how long it is kept.
+    metrics_report_max_bytes: int = Field(default=262_144, ge=1, le=16_777_216)
+    metrics_reports_kept_s: int = Field(default=30 * 86_400, ge=1)
     # Peers that may say in x-ue-address which UE they speak for. Anyone else is the UE itself.
     trusted_proxies: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ("127.0.0.0/8", "::1/128")
 

@@ -15,6 +15,7 @@ from nf.af.policy_templates import TemplateLimits
 from nf.af.providers import Provider
 from nf.af.transitions import step_template
 from nf.af.v1 import provisioning_pb2 as m1
+from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of, new_id
 from nf.common.store import Page, Reader, Transaction
@@ -90,13 +91,15 @@ def list_sessions(
 
 
 def delete_session(transaction: Transaction, request: m1.DeleteProvisioningSessionRequest, provider: Provider) -> None:
-    """Destroys a session, its templates, its configuration, and the dynamic policies that stand on them."""
+    """Destroys a session, its templates and configurations, and the dynamic policies that stand on them."""
     session = require_session(transaction, request.provisioning_session_id, provider)
     check_etag(session.etag, request.etag, f"ProvisioningSession {session.provisioning_session_id!r}")
     for template in transaction.all(m1.PolicyTemplate, parent=session.provisioning_session_id):
         step_template(transaction, template, TemplateEvent.DELETED)
     transaction.delete(m1.ConsumptionReportingConfiguration, session.provisioning_session_id)
     consumption_sessions.end_all(transaction, session.provisioning_session_id)
+    for name in session.metrics_reporting_configuration_ids:
+        transaction.delete(MetricsReportingConfiguration, name)
     transaction.delete(m1.ProvisioningSession, session.provisioning_session_id)
 
 

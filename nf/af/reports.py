@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -23,22 +22,21 @@ from nf.af import (
 )
 from nf.af.config import AfSection
 from nf.af.consumption_records import Incoming
+from nf.af.providers import UNRESTRICTED, Provider
+from nf.af.provisioning import require_session
 from nf.af.v1 import consumption_reporting_pb2 as messages
 from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration
-from nf.common.background import Background
-from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
+from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.store import Reader, Store, Transaction
-from nf.common.telemetry import logger
 
 MAX_BATCH: Final = 10_000
 # One write keeps others from the store no longer than these take.
 _GROUP: Final = 2_000
 _EXPORT_PAGE: Final = 5_000
-_NS: Final = 1_000_000_000
 
 
 class ConsumptionReports:
-    """Consumption reporting sessions, reports and queries. ``start`` it for retention, ``stop`` it.
+    """Consumption reporting sessions, reports and queries.
 
     ``server_addresses`` says where clients reach M5, for configurations that name no server.
     """
@@ -48,7 +46,6 @@ class ConsumptionReports:
         self._config = config
         self._server_addresses = server_addresses
         self._intake = _Intake(store, config.consumption_session_idle_s)
-        self._retention = Background("consumption report retention")
 
     async def create_session(
         self, asp_id: str, provisioning_session_id: str = ""
@@ -121,28 +118,42 @@ class ConsumptionReports:
             await self._intake.keep(incoming)
 
     async def list_units(
-        self, request: messages.ListConsumptionReportingUnitsRequest
+        self, request: messages.ListConsumptionReportingUnitsRequest, provider: Provider = UNRESTRICTED
     ) -> messages.ListConsumptionReportingUnitsResponse:
-        """One page of records in the order of first receipt. Raises InvalidArgument."""
-        records, token = await self._store.read(
-            lambda reader: consumption_queries.list_records(
+        """One page of records in the order of first receipt. Raises InvalidArgument, NotFound, OperatorOnly."""
+
+        def look(reader: Reader) -> tuple[Sequence[messages.ConsumptionRecord], str]:
+            _check_reader(reader, request.filter.provisioning_session_id, provider)
+            return consumption_queries.list_records(
                 reader, request.filter, page_size=request.page_size, page_token=request.page_token
             )
-        )
+
+        records, token = await self._store.read(look)
         return messages.ListConsumptionReportingUnitsResponse(consumption_records=records, next_page_token=token)
 
-    async def aggregate(self, request: messages.AggregateConsumptionRequest) -> messages.AggregateConsumptionResponse:
-        """Clients and time per medium and period. Raises InvalidArgument."""
-        found = await self._store.read(lambda reader: consumption_queries.aggregate(reader, request))
-        return messages.AggregateConsumptionResponse(consumption_aggregates=found)
+    async def aggregate(
+        self, request: messages.AggregateConsumptionRequest, provider: Provider = UNRESTRICTED
+    ) -> messages.AggregateConsumptionResponse:
+        """Clients and time per medium and period. Raises InvalidArgument, NotFound, OperatorOnly."""
 
-    async def export(self, request: messages.ExportConsumptionRequest) -> AsyncIterator[bytes]:
+        def look(reader: Reader) -> list[messages.ConsumptionAggregate]:
+            _check_reader(reader, request.filter.provisioning_session_id, provider)
+            return consumption_queries.aggregate(reader, request)
+
+        return messages.AggregateConsumptionResponse(consumption_aggregates=await self._store.read(look))
+
+    async def export(
+        self, request: messages.ExportConsumptionRequest, provider: Provider = UNRESTRICTED
+    ) -> AsyncIterator[bytes]:
         """Records as a file, piece by piece: those that there are when it begins.
 
-        Raises InvalidArgument, and FailedPrecondition where the AF cannot write the format, before the first piece.
+        Raises InvalidArgument, NotFound, OperatorOnly, and FailedPrecondition where the AF cannot write the format: all
+        of them before the first piece.
         """
         writer = consumption_export.writer_of(request.format)
         consumption_queries.check_filter(request.filter)
+        session_id = request.filter.provisioning_session_id
+        await self._store.read(lambda reader: _check_reader(reader, session_id, provider))
         until = await self._store.read(consumption_queries.last_record)
         after = 0
         begun = writer.begin()
@@ -158,56 +169,49 @@ class ConsumptionReports:
         if ended:
             yield ended
 
-    async def statistics(self, provisioning_session_id: str) -> messages.ConsumptionStatistics:
-        """Counts of what is kept of a provisioning session, whether it is still provisioned or not."""
-        return await self._store.read(lambda reader: consumption_queries.statistics(reader, provisioning_session_id))
+    async def statistics(
+        self, provisioning_session_id: str, provider: Provider = UNRESTRICTED
+    ) -> messages.ConsumptionStatistics:
+        """Counts of what is kept of a provisioning session, be it still provisioned or not. Raises NotFound."""
+
+        def look(reader: Reader) -> messages.ConsumptionStatistics:
+            _check_reader(reader, provisioning_session_id, provider)
+            return consumption_queries.statistics(reader, provisioning_session_id)
+
+        return await self._store.read(look)
 
     async def list_sessions(
-        self, request: messages.ListConsumptionReportingSessionsRequest
+        self, request: messages.ListConsumptionReportingSessionsRequest, provider: Provider = UNRESTRICTED
     ) -> messages.ListConsumptionReportingSessionsResponse:
-        """One page of reporting sessions in the order of their creation. Raises InvalidArgument."""
-        told, token = await self._store.read(
-            lambda reader: consumption_sessions.list_page(
+        """One page of reporting sessions in the order of their creation. Raises InvalidArgument, OperatorOnly."""
+
+        def look(reader: Reader) -> tuple[Sequence[messages.ConsumptionReportingSession], str]:
+            _check_reader(reader, request.provisioning_session_id, provider)
+            return consumption_sessions.list_page(
                 reader,
                 provisioning_session_id=request.provisioning_session_id,
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-        )
+
+        told, token = await self._store.read(look)
         return messages.ListConsumptionReportingSessionsResponse(
             consumption_reporting_sessions=told, next_page_token=token
         )
-
-    async def start(self) -> None:
-        """Begins to remove what has been kept long enough."""
-        self._retention.begin(self._sweep_for_ever)
-
-    async def stop(self) -> None:
-        """Ends; reports that are under way are still answered."""
-        await self._retention.end()
-
-    async def sweep(self) -> None:
-        """Removes the sessions that have expired, and the records that have been kept long enough."""
-        await self._store.write(consumption_sessions.sweep)
-        before_ns = self._store.clock.now_ns() - self._config.consumption_reports_kept_s * _NS
-        # A little at a time: requests are served between.
-        while await self._store.write(lambda tx: consumption_records.sweep(tx, before_ns)):
-            pass
-
-    async def _sweep_for_ever(self) -> None:
-        log, clock = logger("af"), self._store.clock
-        every = timedelta(seconds=self._config.consumption_sweep_interval_s)
-        while True:
-            try:
-                await self.sweep()
-            except CastcoreError as error:
-                log.warning("consumption.sweep_postponed", error=str(error))
-            await clock.sleep_until(clock.now() + every)
 
     def _effective(self, configuration: ConsumptionReportingConfiguration) -> ConsumptionReportingConfiguration:
         return consumption_reporting.in_force(
             configuration, self._server_addresses(), self._config.consumption_reporting_interval_s
         )
+
+
+def _check_reader(reader: Reader, provisioning_session_id: str, provider: Provider) -> None:
+    """Raises NotFound for what another provider has provisioned, OperatorOnly where one asks for everything."""
+    if provider.sees is None:
+        return
+    if not provisioning_session_id:
+        provider.check_operator("read what is reported to all provisioning sessions")
+    require_session(reader, provisioning_session_id, provider)
 
 
 def _next_piece(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nf.af import consumption_reporting, provisioning
+from nf.af import consumption_reporting, metrics_reporting, provisioning
 from nf.af.config import AfSection
 from nf.af.flow_descriptions import SDF_METHODS
 from nf.af.providers import UNRESTRICTED
 from nf.af.v1 import media_session_pb2 as m5
+from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration, PolicyTemplate, ProvisioningSession
 from nf.common.resources import etag_of
 from nf.common.store import Reader
@@ -26,6 +27,7 @@ def service_access_information(
     server_addresses: Sequence[str],
     max_age_s: int,
     reporting_interval_s: int | None = None,
+    metrics: Iterable[MetricsReportingConfiguration] = (),
 ) -> m5.ServiceAccessInformation:
     """What is announced of a session, READY templates only; ``server_addresses`` are the AF's own at M5.
 
@@ -49,6 +51,7 @@ def service_access_information(
                 server_addresses=server_addresses, policy_template_bindings=bindings, sdf_methods=SDF_METHODS
             )
         )
+    information.client_metrics_reporting_configurations.extend(metrics_reporting.announced(metrics, server_addresses))
     information.etag = etag_of(information)
     return information
 
@@ -65,6 +68,7 @@ def announced(
         server_addresses=server_addresses,
         max_age_s=config.service_access_max_age_s,
         reporting_interval_s=config.consumption_reporting_interval_s,
+        metrics=reader.all(MetricsReportingConfiguration, parent=session.provisioning_session_id),
     )
 
 

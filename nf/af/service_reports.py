@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from nf.af.providers import Context, Providers
 from nf.af.reports import ConsumptionReports
 from nf.af.v1 import consumption_reporting_pb2 as messages
 from nf.af.v1.consumption_reporting_pb2_grpc import (
@@ -63,37 +64,38 @@ class ConsumptionReportingService(ConsumptionReportingServiceServicer):
 class ConsumptionReportsService(ConsumptionReportsServiceServicer):
     """What operators and providers read."""
 
-    def __init__(self, reports: ConsumptionReports) -> None:
+    def __init__(self, reports: ConsumptionReports, providers: Providers) -> None:
         self._reports = reports
+        self._providers = providers
 
     async def ListConsumptionReportingUnits(
-        self, request: messages.ListConsumptionReportingUnitsRequest, context: object
+        self, request: messages.ListConsumptionReportingUnitsRequest, context: Context
     ) -> messages.ListConsumptionReportingUnitsResponse:
         """Lists records."""
-        return await self._reports.list_units(request)
+        return await self._reports.list_units(request, self._providers.caller(context))
 
     async def AggregateConsumption(
-        self, request: messages.AggregateConsumptionRequest, context: object
+        self, request: messages.AggregateConsumptionRequest, context: Context
     ) -> messages.AggregateConsumptionResponse:
         """Clients and seconds per medium and period."""
-        return await self._reports.aggregate(request)
+        return await self._reports.aggregate(request, self._providers.caller(context))
 
     async def ExportConsumption(
-        self, request: messages.ExportConsumptionRequest, context: object
+        self, request: messages.ExportConsumptionRequest, context: Context
     ) -> AsyncIterator[messages.ExportConsumptionResponse]:
         """Records as a file."""
-        async for chunk in self._reports.export(request):
+        async for chunk in self._reports.export(request, self._providers.caller(context)):
             yield messages.ExportConsumptionResponse(chunk=chunk)
 
     async def GetConsumptionStatistics(
-        self, request: messages.GetConsumptionStatisticsRequest, context: object
+        self, request: messages.GetConsumptionStatisticsRequest, context: Context
     ) -> messages.GetConsumptionStatisticsResponse:
         """Counts what a provisioning session has been told."""
-        statistics = await self._reports.statistics(request.provisioning_session_id)
+        statistics = await self._reports.statistics(request.provisioning_session_id, self._providers.caller(context))
         return messages.GetConsumptionStatisticsResponse(consumption_statistics=statistics)
 
     async def ListConsumptionReportingSessions(
-        self, request: messages.ListConsumptionReportingSessionsRequest, context: object
+        self, request: messages.ListConsumptionReportingSessionsRequest, context: Context
     ) -> messages.ListConsumptionReportingSessionsResponse:
         """Lists reporting sessions."""
-        return await self._reports.list_sessions(request)
+        return await self._reports.list_sessions(request, self._providers.caller(context))

@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 from af_stack import AfStack
 
+from nf.af.config import AfSection, ProviderSection
+from nf.af.retention import Retention
 from nf.af.v1 import consumption_reporting_pb2 as messages
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.clock import ManualClock
-from nf.common.errors import CastcoreError, FailedPrecondition, InvalidArgument, NotFound
+from nf.common.errors import (
+    CastcoreError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MPD = "https://cdn.example.com/title/manifest.mpd"
@@ -24,7 +33,7 @@ CELL = "262-01-00000000A"
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[AfStack]:
-    config = {"consumption_session_idle_s": 600, "consumption_reports_kept_s": 86_400}
+    config = {"consumption_session_idle_s": 600}
     async with AfStack(tmp_path, clock=ManualClock(START), config=config) as started:
         yield started
 
@@ -252,7 +261,7 @@ async def test_acquire_tells_the_effective_values_and_every_change_of_them(stack
         False,
         False,
     )
-    assert list(got.consumption_reporting_server_address) == [f"http://{stack.address}"]
+    assert list(got.consumption_reporting_server_address) == [f"{stack.http}/3gpp-m5/v2/"]
     await stack.consumption.UpdateConsumptionReportingConfiguration(
         m1.UpdateConsumptionReportingConfigurationRequest(
             consumption_reporting_configuration=m1.ConsumptionReportingConfiguration(
@@ -319,7 +328,7 @@ async def test_what_has_been_kept_long_enough_goes(stack: AfStack):
     stack.clock.advance(timedelta(hours=20))
     await send(stack, session_id, report_of(unit(after_s=72_000)))
     stack.clock.advance(timedelta(hours=5))
-    await stack.clock.until_asleep()
+    await Retention(stack.store, AfSection(consumption_reports_kept_s=86_400)).sweep()
     (kept,) = await records(stack)
     assert kept.consumption_reporting_unit == unit(after_s=72_000)
     statistics = await counted(stack, session_id)
@@ -463,3 +472,53 @@ async def test_records_are_exported_as_csv_json_lines_and_parquet(stack: AfStack
     assert await exported(stack, messages.EXPORT_FORMAT_JSON_LINES, area="262-09") == b""
     with pytest.raises(CastcoreError, match="expected CSV, JSON_LINES or PARQUET"):
         await exported(stack, messages.EXPORT_FORMAT_UNSPECIFIED)
+
+
+async def test_a_provider_reads_what_is_reported_to_its_own_sessions(tmp_path: Path):
+    tokens = {"asp": "asp-0123456789abcdef", "other": "other-0123456789abcdef", "net": "net-0123456789abcdef"}
+    providers = tuple(
+        ProviderSection(asp_id=asp_id, token=token, operator=asp_id == "net") for asp_id, token in tokens.items()
+    )
+    shown = {asp_id: (("authorization", f"Bearer {token}"),) for asp_id, token in tokens.items()}
+    async with AfStack(tmp_path, config={"providers": providers}) as stack:
+        created = await stack.sessions.CreateProvisioningSession(
+            m1.CreateProvisioningSessionRequest(
+                provisioning_session=m1.ProvisioningSession(
+                    provisioning_session_type=m1.PROVISIONING_SESSION_TYPE_DOWNLINK, app_id="app"
+                )
+            ),
+            metadata=shown["asp"],
+        )
+        session_id = created.provisioning_session.provisioning_session_id
+        await stack.consumption.CreateConsumptionReportingConfiguration(
+            m1.CreateConsumptionReportingConfigurationRequest(provisioning_session_id=session_id), metadata=shown["asp"]
+        )
+        # M5 is open to UEs.
+        await send(stack, session_id, report_of(unit()))
+        own, everything = messages.ConsumptionFilter(provisioning_session_id=session_id), messages.ConsumptionFilter()
+        for who, wanted, outcome in (
+            ("asp", own, 1),
+            ("net", own, 1),
+            ("net", everything, 1),
+            ("other", own, NotFound),
+            ("asp", everything, PermissionDenied),
+            ("", own, Unauthenticated),
+        ):
+            metadata = shown.get(who, ())
+            listing = messages.ListConsumptionReportingUnitsRequest(filter=wanted)
+            aggregating = messages.AggregateConsumptionRequest(filter=wanted)
+            exporting = messages.ExportConsumptionRequest(filter=wanted, format=messages.EXPORT_FORMAT_JSON_LINES)
+            exported = stack.reports.ExportConsumption(exporting, metadata=metadata)
+            if isinstance(outcome, int):
+                listed = await stack.reports.ListConsumptionReportingUnits(listing, metadata=metadata)
+                aggregated = await stack.reports.AggregateConsumption(aggregating, metadata=metadata)
+                lines = b"".join([answer.chunk async for answer in exported]).splitlines()
+                assert len(listed.consumption_records) == len(aggregated.consumption_aggregates) == outcome
+                assert len(lines) == outcome
+                continue
+            with pytest.raises(outcome):
+                await stack.reports.ListConsumptionReportingUnits(listing, metadata=metadata)
+            with pytest.raises(outcome):
+                await stack.reports.AggregateConsumption(aggregating, metadata=metadata)
+            with pytest.raises(outcome):
+                _ = [answer async for answer in exported]

@@ -200,6 +200,68 @@ class ClientConsumptionReportingConfiguration(_message.Message):
 Global___ClientConsumptionReportingConfiguration: _TypeAlias = ClientConsumptionReportingConfiguration  # noqa: Y015
 
 @_typing.final
+class ClientMetricsReportingConfiguration(_message.Message):
+    """How metrics are reported, by one configuration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_ADDRESSES_FIELD_NUMBER: _builtins.int
+    SCHEME_FIELD_NUMBER: _builtins.int
+    DATA_NETWORK_NAME_FIELD_NUMBER: _builtins.int
+    REPORTING_INTERVAL_S_FIELD_NUMBER: _builtins.int
+    SAMPLE_PERCENTAGE_FIELD_NUMBER: _builtins.int
+    URL_FILTERS_FIELD_NUMBER: _builtins.int
+    SAMPLING_PERIOD_S_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    METRICS_REPORTING_CONFIGURATION_ID_FIELD_NUMBER: _builtins.int
+    scheme: _builtins.str
+    """URI of the scheme of the metrics."""
+    data_network_name: _builtins.str
+    """Data network to send reports through; empty: any."""
+    reporting_interval_s: _builtins.int
+    """Time between two reports; absent: one report, at the end."""
+    sample_percentage: _builtins.float
+    """Share of clients that report, 0 to 100."""
+    sampling_period_s: _builtins.int
+    """Time between two samples of a metric."""
+    metrics_reporting_configuration_id: _builtins.str
+    """The configuration, as reports name it (castcore's extension)."""
+    @_builtins.property
+    def server_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where reports go."""
+
+    @_builtins.property
+    def url_filters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Patterns of the media URLs that are reported on; empty: all media."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The metrics wanted; empty: all of the scheme."""
+
+    def __init__(
+        self,
+        *,
+        server_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        scheme: _builtins.str = ...,
+        data_network_name: _builtins.str = ...,
+        reporting_interval_s: _builtins.int | None = ...,
+        sample_percentage: _builtins.float = ...,
+        url_filters: _abc.Iterable[_builtins.str] | None = ...,
+        sampling_period_s: _builtins.int = ...,
+        metrics: _abc.Iterable[_builtins.str] | None = ...,
+        metrics_reporting_configuration_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "reporting_interval_s", b"reporting_interval_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "data_network_name", b"data_network_name", "metrics", b"metrics", "metrics_reporting_configuration_id", b"metrics_reporting_configuration_id", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "sampling_period_s", b"sampling_period_s", "scheme", b"scheme", "server_addresses", b"server_addresses", "url_filters", b"url_filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reporting_interval_s: _TypeAlias = _typing.Literal["reporting_interval_s"]  # noqa: Y015
+    _WhichOneofArgType__reporting_interval_s: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reporting_interval_s) -> _WhichOneofReturnType__reporting_interval_s | None: ...
+
+Global___ClientMetricsReportingConfiguration: _TypeAlias = ClientMetricsReportingConfiguration  # noqa: Y015
+
+@_typing.final
 class StreamingAccess(_message.Message):
     """Entry points of the media."""
 
@@ -232,6 +294,7 @@ class ServiceAccessInformation(_message.Message):
     STREAMING_ACCESS_FIELD_NUMBER: _builtins.int
     CLIENT_CONSUMPTION_REPORTING_CONFIGURATION_FIELD_NUMBER: _builtins.int
     DYNAMIC_POLICY_INVOCATION_CONFIGURATION_FIELD_NUMBER: _builtins.int
+    CLIENT_METRICS_REPORTING_CONFIGURATIONS_FIELD_NUMBER: _builtins.int
     MAX_AGE_S_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
@@ -252,6 +315,10 @@ class ServiceAccessInformation(_message.Message):
     def dynamic_policy_invocation_configuration(self) -> Global___DynamicPolicyInvocationConfiguration:
         """Absent where no template is READY."""
 
+    @_builtins.property
+    def client_metrics_reporting_configurations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientMetricsReportingConfiguration]:
+        """One per metrics reporting configuration of the session."""
+
     def __init__(
         self,
         *,
@@ -260,12 +327,13 @@ class ServiceAccessInformation(_message.Message):
         streaming_access: Global___StreamingAccess | None = ...,
         client_consumption_reporting_configuration: Global___ClientConsumptionReportingConfiguration | None = ...,
         dynamic_policy_invocation_configuration: Global___DynamicPolicyInvocationConfiguration | None = ...,
+        client_metrics_reporting_configurations: _abc.Iterable[Global___ClientMetricsReportingConfiguration] | None = ...,
         max_age_s: _builtins.int = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["client_consumption_reporting_configuration", b"client_consumption_reporting_configuration", "dynamic_policy_invocation_configuration", b"dynamic_policy_invocation_configuration", "streaming_access", b"streaming_access"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_consumption_reporting_configuration", b"client_consumption_reporting_configuration", "dynamic_policy_invocation_configuration", b"dynamic_policy_invocation_configuration", "etag", b"etag", "max_age_s", b"max_age_s", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type", "streaming_access", b"streaming_access"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_consumption_reporting_configuration", b"client_consumption_reporting_configuration", "client_metrics_reporting_configurations", b"client_metrics_reporting_configurations", "dynamic_policy_invocation_configuration", b"dynamic_policy_invocation_configuration", "etag", b"etag", "max_age_s", b"max_age_s", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type", "streaming_access", b"streaming_access"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,6 +90,7 @@ class ProvisioningSession(_message.Message):
     ENTRY_POINTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    METRICS_REPORTING_CONFIGURATION_IDS_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     """Chosen by the AF."""
     provisioning_session_type: Global___ProvisioningSessionType.ValueType
@@ -112,6 +113,10 @@ class ProvisioningSession(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the AF."""
 
+    @_builtins.property
+    def metrics_reporting_configuration_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Metrics reporting configurations of this session, in the order of their creation. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -123,10 +128,11 @@ class ProvisioningSession(_message.Message):
         entry_points: _abc.Iterable[Global___MediaEntryPoint] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        metrics_reporting_configuration_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "asp_id", b"asp_id", "create_time", b"create_time", "entry_points", b"entry_points", "etag", b"etag", "policy_template_ids", b"policy_template_ids", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "asp_id", b"asp_id", "create_time", b"create_time", "entry_points", b"entry_points", "etag", b"etag", "metrics_reporting_configuration_ids", b"metrics_reporting_configuration_ids", "policy_template_ids", b"policy_template_ids", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
