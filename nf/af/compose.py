@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nf.af import rest_draft, rest_m5, rest_management
+from nf.af import rest_draft, rest_m1, rest_m1d, rest_m5, rest_management
 from nf.af.access_cache import AccessCache
 from nf.af.activation import Activation
 from nf.af.config import AfSection
@@ -128,6 +128,8 @@ def build(ctx: Context[AfSection]) -> Function:
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store, providers, config)),
         ),
         routes=(
+            rest_m1.build_door(store, providers),
+            rest_m1d.build_door(store, providers),
             rest_m5.door(store, config, activation, reports, access),
             rest_draft.door(reports),
             rest_management.door(store, providers, reports),

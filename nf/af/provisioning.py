@@ -238,6 +238,12 @@ def delete_consumption_reporting(
     consumption_sessions.end_all(transaction, current.provisioning_session_id)
 
 
+def content_protocols(reader: Reader, provisioning_session_id: str, provider: Provider) -> m1.ContentProtocols:
+    """The content protocols of a session: none, for this AF directs no application server. Raises NotFound."""
+    require_session(reader, provisioning_session_id, provider)
+    return m1.ContentProtocols()
+
+
 def require_session(reader: Reader, provisioning_session_id: str, provider: Provider) -> m1.ProvisioningSession:
     """The session, if the provider may use it. Raises NotFound."""
     session = reader.require(m1.ProvisioningSession, provisioning_session_id)

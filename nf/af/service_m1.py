@@ -56,6 +56,16 @@ class ProvisioningSessionsService(ProvisioningSessionsServiceServicer):
         await self._store.write(lambda tx: provisioning.delete_session(tx, request, provider))
         return m1.DeleteProvisioningSessionResponse()
 
+    async def GetContentProtocols(
+        self, request: m1.GetContentProtocolsRequest, context: Context
+    ) -> m1.GetContentProtocolsResponse:
+        """Reads which content protocols a session may use."""
+        provider = self._providers.caller(context)
+        protocols = await self._store.read(
+            lambda reader: provisioning.content_protocols(reader, request.provisioning_session_id, provider)
+        )
+        return m1.GetContentProtocolsResponse(content_protocols=protocols)
+
 
 class PolicyTemplatesService(PolicyTemplatesServiceServicer):
     """Policy templates (TS 26.512 §7.9, A.3.2 step 1)."""

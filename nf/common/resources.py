@@ -18,6 +18,8 @@ M = TypeVar("M", bound=Message)
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+# Fields that the store sets: they say nothing of the content.
+_OF_THE_STORE = ("etag", "update_time")
 
 
 def new_id() -> str:
@@ -38,10 +40,12 @@ def digest_of(message: Message) -> str:
 
 
 def etag_of(message: Message) -> str:
-    """The entity tag: a digest of the content without its ``etag`` field."""
-    if "etag" in message.DESCRIPTOR.fields_by_name:
+    """The entity tag: a digest of the content without its ``etag`` and ``update_time`` fields."""
+    own = [name for name in _OF_THE_STORE if name in message.DESCRIPTOR.fields_by_name]
+    if own:
         message = copy_of(message)
-        message.ClearField("etag")
+        for name in own:
+            message.ClearField(name)
     return digest_of(message)[:16]
 
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from time import perf_counter
+from types import MappingProxyType
 from typing import Final, Generic, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor
@@ -103,16 +104,18 @@ class Door(BaseRoute, Generic[Caller]):
         query: Sequence[Query] = (),
         description: str = "",
         conditional: bool = True,
+        aliases: Mapping[str, str] = MappingProxyType({}),
         max_age_s: int | None = None,
     ) -> None:
         """Tells the door one method of the resource at ``path`` ("/things/{thingId}", below the prefix).
 
         ``answers`` are the bodies by status, ``errors`` the statuses beyond those that every operation has;
-        ``conditional``: whether the resource has an entity tag. Raises ValueError for an operation that is there.
+        ``conditional``: whether the resource has an entity tag, ``aliases``: names of properties that are taken for
+        others. Raises ValueError for an operation that is there.
         """
         told: Operation[Caller] = Operation(
             method, path, handler, operation_id, summary, request, request_required, dict(answers), tuple(errors),
-            tuple(query), description, conditional, max_age_s,
+            tuple(query), description, conditional, aliases, max_age_s,
         )  # fmt: skip
         resource = self._resources.get(path)
         if resource is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, cast
 
 import jsonpatch
@@ -21,6 +22,7 @@ JSON_PATCH: Final = "application/json-patch+json"
 PATCHES: Final = (MERGE_PATCH, JSON_PATCH)
 
 _MAX_OPERATIONS: Final = 1000
+_MAX_DEPTH: Final = 64
 _OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 
 
@@ -93,15 +95,43 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def patched(current: Mapping[str, object], media_type: str, body: bytes, limit_bytes: int) -> object:
+def renamed(tree: object, aliases: Mapping[str, str], where: str = "", depth: int = 0) -> object:
+    """The value with every property called as the contract calls it, for names that are accepted beside those.
+
+    Raises InvalidArgument where an object has a property by two of its names.
+    """
+    if depth > _MAX_DEPTH:
+        raise InvalidArgument.of(where, f"expected at most {_MAX_DEPTH} levels, found more")
+    if isinstance(tree, list):
+        return [renamed(each, aliases, f"{where}[{index}]", depth + 1) for index, each in enumerate(tree)]
+    if not isinstance(tree, dict):
+        return tree
+    result: dict[str, object] = {}
+    for given, value in tree.items():
+        name = aliases.get(given, given)
+        path = f"{where}.{given}" if where else given
+        if name in result:
+            raise InvalidArgument.of(path, f"expected once, found {name} by another name too")
+        result[name] = renamed(value, aliases, path, depth + 1)
+    return result
+
+
+def patched(
+    current: Mapping[str, object],
+    media_type: str,
+    body: bytes,
+    limit_bytes: int,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> object:
     """The representation ``current`` as the patch wants it; ``current`` itself stays.
 
     Raises InvalidArgument for a patch that is none, PatchConflict for one that does not fit, ContentTooLarge for one
     that blows the representation up.
     """
-    patch = decode(body)
+    # Also where nothing is called otherwise: it is what bounds the depth.
+    patch = renamed(decode(body), aliases if media_type != JSON_PATCH else {})
     if media_type == JSON_PATCH:
-        return _json_patched(dict(current), patch, limit_bytes)
+        return _json_patched(dict(current), patch, limit_bytes, aliases)
     if not isinstance(patch, dict):
         raise InvalidArgument.of("body", f"expected an object, found {type_name(patch)}")
     return _merged(current, patch)
@@ -119,7 +149,7 @@ def _merged(target: object, patch: object) -> object:
     return result
 
 
-def _json_patched(document: object, patch: object, limit_bytes: int) -> object:
+def _json_patched(document: object, patch: object, limit_bytes: int, aliases: Mapping[str, str]) -> object:
     if not isinstance(patch, list):
         raise InvalidArgument.of("body", f"expected an array of operations, found {type_name(patch)}")
     if len(patch) > _MAX_OPERATIONS:
@@ -128,6 +158,9 @@ def _json_patched(document: object, patch: object, limit_bytes: int) -> object:
         _check_operation(index, operation)
     document = copy.deepcopy(document)
     for index, operation in enumerate(patch):
+        for each in ("path", "from"):
+            if aliases and each in operation:
+                operation[each] = "/".join(aliases.get(part, part) for part in operation[each].split("/"))
         document = _applied(document, operation, f"[{index}]")
         # Copies can double what is there, each time.
         if operation["op"] == "copy" and len(encode(document)) > limit_bytes:

@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.types import Scope
 
-from nf.common.codec import from_json, loads, to_json
+from nf.common.codec import decode, from_json, loads, to_json
 from nf.common.errors import InvalidArgument
-from nf.common.rest_body import JSON, PATCHES, patched
+from nf.common.rest_body import JSON, PATCHES, patched, renamed
 from nf.common.rest_conditional import check_preconditions, moment_of
 
 M = TypeVar("M", bound=Message)
@@ -77,6 +77,7 @@ class Operation(Generic[Caller]):
     query: tuple[Query, ...]
     description: str
     conditional: bool
+    aliases: Mapping[str, str]
     max_age_s: int | None
 
     @property
@@ -175,7 +176,8 @@ class RestCall(Generic[Caller]):
         Raises InvalidArgument for a patch that is none or that makes something else of it, PatchConflict for one that
         does not fit.
         """
-        wanted = patched(to_json(current, internal=internal), self.media_type, self.body, self._limit_bytes)
+        document = to_json(current, internal=internal)
+        wanted = patched(document, self.media_type, self.body, self._limit_bytes, self.operation.aliases)
         return from_json(type(current), wanted, internal=internal)
 
     def check_preconditions(self, what: str, etag: str, last_modified: datetime | Timestamp | None = None) -> None:
@@ -204,6 +206,9 @@ class RestCall(Generic[Caller]):
         if request is None or isinstance(request, Media) or self.method == "PATCH":
             return
         if self.body:
-            self._message = loads(request, self.body)
+            aliases = self.operation.aliases
+            self._message = (
+                from_json(request, renamed(decode(self.body), aliases)) if aliases else loads(request, self.body)
+            )
         elif self.operation.request_required:
             raise InvalidArgument.of("body", "expected a JSON object, found nothing")

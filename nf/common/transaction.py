@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from nf.common.call import correlation_id
@@ -293,7 +294,7 @@ class Transaction(Reader):
         ``lookups`` are fields by which ``find`` finds it (empty values are left out), ``due`` when the DueDriver hands
         it over.
         """
-        (stored, etag), kind = _sealed(message), kind_of(type(message))
+        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
         row = self._row(stored, etag, kind, name, parent, due)
         if self.change(_INSERT, row) == 0:
             raise AlreadyExists(f"{_noun(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
@@ -310,7 +311,7 @@ class Transaction(Reader):
         due: datetime | None = None,
     ) -> M:
         """Makes or replaces a resource, with all that belongs to it."""
-        (stored, etag), kind = _sealed(message), kind_of(type(message))
+        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
         row = self._row(stored, etag, kind, name, parent, due)
         changed = {"k": kind, "n": name, "e": etag, "b": row["body"], "d": row["due_ns"], "p": parent}
         if self.change(_PUT, changed) == 0:
@@ -331,7 +332,7 @@ class Transaction(Reader):
 
         Raises NotFound, and EtagMismatch when ``expect_etag`` is neither empty nor the resource's.
         """
-        (stored, etag), kind = _sealed(message), kind_of(type(message))
+        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
         self._check(type(message), name, expect_etag)
         changed: Values = {"k": kind, "n": name, "e": etag, "b": stored.SerializeToString()}
         if isinstance(due, Keep):
@@ -486,9 +487,11 @@ def _noun(kind: str) -> str:
     return kind.rpartition(".")[2]
 
 
-def _sealed(message: M) -> tuple[M, str]:
-    """A copy that carries its etag, where it has a field for it, and the etag."""
+def _sealed(message: M, now: datetime) -> tuple[M, str]:
+    """A copy that carries its etag and the time, where it has fields for them, and the etag."""
     stored, etag = copy_of(message), etag_of(message)
     if "etag" in stored.DESCRIPTOR.fields_by_name:
         setattr(stored, "etag", etag)  # noqa: B010 (not every message has the field)
+    if "update_time" in stored.DESCRIPTOR.fields_by_name:
+        cast(Timestamp, getattr(stored, "update_time")).FromDatetime(now)  # noqa: B009 (likewise)
     return stored, etag

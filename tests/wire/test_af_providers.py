@@ -63,6 +63,9 @@ def _calls() -> dict[str, Call]:
         "DeleteProvisioningSession": lambda stack, session, _, metadata: stack.sessions.DeleteProvisioningSession(
             m1.DeleteProvisioningSessionRequest(provisioning_session_id=session), metadata=metadata
         ),
+        "GetContentProtocols": lambda stack, session, _, metadata: stack.sessions.GetContentProtocols(
+            m1.GetContentProtocolsRequest(provisioning_session_id=session), metadata=metadata
+        ),
         "CreatePolicyTemplate": lambda stack, session, _, metadata: stack.templates.CreatePolicyTemplate(
             m1.CreatePolicyTemplateRequest(provisioning_session_id=session), metadata=metadata
         ),

@@ -412,6 +412,7 @@ async def test_what_cannot_be_served_now_says_when_to_come_again(toys: Running) 
         assert response.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("toys", ["http/1.1"], indirect=True)
 async def test_a_fault_of_ours_is_a_problem_that_tells_nothing_but_its_number(toys: Running) -> None:
     toys.shelf.error = ZeroDivisionError("a secret")
     response = await toys.client.get("/things/1", headers={"x-correlation-id": "corr-7"})

@@ -592,6 +592,7 @@ class DynamicPolicy(_message.Message):
     UE_ADDRESS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     dynamic_policy_id: _builtins.str
     """Chosen by the AF."""
     provisioning_session_id: _builtins.str
@@ -630,6 +631,10 @@ class DynamicPolicy(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the AF."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -647,10 +652,11 @@ class DynamicPolicy(_message.Message):
         ue_address: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "qos_specification", b"qos_specification", "service_descriptor_filter", b"service_descriptor_filter", "state_reason", b"state_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "qos_specification", b"qos_specification", "service_descriptor_filter", b"service_descriptor_filter", "state_reason", b"state_reason", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dynamic_policy_id", b"dynamic_policy_id", "enforcement_bit_rate_bps", b"enforcement_bit_rate_bps", "enforcement_method", b"enforcement_method", "etag", b"etag", "media_type", b"media_type", "policy_template_id", b"policy_template_id", "provisioning_session_id", b"provisioning_session_id", "qos_specification", b"qos_specification", "service_data_flow_descriptions", b"service_data_flow_descriptions", "service_descriptor_filter", b"service_descriptor_filter", "state", b"state", "state_reason", b"state_reason", "ue_address", b"ue_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dynamic_policy_id", b"dynamic_policy_id", "enforcement_bit_rate_bps", b"enforcement_bit_rate_bps", "enforcement_method", b"enforcement_method", "etag", b"etag", "media_type", b"media_type", "policy_template_id", b"policy_template_id", "provisioning_session_id", b"provisioning_session_id", "qos_specification", b"qos_specification", "service_data_flow_descriptions", b"service_data_flow_descriptions", "service_descriptor_filter", b"service_descriptor_filter", "state", b"state", "state_reason", b"state_reason", "ue_address", b"ue_address", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

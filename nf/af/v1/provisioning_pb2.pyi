@@ -91,6 +91,7 @@ class ProvisioningSession(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     METRICS_REPORTING_CONFIGURATION_IDS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     """Chosen by the AF."""
     provisioning_session_type: Global___ProvisioningSessionType.ValueType
@@ -117,6 +118,10 @@ class ProvisioningSession(_message.Message):
     def metrics_reporting_configuration_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Metrics reporting configurations of this session, in the order of their creation. Set by the AF."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -129,10 +134,11 @@ class ProvisioningSession(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         metrics_reporting_configuration_ids: _abc.Iterable[_builtins.str] | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "asp_id", b"asp_id", "create_time", b"create_time", "entry_points", b"entry_points", "etag", b"etag", "metrics_reporting_configuration_ids", b"metrics_reporting_configuration_ids", "policy_template_ids", b"policy_template_ids", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_id", b"app_id", "asp_id", b"asp_id", "create_time", b"create_time", "entry_points", b"entry_points", "etag", b"etag", "metrics_reporting_configuration_ids", b"metrics_reporting_configuration_ids", "policy_template_ids", b"policy_template_ids", "provisioning_session_id", b"provisioning_session_id", "provisioning_session_type", b"provisioning_session_type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +319,7 @@ class PolicyTemplate(_message.Message):
     SERVICE_DESCRIPTION_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     """The provisioning session it belongs to. Set by the AF."""
     policy_template_id: _builtins.str
@@ -347,6 +354,10 @@ class PolicyTemplate(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the AF."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -361,10 +372,11 @@ class PolicyTemplate(_message.Message):
         service_description_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["application_session_context", b"application_session_context", "charging_specification", b"charging_specification", "create_time", b"create_time", "qos_specification", b"qos_specification", "state_reason", b"state_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["application_session_context", b"application_session_context", "charging_specification", b"charging_specification", "create_time", b"create_time", "qos_specification", b"qos_specification", "state_reason", b"state_reason", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_session_context", b"application_session_context", "charging_specification", b"charging_specification", "create_time", b"create_time", "etag", b"etag", "external_reference", b"external_reference", "policy_template_id", b"policy_template_id", "provisioning_session_id", b"provisioning_session_id", "qos_specification", b"qos_specification", "service_description_id", b"service_description_id", "state", b"state", "state_reason", b"state_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_session_context", b"application_session_context", "charging_specification", b"charging_specification", "create_time", b"create_time", "etag", b"etag", "external_reference", b"external_reference", "policy_template_id", b"policy_template_id", "provisioning_session_id", b"provisioning_session_id", "qos_specification", b"qos_specification", "service_description_id", b"service_description_id", "state", b"state", "state_reason", b"state_reason", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,6 +396,7 @@ class ConsumptionReportingConfiguration(_message.Message):
     ACCESS_REPORTING_FIELD_NUMBER: _builtins.int
     CONSUMPTION_REPORTING_SERVER_ADDRESS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     """The provisioning session it belongs to. Set by the AF."""
     reporting_interval_s: _builtins.int
@@ -402,6 +415,10 @@ class ConsumptionReportingConfiguration(_message.Message):
     def consumption_reporting_server_address(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where reports go: FQDN[:port] or absolute URL each; empty: to this AF."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -413,10 +430,11 @@ class ConsumptionReportingConfiguration(_message.Message):
         access_reporting: _builtins.bool | None = ...,
         consumption_reporting_server_address: _abc.Iterable[_builtins.str] | None = ...,
         etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_access_reporting", b"_access_reporting", "_location_reporting", b"_location_reporting", "_location_type", b"_location_type", "_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "access_reporting", b"access_reporting", "location_reporting", b"location_reporting", "location_type", b"location_type", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_access_reporting", b"_access_reporting", "_location_reporting", b"_location_reporting", "_location_type", b"_location_type", "_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "access_reporting", b"access_reporting", "location_reporting", b"location_reporting", "location_type", b"location_type", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_reporting", b"_access_reporting", "_location_reporting", b"_location_reporting", "_location_type", b"_location_type", "_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "access_reporting", b"access_reporting", "consumption_reporting_server_address", b"consumption_reporting_server_address", "etag", b"etag", "location_reporting", b"location_reporting", "location_type", b"location_type", "provisioning_session_id", b"provisioning_session_id", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_reporting", b"_access_reporting", "_location_reporting", b"_location_reporting", "_location_type", b"_location_type", "_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "access_reporting", b"access_reporting", "consumption_reporting_server_address", b"consumption_reporting_server_address", "etag", b"etag", "location_reporting", b"location_reporting", "location_type", b"location_type", "provisioning_session_id", b"provisioning_session_id", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__access_reporting: _TypeAlias = _typing.Literal["access_reporting"]  # noqa: Y015
     _WhichOneofArgType__access_reporting: _TypeAlias = _typing.Literal["_access_reporting", b"_access_reporting"]  # noqa: Y015
@@ -440,6 +458,70 @@ class ConsumptionReportingConfiguration(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_percentage) -> _WhichOneofReturnType__sample_percentage | None: ...
 
 Global___ConsumptionReportingConfiguration: _TypeAlias = ConsumptionReportingConfiguration  # noqa: Y015
+
+@_typing.final
+class ContentProtocolDescriptor(_message.Message):
+    """A content protocol, by the term that identifies it (TS 26.512 §7.5.3, ContentProtocolDescriptor)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_LOCATOR_FIELD_NUMBER: _builtins.int
+    term_identifier: _builtins.str
+    """URI of the term."""
+    description_locator: _builtins.str
+    """Where the protocol is described."""
+    def __init__(
+        self,
+        *,
+        term_identifier: _builtins.str = ...,
+        description_locator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description_locator", b"description_locator", "term_identifier", b"term_identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentProtocolDescriptor: _TypeAlias = ContentProtocolDescriptor  # noqa: Y015
+
+@_typing.final
+class ContentProtocols(_message.Message):
+    """The content protocols that a provisioning session may use at M2 (TS 26.512 §7.5.3). A kind that is absent is none:
+    this AF directs no application server, so that media are hosted elsewhere.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOWNLINK_INGEST_PROTOCOLS_FIELD_NUMBER: _builtins.int
+    UPLINK_EGEST_PROTOCOLS_FIELD_NUMBER: _builtins.int
+    GEO_FENCING_LOCATOR_TYPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def downlink_ingest_protocols(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentProtocolDescriptor]:
+        """Protocols by which media are taken in for downlink streaming."""
+
+    @_builtins.property
+    def uplink_egest_protocols(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentProtocolDescriptor]:
+        """Protocols by which media of uplink streaming are given out."""
+
+    @_builtins.property
+    def geo_fencing_locator_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of locator by which areas are named where hosting is limited to them."""
+
+    def __init__(
+        self,
+        *,
+        downlink_ingest_protocols: _abc.Iterable[Global___ContentProtocolDescriptor] | None = ...,
+        uplink_egest_protocols: _abc.Iterable[Global___ContentProtocolDescriptor] | None = ...,
+        geo_fencing_locator_types: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downlink_ingest_protocols", b"downlink_ingest_protocols", "geo_fencing_locator_types", b"geo_fencing_locator_types", "uplink_egest_protocols", b"uplink_egest_protocols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentProtocols: _TypeAlias = ContentProtocols  # noqa: Y015
 
 @_typing.final
 class CreateProvisioningSessionRequest(_message.Message):
@@ -611,6 +693,45 @@ class DeleteProvisioningSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteProvisioningSessionResponse: _TypeAlias = DeleteProvisioningSessionResponse  # noqa: Y015
+
+@_typing.final
+class GetContentProtocolsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVISIONING_SESSION_ID_FIELD_NUMBER: _builtins.int
+    provisioning_session_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        provisioning_session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provisioning_session_id", b"provisioning_session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContentProtocolsRequest: _TypeAlias = GetContentProtocolsRequest  # noqa: Y015
+
+@_typing.final
+class GetContentProtocolsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_PROTOCOLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def content_protocols(self) -> Global___ContentProtocols: ...
+    def __init__(
+        self,
+        *,
+        content_protocols: Global___ContentProtocols | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content_protocols", b"content_protocols"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_protocols", b"content_protocols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetContentProtocolsResponse: _TypeAlias = GetContentProtocolsResponse  # noqa: Y015
 
 @_typing.final
 class CreatePolicyTemplateRequest(_message.Message):

@@ -55,6 +55,11 @@ class ProvisioningSessionsServiceStub(object):
                 request_serializer=nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionRequest.SerializeToString,
                 response_deserializer=nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionResponse.FromString,
                 _registered_method=True)
+        self.GetContentProtocols = channel.unary_unary(
+                '/nf.af.v1.ProvisioningSessionsService/GetContentProtocols',
+                request_serializer=nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsRequest.SerializeToString,
+                response_deserializer=nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsResponse.FromString,
+                _registered_method=True)
 
 
 class ProvisioningSessionsServiceServicer(object):
@@ -89,6 +94,13 @@ class ProvisioningSessionsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetContentProtocols(self, request, context):
+        """Reads which content protocols a session may use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProvisioningSessionsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +123,11 @@ def add_ProvisioningSessionsServiceServicer_to_server(servicer, server):
                     servicer.DeleteProvisioningSession,
                     request_deserializer=nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionRequest.FromString,
                     response_serializer=nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionResponse.SerializeToString,
+            ),
+            'GetContentProtocols': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContentProtocols,
+                    request_deserializer=nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsRequest.FromString,
+                    response_serializer=nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +239,33 @@ class ProvisioningSessionsService(object):
             '/nf.af.v1.ProvisioningSessionsService/DeleteProvisioningSession',
             nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionRequest.SerializeToString,
             nf_dot_af_dot_v1_dot_provisioning__pb2.DeleteProvisioningSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContentProtocols(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.af.v1.ProvisioningSessionsService/GetContentProtocols',
+            nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsRequest.SerializeToString,
+            nf_dot_af_dot_v1_dot_provisioning__pb2.GetContentProtocolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

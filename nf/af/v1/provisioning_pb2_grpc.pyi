@@ -41,6 +41,8 @@ class ProvisioningSessionsServiceStub:
     """Lists sessions in the order of their creation."""
     DeleteProvisioningSession: _grpc.UnaryUnaryMultiCallable[_provisioning_pb2.DeleteProvisioningSessionRequest, _provisioning_pb2.DeleteProvisioningSessionResponse]
     """Destroys a session, its templates, its configuration and the dynamic policies that stand on them."""
+    GetContentProtocols: _grpc.UnaryUnaryMultiCallable[_provisioning_pb2.GetContentProtocolsRequest, _provisioning_pb2.GetContentProtocolsResponse]
+    """Reads which content protocols a session may use."""
 
 @_typing.type_check_only
 class ProvisioningSessionsServiceAsyncStub(ProvisioningSessionsServiceStub):
@@ -55,6 +57,8 @@ class ProvisioningSessionsServiceAsyncStub(ProvisioningSessionsServiceStub):
     """Lists sessions in the order of their creation."""
     DeleteProvisioningSession: _aio.UnaryUnaryMultiCallable[_provisioning_pb2.DeleteProvisioningSessionRequest, _provisioning_pb2.DeleteProvisioningSessionResponse]  # type: ignore[assignment]
     """Destroys a session, its templates, its configuration and the dynamic policies that stand on them."""
+    GetContentProtocols: _aio.UnaryUnaryMultiCallable[_provisioning_pb2.GetContentProtocolsRequest, _provisioning_pb2.GetContentProtocolsResponse]  # type: ignore[assignment]
+    """Reads which content protocols a session may use."""
 
 class ProvisioningSessionsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Provisioning sessions (TS 26.512 §7.2)."""
@@ -90,6 +94,14 @@ class ProvisioningSessionsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provisioning_pb2.DeleteProvisioningSessionResponse, _abc.Awaitable[_provisioning_pb2.DeleteProvisioningSessionResponse]]:
         """Destroys a session, its templates, its configuration and the dynamic policies that stand on them."""
+
+    @_abc_1.abstractmethod
+    def GetContentProtocols(
+        self,
+        request: _provisioning_pb2.GetContentProtocolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provisioning_pb2.GetContentProtocolsResponse, _abc.Awaitable[_provisioning_pb2.GetContentProtocolsResponse]]:
+        """Reads which content protocols a session may use."""
 
 def add_ProvisioningSessionsServiceServicer_to_server(servicer: ProvisioningSessionsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
