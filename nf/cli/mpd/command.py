@@ -68,7 +68,7 @@ def annotate(
         raise UpfError("option '--id': found the same id twice")
     rates_bps = [_threshold(each) for each in threshold]
     document, name = _read(source)
-    plan = annotation.plan(parse(document, name=name), rates_bps, ids, scope=scope)
+    plan = annotation.plan(parse(document, name=name), rates_bps, ids, scope=scope or "")
     made = annotation.annotate(document, plan, name=name, replace=replace)
     for each in plan:
         if each.target_bps is None:

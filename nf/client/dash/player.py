@@ -9,7 +9,6 @@ reads UTCTiming nor changes its playback rate.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -142,23 +141,26 @@ class DashPlayer:
             self._connections.close()
             raise
         self._task = asyncio.create_task(self._run(), name="dash player")
+        # The listener is told of a failure; whoever asks besides has it from ``finished``.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def stop(self) -> None:
         """Stops, and closes every connection; may be called again."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait((self._task,))
+            await asyncio.wait((self._task,))
         if self._connections is not None:
             self._connections.close()
         self._end_consumption()
         self._settle()
 
     async def finished(self) -> Results:
-        """What happened, when it has been played to its end. Raises what it failed with."""
+        """What happened, when it has been played to its end, or was stopped. Raises what it failed with."""
         if self._task is None:
             raise FailedPrecondition("the player has not been started")
-        await asyncio.shield(self._task)
+        await asyncio.wait((self._task,))
+        if not self._task.cancelled():
+            self._task.result()
         return self.results
 
     def set_filter(self, service_descriptor_filter: ServiceDescriptorFilter | None) -> None:
