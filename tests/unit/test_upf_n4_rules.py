@@ -9,7 +9,7 @@ import pytest
 from nf.common.errors import InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod
 from upf.n4.filters import ue_network
-from upf.n4.rules import detection_of, rule_names_of, rules_of
+from upf.n4.rules import detection_of, rules_of
 from upf.n4.v1 import n4_pb2 as n4
 from upf.rules import Aggregate, Marker, Mode, Policer, Rule
 
@@ -353,8 +353,3 @@ def test_a_rule_stands_for_its_pdr() -> None:
     assert (second.qer_id, second.mode, second.averaging_window_ns) == (2, Mode.MONITOR, 2_000_000_000)
     assert detection_of(made, "7/3") is None
     assert detection_of(made, "7/qer/1/downlink") is None
-
-
-def test_the_names_of_a_session_s_rules_are_known_without_making_them() -> None:
-    made = session(pdr(1, qer_id=1), pdr(2), qers=(qer(1, mbr_ul_bps=1_000_000), qer(2), n4.Qer(qer_id=3)))
-    assert rule_names_of(made) == [(interface, rule.name) for interface, rule in rules_of(made)]

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from upf.counters import RuleCounters
 from upf.engine import Engine
-from upf.n4.rules import ACCESS, CORE, Interface, rule_names_of, rules_of
+from upf.n4.rules import ACCESS, CORE, Interface, rules_of
 from upf.n4.v1.n4_pb2 import Session
 from upf.rules import Mode, Rule
 from upf.units import DEFAULT_BURST_MS, LIVE_BURST_MS
 
 Change = tuple[Session | None, Session | None]
 """A session as it is in force and as it is to be; None: not at all."""
+
+Rules = Sequence[tuple[Interface, Rule]]
+MAX_RECENT: Final = 1000
 
 
 class RuleEngine(Protocol):
@@ -38,28 +41,46 @@ class RuleEngine(Protocol):
         ...
 
 
+class _RulesOf:
+    """The rules of sessions: made when they are needed, and kept for those that were changed last.
+
+    To keep those of all would cost more than the sessions themselves.
+    """
+
+    def __init__(self, burst_ms: int) -> None:
+        self._burst_ms = burst_ms
+        self._recent: dict[int, tuple[Session, Rules]] = {}
+
+    def __call__(self, session: Session | None) -> Rules:
+        if session is None:
+            return ()
+        known = self._recent.pop(session.cp_seid, None)
+        if known is None or known[0] is not session:
+            known = session, rules_of(session, burst_ms=self._burst_ms)
+        self._recent[session.cp_seid] = known
+        if len(self._recent) > MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
+        return known[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleChange:
+    """What a session's change is to its rules."""
+
+    before: Rules
+    after: Rules
+
+
 @dataclass(slots=True)
 class _Lane:
     """One engine, and where the packets come from that it treats."""
 
     engine: RuleEngine
     interfaces: Collection[Interface]
-    burst_ms: int
     harvested_packets: int = 0
 
-    def rules(self, session: Session | None) -> dict[str, Rule]:
-        if session is None:
-            return {}
-        return {
-            rule.name: rule
-            for interface, rule in rules_of(session, burst_ms=self.burst_ms)
-            if interface in self.interfaces
-        }
-
-    def names(self, session: Session | None) -> list[str]:
-        if session is None:
-            return []
-        return [name for interface, name in rule_names_of(session) if interface in self.interfaces]
+    def own(self, rules: Rules) -> dict[str, Rule]:
+        return {rule.name: rule for interface, rule in rules if interface in self.interfaces}
 
     def harvest(self) -> dict[str, RuleCounters]:
         packets = self.engine.packets
@@ -74,17 +95,13 @@ class _Difference:
     """What a change of sessions is to one engine."""
 
     lane: _Lane
-    changes: Sequence[Change]
+    changes: Sequence[_RuleChange]
     added: list[Rule] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for before, after in self.changes:
-            if after is None:
-                self.removed += self.lane.names(before)
-                continue
-            # Rules are made again when they are needed: to keep them would cost more than the sessions themselves.
-            old, new = self.lane.rules(before), self.lane.rules(after)
+        for change in self.changes:
+            old, new = self.lane.own(change.before), self.lane.own(change.after)
             self.added += (rule for name, rule in new.items() if old.get(name) != rule)
             self.removed += old.keys() - new.keys()
 
@@ -101,7 +118,7 @@ class _Difference:
     def undo(self) -> None:
         """Puts what was before in force again."""
         touched = {rule.name for rule in self.added}.union(self.removed)
-        old = {name: rule for before, _ in self.changes for name, rule in self.lane.rules(before).items()}
+        old = {name: rule for change in self.changes for name, rule in self.lane.own(change.before).items()}
         self.lane.engine.update(
             add=[rule for name, rule in old.items() if name in touched],
             remove=[name for name in touched if name not in old],
@@ -115,14 +132,16 @@ class Engines:
     """
 
     def __init__(self, *lanes: tuple[RuleEngine, Collection[Interface]], burst_ms: int = DEFAULT_BURST_MS) -> None:
-        self._lanes = [_Lane(engine, interfaces, burst_ms) for engine, interfaces in lanes]
+        self._lanes = [_Lane(engine, interfaces) for engine, interfaces in lanes]
+        self._rules_of = _RulesOf(burst_ms)
 
     def change(self, changes: Sequence[Change]) -> PendingChange:
         """Puts sessions in force, or out of it: in all engines or, on an error, in none.
 
         Raises InvalidArgument where a session cannot be enforced, UpfError where an engine refuses its rules.
         """
-        differences = [_Difference(lane, changes) for lane in self._lanes]
+        rules = [_RuleChange(self._rules_of(before), self._rules_of(after)) for before, after in changes]
+        differences = [_Difference(lane, rules) for lane in self._lanes]
         made: list[_Difference] = []
         try:
             for difference in differences:

@@ -104,17 +104,6 @@ def detection_of(session: Session, rule: str) -> Detection | None:
     return None
 
 
-def rule_names_of(session: Session) -> list[tuple[Interface, str]]:
-    """The names of rules_of(), at less cost."""
-    names = [
-        (interface, bucket_name(session.cp_seid, qer.qer_id, interface))
-        for qer in session.qers
-        for interface, bounded in ((CORE, qer.HasField("mbr_dl_bps")), (ACCESS, qer.HasField("mbr_ul_bps")))
-        if bounded
-    ]
-    return names + [(pdr.pdi.source_interface, rule_name(session.cp_seid, pdr.pdr_id)) for pdr in session.pdrs]
-
-
 def rules_of(session: Session, *, burst_ms: int = DEFAULT_BURST_MS) -> list[tuple[Interface, Rule]]:
     """The rules that enforce the session, each beside the source interface of the packets that it is about.
 
