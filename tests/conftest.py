@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from postgresql import Postgresql, postgresql
 
 from nf.common.dialect import schema_url, url_for
+
+# How long a case takes says something of the machine alone.
+settings.register_profile("castcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("castcore")
 
 _SCHEMAS = itertools.count(1)
 # Of each test that shows clauses: which, and how it ended. Of one run, or of several that make a whole together.
