@@ -32,11 +32,28 @@ from nf.common.v1 import types_pb2 as types
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 from nf.pcf.v1 import policy_authorization_pb2_grpc as n5_grpc
+from nf.pcf.v1.operator_policies_pb2 import GetQosReferenceResponse, QosReference
+from nf.pcf.v1.operator_policies_pb2_grpc import (
+    OperatorPoliciesServiceServicer,
+    add_OperatorPoliciesServiceServicer_to_server,
+)
 
 M = TypeVar("M", bound=Message)
 
 UE, OTHER_UE = "10.45.0.2", "10.45.0.3"
 PATIENCE_S = 10.0
+
+
+class QosReferences(OperatorPoliciesServiceServicer):
+    """What the operator has arranged."""
+
+    def __init__(self) -> None:
+        self.arranged: dict[str, QosReference] = {}
+
+    async def GetQosReference(self, request, context):
+        if request.qos_reference not in self.arranged:
+            raise NotFound(f"QoS reference {request.qos_reference!r} is not arranged")
+        return GetQosReferenceResponse(qos_reference=self.arranged[request.qos_reference])
 
 
 class RecordingPcf(n5_grpc.PolicyAuthorizationServiceServicer, n5_grpc.PcfEventsServiceServicer):
@@ -48,6 +65,7 @@ class RecordingPcf(n5_grpc.PolicyAuthorizationServiceServicer, n5_grpc.PcfEvents
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.operator = QosReferences()
         self.sessions: dict[str, n5.AppSession] = {}
         self.calls: list[tuple[str, str]] = []
         self.masks: list[list[str]] = []
@@ -108,6 +126,11 @@ class RecordingPcf(n5_grpc.PolicyAuthorizationServiceServicer, n5_grpc.PcfEvents
     async def tell(self, app_session_id: str, event: n5.AfEvent.ValueType, *, path: str = "N4>N7", **told) -> None:
         """Emits an event as the PCF would."""
         notification = n5.EventNotification(app_session_id=app_session_id, event=event, **told)
+        if event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION and app_session_id in self.sessions:
+            session = self.sessions[app_session_id]
+            notification.state = session.state
+            notification.enforcement.CopyFrom(session.asc_resp_data.enforcement)
+            notification.revision = session.asc_resp_data.revision
         name = n5.AfEvent.Name(event).removeprefix("AF_EVENT_")
         subject = f"app-sessions/{app_session_id}"
         await self.store.write(lambda tx: tx.emit(name, subject, notification, source="pcf", path=path))
@@ -116,6 +139,7 @@ class RecordingPcf(n5_grpc.PolicyAuthorizationServiceServicer, n5_grpc.PcfEvents
         component = session.asc_req_data.med_components[0]
         asked_bps = [rate for rate in (component.mar_bw_dl_bps, component.max_auth_bw_dl_bps) if rate]
         session.state = n5.AppSession.STATE_ACTIVE
+        session.asc_resp_data.revision += 1
         session.asc_resp_data.enforcement.CopyFrom(
             n5.Enforcement(
                 enforcement_method=self.method,
@@ -168,6 +192,7 @@ class AfStack:
         self._pcf_server.add(
             servicer(n5_grpc.add_PolicyAuthorizationServiceServicer_to_server, self.pcf),
             servicer(n5_grpc.add_PcfEventsServiceServicer_to_server, self.pcf),
+            servicer(add_OperatorPoliciesServiceServicer_to_server, self.pcf.operator),
         )
         self.pcf_address = await self._pcf_server.start("127.0.0.1:0")
         await self.start()
@@ -238,6 +263,7 @@ class AfStack:
         self._pcf_server.add(
             servicer(n5_grpc.add_PolicyAuthorizationServiceServicer_to_server, self.pcf),
             servicer(n5_grpc.add_PcfEventsServiceServicer_to_server, self.pcf),
+            servicer(add_OperatorPoliciesServiceServicer_to_server, self.pcf.operator),
         )
         await self._pcf_server.start(self.pcf_address)
 

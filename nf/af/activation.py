@@ -81,7 +81,7 @@ class Activation:
         async with self._lock(policy_id):
             desired = await self._store.write(lambda tx: intentions.intend(tx, request, caller))
             try:
-                enforcement = await self._authorise(desired)
+                answer = await self._authorise(desired)
             except _UNCERTAIN:
                 # The policy stays as it was: the PCF is told so as soon as it can be.
                 await self._store.write(lambda tx: intentions.owe(tx, policy_id))
@@ -94,7 +94,7 @@ class Activation:
                 # Refused: what was in force still is.
                 await self._store.write(lambda tx: intentions.take_back(tx, desired))
                 raise
-            changed = await self._store.write(lambda tx: intentions.put_in_force(tx, desired, enforcement))
+            changed = await self._store.write(lambda tx: intentions.put_in_force(tx, desired, answer))
         if changed is None:
             raise intentions.ended(policy_id)
         return changed
@@ -143,20 +143,6 @@ class Activation:
         async with self._lock(policy_id):
             return
 
-    async def refresh(self, policy_id: str) -> None:
-        """Takes over what the PCF enforces now, which it may have decided by itself."""
-        async with self._lock(policy_id):
-            policy = await self._store.read(lambda reader: reader.get(m5.DynamicPolicy, policy_id))
-            if policy is None or DynamicPolicyState(policy.state) not in RUNNING:
-                return
-            try:
-                answer = await self._pcf().GetAppSession(n5.GetAppSessionRequest(app_session_id=policy_id))
-            except NotFound:
-                # It has gone meanwhile, and an event that says so is on its way.
-                return
-            enforcement = answer.app_session.asc_resp_data.enforcement
-            await self._store.write(lambda tx: intentions.refresh(tx, policy_id, enforcement))
-
     async def _activate(self, desired: Desired, request: m5.CreateDynamicPolicyRequest) -> m5.DynamicPolicy:
         policy_id = desired.policy.dynamic_policy_id
         asked = n5.AppSession(app_session_id=policy_id, asc_req_data=desired.request)
@@ -166,8 +152,8 @@ class Activation:
             outcome = DynamicPolicyEvent.ABANDONED if isinstance(refused, _UNCERTAIN) else DynamicPolicyEvent.REFUSED
             await self._store.write(lambda tx: intentions.give_up(tx, request, policy_id, outcome))
             raise
-        enforcement = answer.app_session.asc_resp_data.enforcement
-        active = await self._store.write(lambda tx: intentions.acknowledge(tx, request, desired, enforcement))
+        answered = answer.app_session.asc_resp_data
+        active = await self._store.write(lambda tx: intentions.acknowledge(tx, request, desired, answered))
         if active is None:
             raise intentions.ended(policy_id)
         return active
@@ -190,7 +176,7 @@ class Activation:
             return await self.create(request, caller)
         raise NotFound(f"DynamicPolicy {policy_id!r}, made for this request_id, has been deleted")
 
-    async def _authorise(self, desired: Desired) -> n5.Enforcement:
+    async def _authorise(self, desired: Desired) -> n5.AppSessionContextRespData:
         answer = await self._pcf().UpdateAppSession(
             n5.UpdateAppSessionRequest(
                 app_session_id=desired.policy.dynamic_policy_id,
@@ -198,7 +184,7 @@ class Activation:
                 update_mask=FieldMask(paths=dynamic_policies.CHANGEABLE),
             )
         )
-        return answer.app_session.asc_resp_data.enforcement
+        return answer.app_session.asc_resp_data
 
     async def _authorise_again(self, policy_id: str) -> None:
         desired = await self._store.read(lambda reader: intentions.desire_again(reader, policy_id))
@@ -207,14 +193,14 @@ class Activation:
             return
         try:
             with call.own_deadline(_OWN_DEADLINE_S):
-                enforcement = await self._authorise(desired)
+                answer = await self._authorise(desired)
         except _UNCERTAIN:
             raise
         except CastcoreError as refused:
             problem = dynamic_policies.refusal(refused)
             await self._store.write(lambda tx: intentions.end(tx, policy_id, DynamicPolicyEvent.WITHDRAWN, problem))
             return
-        await self._store.write(lambda tx: intentions.put_in_force(tx, desired, enforcement))
+        await self._store.write(lambda tx: intentions.put_in_force(tx, desired, answer))
 
     async def _release(self, policy_id: str) -> None:
         try:

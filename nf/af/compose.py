@@ -13,6 +13,7 @@ from nf.af.metrics_reports import TABLES as METRICS_TABLES
 from nf.af.notifications import SUBSCRIPTION, handle, pcf_events, prepare
 from nf.af.providers import Providers
 from nf.af.provisioning import adopt_sessions, validate_template
+from nf.af.qos_references import arranged_qos
 from nf.af.reports import ConsumptionReports
 from nf.af.retention import Retention
 from nf.af.service_m1 import (
@@ -53,6 +54,7 @@ from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.common.subscribe import Subscriber
+from nf.pcf.v1.operator_policies_pb2_grpc import OperatorPoliciesServiceStub
 from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub, PolicyAuthorizationServiceStub
 
 TABLES: Final = (*CONSUMPTION_TABLES, *METRICS_TABLES)
@@ -68,8 +70,9 @@ def build(ctx: Context[AfSection]) -> Function:
     providers = Providers(config.providers, config.location_asp_ids)
     activation = Activation(store, lambda: PolicyAuthorizationServiceStub(ctx.channels.get("pcf")))
 
-    async def validate(name: str, _: PolicyTemplate) -> None:
-        await store.write(lambda tx: validate_template(tx, name, limits))
+    async def validate(name: str, template: PolicyTemplate) -> None:
+        arranged = await arranged_qos(template, lambda: OperatorPoliciesServiceStub(ctx.channels.get("pcf")))
+        await store.write(lambda tx: validate_template(tx, name, limits, arranged))
 
     async def settle(name: str, _: DynamicPolicy) -> None:
         await activation.settle(name)

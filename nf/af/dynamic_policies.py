@@ -15,7 +15,14 @@ from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
 from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
 from nf.common.resources import copy_of
-from nf.common.v1.types_pb2 import InvalidParam, MediaType, ProblemDetails
+from nf.common.v1.types_pb2 import (
+    ENFORCEMENT_METHOD_MARK,
+    ENFORCEMENT_METHOD_POLICE,
+    ENFORCEMENT_METHOD_SHAPE,
+    InvalidParam,
+    MediaType,
+    ProblemDetails,
+)
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 
 # What a Media Session Handler may change.
@@ -34,6 +41,11 @@ _EVENTS = (
 CHANGEABLE = ("spon_id", "spon_status", "gpsis", "med_components")
 EXCEEDED_CAUSE = "POLICY_THRESHOLD_EXCEEDED"
 
+_CONSEQUENCES = {
+    ENFORCEMENT_METHOD_POLICE: "the excess is dropped",
+    ENFORCEMENT_METHOD_MARK: "the excess is marked, and passes",
+    ENFORCEMENT_METHOD_SHAPE: "the queue is full, and packets are dropped",
+}
 # A dynamic policy is one medium.
 _MED_COMP_N = 1
 
@@ -200,11 +212,12 @@ def ue_address_text(ue: IpNetwork) -> str:
     return str(ue.network_address) if ue.prefixlen == ue.max_prefixlen else str(ue)
 
 
-def exceeded_reason(threshold_bps: int) -> ProblemDetails:
-    """Why a policy is EXCEEDED."""
+def exceeded_reason(policy: m5.DynamicPolicy) -> ProblemDetails:
+    """Why a policy is EXCEEDED, and what becomes of the excess."""
+    consequence = _CONSEQUENCES.get(policy.enforcement_method, "the excess passes")
     return ProblemDetails(
         title="The media session exceeds the policy threshold",
-        detail=f"its flows together exceed {threshold_bps} bps",
+        detail=f"its flows together exceed {policy.enforcement_bit_rate_bps} bps: {consequence}",
         cause=EXCEEDED_CAUSE,
     )
 

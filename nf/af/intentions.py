@@ -79,9 +79,6 @@ def admit(
             # If this AF dies meanwhile, it or another one settles it.
             due=transaction.clock.now() + LEASE,
         )
-        transaction.insert(
-            n5.AppSession(app_session_id=created.dynamic_policy_id, asc_req_data=asked), created.dynamic_policy_id
-        )
         admitted.append(Desired(stored, template, session, asked))
         return stored
 
@@ -141,7 +138,7 @@ def acknowledge(
     transaction: Transaction,
     request: m5.CreateDynamicPolicyRequest,
     desired: Desired,
-    enforcement: n5.Enforcement,
+    answer: n5.AppSessionContextRespData,
 ) -> m5.DynamicPolicy | None:
     """Stores that the PCF has put a new policy in force; None when the policy has ended meanwhile."""
     stored = transaction.require(m5.DynamicPolicy, desired.policy.dynamic_policy_id)
@@ -149,7 +146,10 @@ def acknowledge(
     transaction.forget(request.request_id, CREATE_METHOD)
     if stored.state != m5.DynamicPolicy.STATE_ACTIVATING:
         return None
-    active = dynamic_policies.enforced(stored, enforcement, desired.template.service_description_id, desired.session)
+    _record(transaction, desired, answer)
+    active = dynamic_policies.enforced(
+        stored, answer.enforcement, desired.template.service_description_id, desired.session
+    )
     due = _due_after(transaction, desired.template)
     acknowledged = step_policy(transaction, active, DynamicPolicyEvent.AUTHORISED, due=due)
     if acknowledged is not None:
@@ -203,7 +203,9 @@ def owe_unfinished(transaction: Transaction, begun: datetime) -> None:
         owe(transaction, policy_id)
 
 
-def put_in_force(transaction: Transaction, desired: Desired, enforcement: n5.Enforcement) -> m5.DynamicPolicy | None:
+def put_in_force(
+    transaction: Transaction, desired: Desired, answer: n5.AppSessionContextRespData
+) -> m5.DynamicPolicy | None:
     """Stores what the PCF has put in force; None when the policy has ended meanwhile."""
     policy_id = desired.policy.dynamic_policy_id
     # The state may have changed since: the threshold left, say.
@@ -215,21 +217,35 @@ def put_in_force(transaction: Transaction, desired: Desired, enforcement: n5.Enf
     service_description_id = (
         desired.template.service_description_id if ready else current.service_descriptor_filter.service_description_id
     )
-    changed = dynamic_policies.enforced(changed, enforcement, service_description_id, desired.session)
-    transaction.put(n5.AppSession(app_session_id=policy_id, asc_req_data=desired.request), policy_id)
+    changed = dynamic_policies.enforced(changed, answer.enforcement, service_description_id, desired.session)
+    _record(transaction, desired, answer)
     return _update(transaction, current, changed, due=_due_after(transaction, desired.template))
 
 
-def refresh(transaction: Transaction, policy_id: str, enforcement: n5.Enforcement) -> None:
-    """Stores what the PCF enforces now, when it has decided by itself (an operator policy has changed)."""
-    current = transaction.get(m5.DynamicPolicy, policy_id)
-    if current is None or DynamicPolicyState(current.state) not in RUNNING:
+def _record(transaction: Transaction, desired: Desired, answer: n5.AppSessionContextRespData) -> None:
+    """Keeps what the PCF was asked for and has answered; of the answer no more than is news or not by its revision."""
+    policy_id = desired.policy.dynamic_policy_id
+    record = n5.AppSession(
+        app_session_id=policy_id,
+        asc_req_data=desired.request,
+        asc_resp_data=n5.AppSessionContextRespData(revision=answer.revision),
+    )
+    transaction.put(record, policy_id)
+
+
+def refresh(transaction: Transaction, policy: m5.DynamicPolicy, notification: n5.EventNotification) -> None:
+    """Stores what the PCF enforces now, unless its answers have told that, or what came after it, already."""
+    record = transaction.get(n5.AppSession, policy.dynamic_policy_id)
+    running = DynamicPolicyState(policy.state) in RUNNING
+    if record is None or not running or notification.revision <= record.asc_resp_data.revision:
         return
-    session = transaction.require(ProvisioningSession, current.provisioning_session_id)
-    service_description_id = current.service_descriptor_filter.service_description_id
-    changed = dynamic_policies.enforced(current, enforcement, service_description_id, session)
-    if changed != current:
-        _update(transaction, current, changed, due=KEEP)
+    record.asc_resp_data.revision = notification.revision
+    transaction.update(record, policy.dynamic_policy_id)
+    session = transaction.require(ProvisioningSession, policy.provisioning_session_id)
+    service_description_id = policy.service_descriptor_filter.service_description_id
+    changed = dynamic_policies.enforced(policy, notification.enforcement, service_description_id, session)
+    if changed != policy:
+        _update(transaction, policy, changed, due=KEEP)
 
 
 def _update(

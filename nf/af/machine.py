@@ -79,6 +79,7 @@ class DynamicPolicyState(IntEnum):
     EXCEEDED = DynamicPolicy.STATE_EXCEEDED
     TERMINATED = DynamicPolicy.STATE_TERMINATED
     DEACTIVATING = DynamicPolicy.STATE_DEACTIVATING
+    INTERRUPTED = DynamicPolicy.STATE_INTERRUPTED
     GONE = DynamicPolicy.STATE_UNSPECIFIED
 
 
@@ -94,6 +95,9 @@ class DynamicPolicyEvent(Enum):
     # QOS_NOTIF: the media session no longer, or again, keeps to the threshold.
     LEFT_THRESHOLD = auto()
     KEPT_THRESHOLD = auto()
+    # The user plane does not enforce it at present, or does again.
+    UNENFORCED = auto()
+    ENFORCED = auto()
     # The template has changed and is READY.
     TEMPLATE_CHANGED = auto()
     # The AF ends it: the template is withdrawn, or the PCF no longer authorises it.
@@ -122,6 +126,7 @@ _D, _DE, _DF = DynamicPolicyState, DynamicPolicyEvent, DynamicPolicyEffect
 _DELETE = Transition(_D.DEACTIVATING, (_DF.TELL, _DF.RELEASE))
 _WITHDRAW = Transition(_D.TERMINATED, (_DF.TELL, _DF.RELEASE))
 _LOSE = Transition(_D.TERMINATED, (_DF.TELL, _DF.RELEASE))
+_INTERRUPT = Transition(_D.INTERRUPTED, (_DF.TELL,))
 
 DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
     "dynamic policy",
@@ -133,6 +138,8 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
         # News of a policy waits until it is acknowledged, so these say nothing about this one.
         (_D.ACTIVATING, _DE.LEFT_THRESHOLD): Transition(_D.ACTIVATING),
         (_D.ACTIVATING, _DE.KEPT_THRESHOLD): Transition(_D.ACTIVATING),
+        (_D.ACTIVATING, _DE.UNENFORCED): Transition(_D.ACTIVATING),
+        (_D.ACTIVATING, _DE.ENFORCED): Transition(_D.ACTIVATING),
         (_D.ACTIVATING, _DE.TEMPLATE_CHANGED): Transition(_D.ACTIVATING, (_DF.REAUTHORISE,)),
         (_D.ACTIVATING, _DE.WITHDRAWN): Transition(_D.DEACTIVATING, (_DF.RELEASE,)),
         (_D.ACTIVATING, _DE.LOST): Transition(_D.DEACTIVATING, (_DF.RELEASE,)),
@@ -140,6 +147,8 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
         (_D.ACTIVE, _DE.UPDATED): Transition(_D.ACTIVE),
         (_D.ACTIVE, _DE.LEFT_THRESHOLD): Transition(_D.EXCEEDED, (_DF.TELL,)),
         (_D.ACTIVE, _DE.KEPT_THRESHOLD): Transition(_D.ACTIVE),
+        (_D.ACTIVE, _DE.UNENFORCED): _INTERRUPT,
+        (_D.ACTIVE, _DE.ENFORCED): Transition(_D.ACTIVE),
         (_D.ACTIVE, _DE.TEMPLATE_CHANGED): Transition(_D.ACTIVE, (_DF.REAUTHORISE,)),
         (_D.ACTIVE, _DE.WITHDRAWN): _WITHDRAW,
         (_D.ACTIVE, _DE.LOST): _LOSE,
@@ -147,13 +156,27 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
         (_D.EXCEEDED, _DE.UPDATED): Transition(_D.EXCEEDED),
         (_D.EXCEEDED, _DE.LEFT_THRESHOLD): Transition(_D.EXCEEDED),
         (_D.EXCEEDED, _DE.KEPT_THRESHOLD): Transition(_D.ACTIVE, (_DF.TELL,)),
+        (_D.EXCEEDED, _DE.UNENFORCED): _INTERRUPT,
+        (_D.EXCEEDED, _DE.ENFORCED): Transition(_D.EXCEEDED),
         (_D.EXCEEDED, _DE.TEMPLATE_CHANGED): Transition(_D.EXCEEDED, (_DF.REAUTHORISE,)),
         (_D.EXCEEDED, _DE.WITHDRAWN): _WITHDRAW,
         (_D.EXCEEDED, _DE.LOST): _LOSE,
         (_D.EXCEEDED, _DE.DELETED): _DELETE,
+        # What it exceeds is told again when it is enforced again.
+        (_D.INTERRUPTED, _DE.UPDATED): Transition(_D.INTERRUPTED),
+        (_D.INTERRUPTED, _DE.LEFT_THRESHOLD): Transition(_D.INTERRUPTED),
+        (_D.INTERRUPTED, _DE.KEPT_THRESHOLD): Transition(_D.INTERRUPTED),
+        (_D.INTERRUPTED, _DE.UNENFORCED): Transition(_D.INTERRUPTED),
+        (_D.INTERRUPTED, _DE.ENFORCED): Transition(_D.ACTIVE, (_DF.TELL,)),
+        (_D.INTERRUPTED, _DE.TEMPLATE_CHANGED): Transition(_D.INTERRUPTED, (_DF.REAUTHORISE,)),
+        (_D.INTERRUPTED, _DE.WITHDRAWN): _WITHDRAW,
+        (_D.INTERRUPTED, _DE.LOST): _LOSE,
+        (_D.INTERRUPTED, _DE.DELETED): _DELETE,
         # It stays until the Media Session Handler deletes it, so that its state can be read; what comes late is idle.
         (_D.TERMINATED, _DE.LEFT_THRESHOLD): Transition(_D.TERMINATED),
         (_D.TERMINATED, _DE.KEPT_THRESHOLD): Transition(_D.TERMINATED),
+        (_D.TERMINATED, _DE.UNENFORCED): Transition(_D.TERMINATED),
+        (_D.TERMINATED, _DE.ENFORCED): Transition(_D.TERMINATED),
         (_D.TERMINATED, _DE.TEMPLATE_CHANGED): Transition(_D.TERMINATED),
         (_D.TERMINATED, _DE.WITHDRAWN): Transition(_D.TERMINATED),
         (_D.TERMINATED, _DE.LOST): Transition(_D.TERMINATED),
@@ -161,6 +184,8 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
         (_D.TERMINATED, _DE.DELETED): _DELETE,
         (_D.DEACTIVATING, _DE.LEFT_THRESHOLD): Transition(_D.DEACTIVATING),
         (_D.DEACTIVATING, _DE.KEPT_THRESHOLD): Transition(_D.DEACTIVATING),
+        (_D.DEACTIVATING, _DE.UNENFORCED): Transition(_D.DEACTIVATING),
+        (_D.DEACTIVATING, _DE.ENFORCED): Transition(_D.DEACTIVATING),
         (_D.DEACTIVATING, _DE.TEMPLATE_CHANGED): Transition(_D.DEACTIVATING),
         (_D.DEACTIVATING, _DE.WITHDRAWN): Transition(_D.DEACTIVATING),
         (_D.DEACTIVATING, _DE.LOST): Transition(_D.DEACTIVATING),
@@ -170,5 +195,5 @@ DYNAMIC_POLICY: Machine[DynamicPolicyState, DynamicPolicyEvent] = Machine(
     initial=_D.ACTIVATING,
 )
 
-# In these states the PCF enforces the policy.
-RUNNING = frozenset({DynamicPolicyState.ACTIVE, DynamicPolicyState.EXCEEDED})
+# In these states the PCF grants the policy.
+RUNNING = frozenset({DynamicPolicyState.ACTIVE, DynamicPolicyState.EXCEEDED, DynamicPolicyState.INTERRUPTED})

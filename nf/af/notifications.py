@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from nf.af import dynamic_policies
+from nf.af import dynamic_policies, intentions
 from nf.af.activation import Activation
 from nf.af.machine import DynamicPolicyEvent
 from nf.af.transitions import policy_subject, step_policy
@@ -43,17 +43,9 @@ async def pcf_events(stub: PcfEventsServiceAsyncStub, after_sequence: int) -> As
 
 
 async def prepare(activation: Activation, event: Event) -> None:
-    """Before an event takes effect: what is under way for its policy ends, so an activation comes before its news.
-
-    After SUCCESSFUL_RESOURCES_ALLOCATION the PCF is asked what it enforces: there is no other news of a changed
-    operator policy.
-    """
+    """Before an event takes effect: what is under way for its policy ends, so an activation comes before its news."""
     notification = n5.EventNotification()
-    if not event.payload.Unpack(notification):
-        return
-    if notification.event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
-        await activation.refresh(notification.app_session_id)
-    else:
+    if event.payload.Unpack(notification):
         await activation.settled(notification.app_session_id)
 
 
@@ -74,11 +66,35 @@ def handle(transaction: Transaction, event: Event) -> None:
         if notification.compliant:
             step_policy(transaction, policy, DynamicPolicyEvent.KEPT_THRESHOLD, path=path)
         else:
-            reason = dynamic_policies.exceeded_reason(policy.enforcement_bit_rate_bps)
-            step_policy(transaction, policy, DynamicPolicyEvent.LEFT_THRESHOLD, reason=reason, path=path)
+            _leave_threshold(transaction, policy, path)
+    elif notification.event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
+        _take_enforcement(transaction, policy, notification, path)
+    elif notification.state == n5.AppSession.STATE_INTERRUPTED:
+        reason = notification.problem
+        step_policy(transaction, policy, DynamicPolicyEvent.UNENFORCED, reason=reason, path=path)
     elif notification.event in _LOST:
         reason = notification.problem if notification.HasField("problem") else _LOST[notification.event]
         step_policy(transaction, policy, DynamicPolicyEvent.LOST, reason=reason, path=path)
+
+
+def _leave_threshold(transaction: Transaction, policy: DynamicPolicy, path: str) -> None:
+    reason = dynamic_policies.exceeded_reason(policy)
+    step_policy(transaction, policy, DynamicPolicyEvent.LEFT_THRESHOLD, reason=reason, path=path)
+
+
+def _take_enforcement(
+    transaction: Transaction, policy: DynamicPolicy, notification: n5.EventNotification, path: str
+) -> None:
+    """What is enforced now, which the PCF may have decided by itself; and that it is enforced again."""
+    intentions.refresh(transaction, policy, notification)
+    current = transaction.get(DynamicPolicy, policy.dynamic_policy_id)
+    if current is None or current.state != DynamicPolicy.STATE_INTERRUPTED:
+        return
+    if notification.state != n5.AppSession.STATE_ACTIVE:
+        return
+    enforced = step_policy(transaction, current, DynamicPolicyEvent.ENFORCED, path=path)
+    if enforced is not None and not notification.compliant:
+        _leave_threshold(transaction, enforced, path)
 
 
 def _pass_on(

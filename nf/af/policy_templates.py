@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nf.af.machine import TemplateState
 from nf.af.v1.provisioning_pb2 import PolicyTemplate
 from nf.common.v1 import types_pb2 as types
+from nf.pcf.v1.operator_policies_pb2 import QosReference
 
 # What a provider may set, and so change.
 SETTABLE = (
@@ -39,11 +40,17 @@ class TemplateLimits:
     sponsors: tuple[str, ...] = ()
 
 
-def validate(template: PolicyTemplate, limits: TemplateLimits) -> tuple[types.InvalidParam, ...]:
-    """Everything that is wrong with a template, in the words of the M1 API; empty when it may be READY."""
+def validate(
+    template: PolicyTemplate, limits: TemplateLimits, arranged: QosReference | None = None
+) -> tuple[types.InvalidParam, ...]:
+    """Everything that is wrong with a template, in the words of the M1 API; empty when it may be READY.
+
+    ``arranged`` is what the operator has arranged under its QoS reference; its name alone: nothing.
+    """
     found = (
         *_external_reference(template),
         *_qos(template),
+        *_qos_reference(template, arranged),
         *_context(template, limits),
         *_charging(template, limits),
     )
@@ -115,6 +122,14 @@ def _qos(template: PolicyTemplate) -> Iterator[tuple[str, str]]:
     ):
         if rate > MAX_PACKET_LOSS_RATE:
             yield f"qoSSpecification.{name}", f"expected 0 to {MAX_PACKET_LOSS_RATE} tenths of a percent, found {rate}"
+
+
+def _qos_reference(template: PolicyTemplate, arranged: QosReference | None) -> Iterator[tuple[str, str]]:
+    name = template.qos_specification.qos_reference
+    if not name or arranged is None:
+        return
+    if arranged == QosReference(qos_reference=name):
+        yield "qoSSpecification.qosReference", f"expected a QoS that is arranged with the operator, found {name!r}"
 
 
 def _context(template: PolicyTemplate, limits: TemplateLimits) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of, new_id
 from nf.common.store import Page, Reader, Transaction
 from nf.common.transaction import not_found
+from nf.pcf.v1.operator_policies_pb2 import QosReference
 
 # No session, template or configuration that means something comes near to it.
 MAX_RESOURCE_BYTES = 65_536
@@ -185,12 +186,21 @@ def resume_template(
     return step_template(transaction, template, TemplateEvent.RESUMED)
 
 
-def validate_template(transaction: Transaction, policy_template_id: str, limits: TemplateLimits) -> None:
-    """Makes a PENDING template READY or INVALID; one that is not PENDING any more stays as it is."""
+def validate_template(
+    transaction: Transaction, policy_template_id: str, limits: TemplateLimits, arranged: QosReference | None
+) -> None:
+    """Makes a PENDING template READY or INVALID; one that is not PENDING any more stays as it is.
+
+    ``arranged`` is what the operator has arranged under the template's QoS reference, its name alone where that is
+    nothing. A template that has come to another reference meanwhile stays PENDING, and is due again.
+    """
     template = transaction.get(m1.PolicyTemplate, policy_template_id)
     if template is None or template.state != m1.PolicyTemplate.STATE_PENDING:
         return
-    problems = policy_templates.validate(template, limits)
+    named = template.qos_specification.qos_reference
+    if named and (arranged is None or arranged.qos_reference != named):
+        return
+    problems = policy_templates.validate(template, limits, arranged)
     if problems:
         step_template(transaction, template, TemplateEvent.REFUSED, invalid_params=problems)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -9,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from nf.common.errors import Unavailable
 from nf.common.resources import apply_mask, copy_of
 from nf.common.store import Page, Store, Transaction
+from nf.pcf.admission import admit
 from nf.pcf.associations import discard_unused_rule, find_association
 from nf.pcf.decision import check_subscriber, decide
 from nf.pcf.enforcement import Enforcer, with_rule, without_rule
@@ -18,11 +20,12 @@ from nf.pcf.machine import APP_SESSION, Event, State
 from nf.pcf.rating import terms_of
 from nf.pcf.requests import check_app_session, check_service_information
 from nf.pcf.sessions import final_usage, step
-from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
+from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import (
     AppSession,
     AppSessionContextReqData,
     AppSessionContextRespData,
+    Enforcement,
     EventNotification,
 )
 from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy
@@ -51,9 +54,10 @@ def _check_repeat(known: AppSession, requested: AppSession) -> AppSession:
 class PolicyAuthorization:
     """The application sessions of one PCF."""
 
-    def __init__(self, store: Store, enforcer: Enforcer) -> None:
+    def __init__(self, store: Store, enforcer: Enforcer, arranged: Mapping[str, QosReference]) -> None:
         self._store = store
         self._enforcer = enforcer
+        self._arranged = arranged
 
     async def create(self, requested: AppSession) -> AppSession:
         """Authorises a session and answers when the user plane enforces it; a repeat gets the same answer.
@@ -117,7 +121,10 @@ class PolicyAuthorization:
             check_service_information(request)
             check_subscriber(request, policy)
             policies = transaction.all(OperatorPolicy)
-            decision = decide(request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies)
+            decision = decide(
+                request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies, arranged=self._arranged
+            )
+            admit(transaction, app_session_id, decision.enforcement, current.asc_resp_data.enforcement, policies)
             after.CopyFrom(current)
             after.asc_req_data.CopyFrom(request)
             after.asc_resp_data.enforcement.CopyFrom(decision.enforcement)
@@ -169,7 +176,10 @@ class PolicyAuthorization:
         request = requested.asc_req_data
         check_subscriber(request, policy)
         policies = transaction.all(OperatorPolicy)
-        decision = decide(request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies)
+        decision = decide(
+            request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies, arranged=self._arranged
+        )
+        admit(transaction, requested.app_session_id, decision.enforcement, Enforcement(), policies)
         # Never the name of an earlier rule: what that one has counted is not ours.
         rule = decision.pcc_rule(f"{requested.app_session_id}.{policy.decision.revision + 1}")
         session = AppSession(

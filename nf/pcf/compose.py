@@ -41,7 +41,8 @@ def build(ctx: Context[PcfSection]) -> Function:
     async def update_notify(request: UpdateNotifyRequest) -> UpdateNotifyResponse:
         return await SmPolicyNotifyServiceStub(ctx.channels.get("smf")).UpdateNotify(request)
 
-    enforcer = Enforcer(ctx.store, update_notify, ctx.clock)
+    arranged = ctx.config.arranged
+    enforcer = Enforcer(ctx.store, update_notify, ctx.clock, arranged)
     subscriber = Subscriber(
         SUBSCRIPTION,
         ctx.store,
@@ -58,13 +59,15 @@ def build(ctx: Context[PcfSection]) -> Function:
         await subscriber.stop()
         await enforcer.stop()
 
-    authorization = PolicyAuthorizationService(PolicyAuthorization(ctx.store, enforcer))
+    authorization = PolicyAuthorizationService(PolicyAuthorization(ctx.store, enforcer, arranged))
     return Function(
         name=ctx.name,
         servicers=(
             servicer(add_PolicyAuthorizationServiceServicer_to_server, authorization),
             servicer(add_SmPolicyControlServiceServicer_to_server, SmPolicyControlService(ctx.store)),
-            servicer(add_OperatorPoliciesServiceServicer_to_server, OperatorPoliciesService(ctx.store, enforcer)),
+            servicer(
+                add_OperatorPoliciesServiceServicer_to_server, OperatorPoliciesService(ctx.store, enforcer, arranged)
+            ),
             servicer(add_LedgerServiceServicer_to_server, LedgerService(ctx.store)),
             servicer(add_PcfEventsServiceServicer_to_server, PcfEventsService(ctx.store)),
         ),

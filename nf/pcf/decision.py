@@ -7,22 +7,22 @@ per direction holds all their flows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal
 
+from nf.common.resources import copy_of
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai, SponsoringStatus
 from nf.pcf.errors import RequestedServiceNotAuthorized
 from nf.pcf.flows import ANY_PACKET, flow_infos_of, is_removed
-from nf.pcf.policies import MONITOR, ZERO_RATE, deciding_policy, excess_of, method_of
+from nf.pcf.policies import MONITOR, SESSION_PRECEDENCE, SHAPE, ZERO_RATE, deciding_policy, excess_of, method_of
 from nf.pcf.rating import RATING_GROUP_ORDINARY, RATING_GROUP_ZERO_RATED
-from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
+from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import AppSessionContextReqData, Enforcement, MediaComponent
 from nf.pcf.v1.sm_policy_control_pb2 import ChargingData, FlowInformation, PccRule, QosData, SmPolicy
 
 DEFAULT_PCC_RULE_ID: Final = "default"
-# Rules of application sessions are all evaluated before the default rule.
-SESSION_RULE_PRECEDENCE: Final = 100
 DEFAULT_RULE_PRECEDENCE: Final = 255
 
 _Bandwidth = Literal["mar_bw_dl_bps", "mar_bw_ul_bps", "max_auth_bw_dl_bps", "max_auth_bw_ul_bps"]
@@ -96,12 +96,13 @@ class Decision:
     flow_infos: tuple[FlowInformation, ...]
     qos: QosData | None
     charging: ChargingData
+    precedence: int = SESSION_PRECEDENCE
 
     def pcc_rule(self, pcc_rule_id: str) -> PccRule:
         """The rule that puts the decision in force."""
         return PccRule(
             pcc_rule_id=pcc_rule_id,
-            precedence=SESSION_RULE_PRECEDENCE,
+            precedence=self.precedence,
             flow_infos=self.flow_infos,
             qos=self.qos,
             charging=self.charging,
@@ -126,47 +127,117 @@ def decide(
     dnn: str,
     slice_info: Snssai,
     policies: Iterable[OperatorPolicy],
+    arranged: Mapping[str, QosReference] = MappingProxyType({}),
 ) -> Decision:
     """The decision on what an AF asks for, for a PDU session in this data network and slice.
 
-    A sponsor that is disabled pays for nothing: no threshold, no operator policy, everything charged ordinarily.
-    Raises RequestedServiceNotAuthorized (a QoS reference, or a threshold that is of no use to the media),
+    ``arranged`` are the QoS references by their names: each bounds its component, and needs what it guarantees. A
+    sponsor that is disabled pays for nothing: no threshold, no operator policy, everything charged ordinarily.
+    Raises RequestedServiceNotAuthorized (an unknown QoS reference, or a threshold that is of no use to the media),
     FilterRestrictions and InvalidServiceInformation (flows).
     """
     components = [component for component in request.med_components if not is_removed(component)]
     flows = flow_infos_of(list(request.med_components))
-    for component in components:
-        if component.qos_reference:
-            raise RequestedServiceNotAuthorized(f"qos_reference: {component.qos_reference!r} is not arranged")
+    references = [_arranged(component, arranged) for component in components]
     if request.spon_status == SponsoringStatus.SPONSORING_STATUS_SPONSOR_DISABLED:
         return _ordinary(flows)
     policy = deciding_policy(policies, dnn=dnn, slice_info=slice_info, sponsor_id=request.spon_id)
+    components = [_bounded(*each) for each in zip(components, references, strict=True)]
     threshold = threshold_of(components, policy)
     _check_useful(components, threshold, policy)
     if not threshold.is_bound:
         return _ordinary(flows)
     method: EnforcementMethod.ValueType = method_of(policy) if policy else MONITOR
     spared = policy is not None and excess_of(policy) == ZERO_RATE
+    guaranteed = _guaranteed(components, references, policy, threshold)
     return Decision(
         enforcement=Enforcement(
             enforcement_method=method,
             enforcement_bit_rate_dl_bps=threshold.dl_bps or 0,
             enforcement_bit_rate_ul_bps=threshold.ul_bps or 0,
             operator_policy_id=policy.operator_policy_id if policy else "",
+            guaranteed_bit_rate_dl_bps=guaranteed.dl_bps or 0,
+            guaranteed_bit_rate_ul_bps=guaranteed.ul_bps or 0,
         ),
         flow_infos=tuple(flows),
-        qos=QosData(
-            max_br_dl_bps=threshold.dl_bps,
-            max_br_ul_bps=threshold.ul_bps,
-            burst_bytes=policy.burst_bytes if policy and policy.HasField("burst_bytes") else None,
-            enforcement_method=method,
-        ),
+        qos=_qos_data(method, threshold, guaranteed, policy or OperatorPolicy()),
         charging=ChargingData(
             rating_group=RATING_GROUP_ZERO_RATED,
             excess_rating_group=RATING_GROUP_ZERO_RATED if spared else RATING_GROUP_ORDINARY,
             sponsor_id=request.spon_id,
         ),
+        precedence=_precedence(references, policy),
     )
+
+
+def _arranged(component: MediaComponent, arranged: Mapping[str, QosReference]) -> QosReference:
+    """The QoS that a component refers to; one without bounds where it refers to none."""
+    if not component.qos_reference:
+        return QosReference()
+    if component.qos_reference not in arranged:
+        raise RequestedServiceNotAuthorized(f"qos_reference: {component.qos_reference!r} is not arranged")
+    return arranged[component.qos_reference]
+
+
+def _bounded(component: MediaComponent, reference: QosReference) -> MediaComponent:
+    """The component that wants no more than its reference allows, and needs what that guarantees."""
+    bounded = copy_of(component)
+    if reference.HasField("max_br_dl_bps"):
+        asked_bps = component.mar_bw_dl_bps if component.HasField("mar_bw_dl_bps") else None
+        bounded.mar_bw_dl_bps = least(asked_bps, reference.max_br_dl_bps) or 0
+    if reference.HasField("max_br_ul_bps"):
+        asked_bps = component.mar_bw_ul_bps if component.HasField("mar_bw_ul_bps") else None
+        bounded.mar_bw_ul_bps = least(asked_bps, reference.max_br_ul_bps) or 0
+    if reference.HasField("gbr_dl_bps"):
+        bounded.mir_bw_dl_bps = max(component.mir_bw_dl_bps, reference.gbr_dl_bps)
+    if reference.HasField("gbr_ul_bps"):
+        bounded.mir_bw_ul_bps = max(component.mir_bw_ul_bps, reference.gbr_ul_bps)
+    return bounded
+
+
+def _guaranteed(
+    components: Sequence[MediaComponent],
+    references: Sequence[QosReference],
+    policy: OperatorPolicy | None,
+    threshold: Threshold,
+) -> Threshold:
+    """The bit rates that are guaranteed, where there is a threshold above them; None: nothing is."""
+    by_policy = policy is not None and policy.guaranteed
+    dl_bps = sum(component.mir_bw_dl_bps for component in components) if by_policy else 0
+    ul_bps = sum(component.mir_bw_ul_bps for component in components) if by_policy else 0
+    if not by_policy:
+        dl_bps = sum(reference.gbr_dl_bps for reference in references)
+        ul_bps = sum(reference.gbr_ul_bps for reference in references)
+    return Threshold(
+        dl_bps=dl_bps if dl_bps and threshold.dl_bps is not None else None,
+        ul_bps=ul_bps if ul_bps and threshold.ul_bps is not None else None,
+    )
+
+
+def _qos_data(
+    method: EnforcementMethod.ValueType, threshold: Threshold, guaranteed: Threshold, policy: OperatorPolicy
+) -> QosData:
+    qos = QosData(
+        max_br_dl_bps=threshold.dl_bps,
+        max_br_ul_bps=threshold.ul_bps,
+        burst_bytes=policy.burst_bytes if policy.HasField("burst_bytes") else None,
+        enforcement_method=method,
+    )
+    if method != SHAPE:
+        # A queue has one rate: what is guaranteed under SHAPE is admitted, and within it.
+        qos.MergeFrom(QosData(gbr_dl_bps=guaranteed.dl_bps, gbr_ul_bps=guaranteed.ul_bps))
+    elif policy.HasField("queue_bytes"):
+        qos.queue_bytes = policy.queue_bytes
+    for field in ("dscp_green", "dscp_yellow", "dscp_red"):
+        if policy.HasField(field):
+            setattr(qos, field, getattr(policy, field))
+    return qos
+
+
+def _precedence(references: Sequence[QosReference], policy: OperatorPolicy | None) -> int:
+    """That of the references, else that of the policy, else the ordinary one."""
+    own = min((reference.precedence for reference in references if reference.precedence), default=0)
+    return own or (policy.precedence if policy is not None else 0) or SESSION_PRECEDENCE
 
 
 def default_rule() -> PccRule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
@@ -22,10 +22,10 @@ from nf.pcf.associations import close_association, confirm, confirmed_revision, 
 from nf.pcf.decision import check_subscriber, decide, default_rule
 from nf.pcf.errors import PduSessionNotAvailable, PolicyAssociationNotFound
 from nf.pcf.ledger import find_rule, record_usage, rule_of_session, set_terms
-from nf.pcf.machine import Event
+from nf.pcf.machine import GRANTED, Event, State
 from nf.pcf.rating import terms_of
 from nf.pcf.sessions import SOURCE, emit, problem_of, step, usage_notification
-from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
+from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import AppSession, Enforcement
 from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, UpdateNotifyRequest, UpdateNotifyResponse
@@ -85,10 +85,13 @@ class _Unchanged(Generic[T]):
 class Enforcer:
     """Sends decisions, and settles in the background those whose fate is unknown, between ``start`` and ``stop``."""
 
-    def __init__(self, store: Store, update_notify: UpdateNotify, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, update_notify: UpdateNotify, clock: Clock, arranged: Mapping[str, QosReference]
+    ) -> None:
         self._store = store
         self._update_notify = update_notify
         self._clock = clock
+        self._arranged = arranged
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
@@ -137,12 +140,16 @@ class Enforcer:
             rules = [default_rule()]
             for session in transaction.all(AppSession, parent=sm_policy_id):
                 rule = rule_of_session(transaction, session.app_session_id)
-                if session.state != AppSession.STATE_ACTIVE or rule is None:
+                if State(session.state) not in GRANTED or rule is None:
                     continue
                 try:
                     check_subscriber(session.asc_req_data, policy)
                     decision = decide(
-                        session.asc_req_data, dnn=policy.dnn, slice_info=policy.slice_info, policies=operator_policies
+                        session.asc_req_data,
+                        dnn=policy.dnn,
+                        slice_info=policy.slice_info,
+                        policies=operator_policies,
+                        arranged=self._arranged,
                     )
                 except CastcoreError as error:
                     step(transaction, session, Event.WITHDRAWN, problem=problem_of(error))

@@ -26,6 +26,13 @@ class RequestedServiceNotAuthorized(PermissionDenied):
     cause = "REQUESTED_SERVICE_NOT_AUTHORIZED"
 
 
+class RequestedServiceTemporarilyNotAuthorized(PermissionDenied):
+    """What is asked for would be granted, if others did not have it already."""
+
+    reason = "REQUESTED_SERVICE_TEMPORARILY_NOT_AUTHORIZED"
+    cause = "REQUESTED_SERVICE_TEMPORARILY_NOT_AUTHORIZED"
+
+
 class PduSessionNotAvailable(NotFound):
     """The UE that the application session names has no PDU session that fits."""
 
@@ -65,3 +72,9 @@ class PolicyAssociationNotFound(NotFound):
 
     reason = "POLICY_CONTEXT_NOT_FOUND"
     cause = "POLICY_CONTEXT_NOT_FOUND"
+
+
+class QosReferenceNotArranged(NotFound):
+    """The operator has arranged no QoS under this name."""
+
+    reason = "QOS_REFERENCE_NOT_ARRANGED"

@@ -14,9 +14,17 @@ from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.pcf.associations import close_association
 from nf.pcf.enforcement import Enforcer, take_usage
 from nf.pcf.ledger import account_of, find_rule, record_compliance
-from nf.pcf.sessions import SOURCE, emit
+from nf.pcf.machine import APP_SESSION, State
+from nf.pcf.machine import Event as PcfEvent
+from nf.pcf.sessions import SOURCE, emit, step
 from nf.pcf.v1.policy_authorization_pb2 import AfEvent, AppSession, EventNotification
-from nf.smf.v1.pdu_session_pb2 import PccRuleCompliance, PccRuleUsage, PduSession, PduSessionStatus
+from nf.smf.v1.pdu_session_pb2 import (
+    PccRuleCompliance,
+    PccRuleUsage,
+    PduSession,
+    PduSessionStatus,
+    UserPlaneStatus,
+)
 from nf.smf.v1.pdu_session_pb2_grpc import SmfEventsServiceStub
 
 SUBSCRIPTION: Final = "pcf from smf"
@@ -49,6 +57,7 @@ async def await_decision(enforcer: Enforcer, event: Event) -> None:
 def handle(transaction: Transaction, event: Event) -> None:
     """The effects of one event of the SMF; what is not about an application session has none."""
     usage, compliance, status = PccRuleUsage(), PccRuleCompliance(), PduSessionStatus()
+    user_plane = UserPlaneStatus()
     path = beyond_n7(event.path)
     if event.payload.Unpack(usage):
         take_usage(transaction, usage, path=path)
@@ -57,6 +66,12 @@ def handle(transaction: Transaction, event: Event) -> None:
     elif event.payload.Unpack(status):
         if status.state == PduSession.STATE_RELEASING:
             close_association(transaction, status.sm_policy_id)
+    elif event.payload.Unpack(user_plane):
+        news = PcfEvent.USER_PLANE_RESTORED if user_plane.enforced else PcfEvent.USER_PLANE_LOST
+        problem = user_plane.problem if user_plane.HasField("problem") else None
+        for session in transaction.all(AppSession):
+            if APP_SESSION.step(State(session.state), news).state is not State(session.state):
+                step(transaction, session, news, problem=problem, path=path)
     else:
         _log.warning("smf.event_ignored", type=event.type, payload=event.payload.type_url)
 

@@ -14,16 +14,24 @@ MIN_RATE_BPS: Final = 1
 MAX_RATE_BPS: Final = 10_000_000_000_000
 MIN_BURST_BYTES: Final = 64
 MAX_BURST_BYTES: Final = 512 * 1024 * 1024
+MAX_DSCP: Final = 63
+# Rules of application sessions are all evaluated before the default rule.
+SESSION_PRECEDENCE: Final = 100
+MAX_SESSION_PRECEDENCE: Final = 254
 
 MONITOR: Final = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
 POLICE: Final = EnforcementMethod.ENFORCEMENT_METHOD_POLICE
+MARK: Final = EnforcementMethod.ENFORCEMENT_METHOD_MARK
+SHAPE: Final = EnforcementMethod.ENFORCEMENT_METHOD_SHAPE
 CHARGE: Final = ExcessTreatment.EXCESS_TREATMENT_CHARGE
 DROP: Final = ExcessTreatment.EXCESS_TREATMENT_DROP
 ZERO_RATE: Final = ExcessTreatment.EXCESS_TREATMENT_ZERO_RATE
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _SLICE_DIFFERENTIATOR = re.compile(r"[0-9A-Fa-f]{6}")
-_TREATMENTS: Final = {MONITOR: (CHARGE, ZERO_RATE), POLICE: (DROP,)}
+# The first is the method's own.
+_TREATMENTS: Final = {MONITOR: (CHARGE, ZERO_RATE), POLICE: (DROP,), MARK: (CHARGE, ZERO_RATE), SHAPE: (DROP,)}
+_DSCPS: Final = ("dscp_green", "dscp_yellow", "dscp_red")
 
 
 def method_of(policy: OperatorPolicy) -> EnforcementMethod.ValueType:
@@ -33,7 +41,7 @@ def method_of(policy: OperatorPolicy) -> EnforcementMethod.ValueType:
 
 def excess_of(policy: OperatorPolicy) -> ExcessTreatment.ValueType:
     """What becomes of traffic above the threshold; the method's own treatment unless set."""
-    return policy.excess or (DROP if method_of(policy) == POLICE else CHARGE)
+    return policy.excess or _TREATMENTS[method_of(policy)][0]
 
 
 def is_identifier(text: str) -> bool:
@@ -83,13 +91,47 @@ def _violations(policy: OperatorPolicy) -> Iterator[FieldViolation]:
     if method not in _TREATMENTS:
         yield FieldViolation(
             "enforcement_method",
-            f"expected MONITOR or POLICE, got {_method_name(method)}: the user plane cannot enforce it",
+            f"expected MONITOR, POLICE, MARK or SHAPE, got {_method_name(method)}",
         )
     elif policy.excess and policy.excess not in _TREATMENTS[method]:
         expected = " or ".join(_excess_name(each) for each in _TREATMENTS[method])
         yield FieldViolation(
             "excess", f"{_excess_name(policy.excess)} contradicts {_method_name(method)}, expected {expected}"
         )
+    yield from _marking_violations(policy, method)
+    yield from _guarantee_violations(policy)
+    if policy.precedence > MAX_SESSION_PRECEDENCE:
+        yield FieldViolation("precedence", f"expected 0 to {MAX_SESSION_PRECEDENCE}, got {policy.precedence}")
+    if policy.HasField("queue_bytes") and method != SHAPE:
+        yield FieldViolation("queue_bytes", f"expected none with {_method_name(method)}: SHAPE alone has a queue")
+    elif policy.HasField("queue_bytes") and not MIN_BURST_BYTES <= policy.queue_bytes <= MAX_BURST_BYTES:
+        yield FieldViolation(
+            "queue_bytes", f"expected {MIN_BURST_BYTES} to {MAX_BURST_BYTES} bytes, got {policy.queue_bytes}"
+        )
+
+
+def _marking_violations(policy: OperatorPolicy, method: int) -> Iterator[FieldViolation]:
+    marked = [field for field in _DSCPS if policy.HasField(field)]
+    for field in marked:
+        dscp: int = getattr(policy, field)
+        if method != MARK:
+            yield FieldViolation(field, f"expected none with {_method_name(method)}: MARK alone marks")
+        elif dscp > MAX_DSCP:
+            yield FieldViolation(field, f"expected 0 to {MAX_DSCP}, got {dscp}")
+    if method == MARK and not marked:
+        yield FieldViolation("dscp_red", "expected a DSCP for some colour: MARK without one marks nothing")
+    if policy.HasField("dscp_yellow") and not policy.guaranteed:
+        yield FieldViolation("dscp_yellow", "expected none unless guaranteed: without a GBR nothing is yellow")
+
+
+def _guarantee_violations(policy: OperatorPolicy) -> Iterator[FieldViolation]:
+    for field in ("guaranteed_total_dl_bps", "guaranteed_total_ul_bps"):
+        if not policy.HasField(field):
+            continue
+        if not policy.guaranteed:
+            yield FieldViolation(field, "expected none unless guaranteed")
+        elif violation := rate_violation(getattr(policy, field), field):
+            yield violation
 
 
 def _method_name(method: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from nf.common.events import serve_watch
 from nf.common.store import Store, Transaction
@@ -10,7 +10,7 @@ from nf.common.v1 import events_pb2
 from nf.pcf.associations import close_association, open_association
 from nf.pcf.authorization import PolicyAuthorization
 from nf.pcf.enforcement import Enforcer
-from nf.pcf.errors import PolicyAssociationNotFound
+from nf.pcf.errors import PolicyAssociationNotFound, QosReferenceNotArranged
 from nf.pcf.ledger import list_entries
 from nf.pcf.policies import check_operator_policy
 from nf.pcf.requests import check_sm_policy
@@ -92,9 +92,10 @@ class SmPolicyControlService(SmPolicyControlServiceServicer):
 class OperatorPoliciesService(OperatorPoliciesServiceServicer):
     """Operator policies; a change answers when it is in force for every session whose SMF can be reached."""
 
-    def __init__(self, store: Store, enforcer: Enforcer) -> None:
+    def __init__(self, store: Store, enforcer: Enforcer, arranged: Mapping[str, op.QosReference]) -> None:
         self._store = store
         self._enforcer = enforcer
+        self._arranged = arranged
 
     async def CreateOperatorPolicy(
         self, request: op.CreateOperatorPolicyRequest, context: object
@@ -146,6 +147,13 @@ class OperatorPoliciesService(OperatorPoliciesServiceServicer):
         await self._store.write(remove)
         await self._enforcer.decide_all_anew()
         return op.DeleteOperatorPolicyResponse()
+
+    async def GetQosReference(self, request: op.GetQosReferenceRequest, context: object) -> op.GetQosReferenceResponse:
+        """Reads what is arranged under a QoS reference."""
+        reference = self._arranged.get(request.qos_reference)
+        if reference is None:
+            raise QosReferenceNotArranged(f"QoS reference {request.qos_reference!r} is not arranged")
+        return op.GetQosReferenceResponse(qos_reference=reference)
 
 
 class LedgerService(LedgerServiceServicer):

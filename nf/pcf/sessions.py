@@ -39,16 +39,23 @@ def emit(transaction: Transaction, session: AppSession, notification: EventNotif
 
 
 def step(
-    transaction: Transaction, session: AppSession, event: Event, *, problem: ProblemDetails | None = None
+    transaction: Transaction,
+    session: AppSession,
+    event: Event,
+    *,
+    problem: ProblemDetails | None = None,
+    path: str = "",
 ) -> AppSession:
     """Does in the store what ``event`` brings about, and returns the session as it is then.
 
-    ``problem`` is told with the event that goes out. Raises InvalidTransition.
+    ``problem`` is told with the event that goes out, ``path`` is what the news has crossed. Raises InvalidTransition.
     """
     transition = APP_SESSION.step(State(session.state), event)
     changed = AppSession()
     changed.CopyFrom(session)
     changed.state = AppSession.State.ValueType(transition.state.value)
+    if event is Event.INSTALLED:
+        changed.asc_resp_data.revision += 1
     if Effect.FORGET in transition.effects:
         transaction.delete(AppSession, session.app_session_id)
     else:
@@ -56,9 +63,18 @@ def step(
     for effect in transition.effects:
         if effect in _NOTIFICATIONS:
             notification = EventNotification(
-                app_session_id=session.app_session_id, event=_NOTIFICATIONS[effect], problem=problem
+                app_session_id=session.app_session_id,
+                event=_NOTIFICATIONS[effect],
+                problem=problem,
+                state=changed.state,
             )
-            emit(transaction, changed, notification)
+            if effect is Effect.NOTIFY_SUCCESSFUL_RESOURCES_ALLOCATION:
+                notification.enforcement.CopyFrom(changed.asc_resp_data.enforcement)
+                notification.revision = changed.asc_resp_data.revision
+                if event is Event.USER_PLANE_RESTORED:
+                    rule = rule_of_session(transaction, session.app_session_id)
+                    notification.compliant = rule is None or rule.compliant
+            emit(transaction, changed, notification, path=path)
     return changed
 
 

@@ -14,6 +14,7 @@ from nf.smf.config import SmfSection
 from nf.smf.reports import ReportConsumer
 from nf.smf.service import PduSessionsService, SmfEventsService, SmPolicyNotifyService
 from nf.smf.supervision import UserPlane
+from nf.smf.user_plane_status import UserPlaneStatusLog
 from nf.smf.v1.pdu_session_pb2_grpc import (
     add_PduSessionsServiceServicer_to_server,
     add_SmfEventsServiceServicer_to_server,
@@ -36,7 +37,13 @@ def _recovery_ns(transaction: Transaction) -> int:
 def build(ctx: Context[SmfSection]) -> Function:
     """The SMF on the context's store (opened with TABLES); its peers are "pcf" and "upf"."""
     period_ms = ctx.config.measurement_period_ms
-    user_plane = UserPlane(lambda: ctx.channels.get("upf"), ctx.config, ctx.clock, f"smf-{ctx.store.instance_id}")
+    user_plane = UserPlane(
+        lambda: ctx.channels.get("upf"),
+        ctx.config,
+        ctx.clock,
+        f"smf-{ctx.store.instance_id}",
+        UserPlaneStatusLog(ctx.store),
+    )
     sessions = PduSessions(
         ctx.store, user_plane, lambda: ctx.channels.get("pcf"), ctx.clock, measurement_period_ms=period_ms
     )

@@ -164,6 +164,13 @@ def _qer(rule: PccRule, qer_id: int, qfi: int) -> Qer:
         burst_ul_bytes=qos.burst_bytes,
         burst_dl_bytes=qos.burst_bytes,
         enforcement_method=qos.enforcement_method,
+        gbr_ul_bps=qos.gbr_ul_bps if qos.HasField("gbr_ul_bps") else None,
+        gbr_dl_bps=qos.gbr_dl_bps if qos.HasField("gbr_dl_bps") else None,
+        dscp_green=qos.dscp_green if qos.HasField("dscp_green") else None,
+        dscp_yellow=qos.dscp_yellow if qos.HasField("dscp_yellow") else None,
+        dscp_red=qos.dscp_red if qos.HasField("dscp_red") else None,
+        queue_ul_bytes=qos.queue_bytes,
+        queue_dl_bytes=qos.queue_bytes,
         qfi=qfi,
     )
 

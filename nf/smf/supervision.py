@@ -31,6 +31,7 @@ from nf.common.telemetry import logger
 from nf.smf.config import SmfSection
 from nf.smf.errors import UserPlaneUnavailable
 from nf.smf.usage_log import SOURCE
+from nf.smf.user_plane_status import NOT_RESPONDING, RESTARTED, UserPlaneStatusLog
 from upf.n4.v1.n4_pb2 import (
     CompleteResynchronisationRequest,
     HeartbeatRequest,
@@ -68,11 +69,19 @@ class OutOfStep(UserPlaneUnavailable):
 class UserPlane:
     """Supervises one UPF between ``start`` and ``stop``. What uses N4 does so within ``in_step``."""
 
-    def __init__(self, channel: Callable[[], grpc.aio.Channel], config: SmfSection, clock: Clock, node_id: str) -> None:
+    def __init__(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        config: SmfSection,
+        clock: Clock,
+        node_id: str,
+        status: UserPlaneStatusLog,
+    ) -> None:
         self._channel = channel
         self._config = config
         self._clock = clock
         self._node_id = node_id
+        self._status = status
         self._ready = asyncio.Event()
         self._doubted = asyncio.Event()
         self._idle = asyncio.Event()
@@ -170,15 +179,21 @@ class UserPlane:
                     # Nothing has restarted: corrected without interrupting what is forwarded.
                     await self._align(align, anew=False)
                 else:
+                    if associated:
+                        detail = "the UPF has started anew, and awaits its sessions"
+                        await self._status.lost(RESTARTED, detail)
                     associated = False
                     await self._associate(own_recovery_ns)
                     await self._align(align, anew=True)
                     await self.n4.CompleteResynchronisation(CompleteResynchronisationRequest(node_id=self._node_id))
                     associated = True
+                await self._status.restored()
                 self._ready.set()
                 await self._watch_over()
             except CastcoreError as error:
                 _log.warning("upf.out_of_step", code=error.code, error=str(error))
+                self._ready.clear()
+                await self._status.lost(NOT_RESPONDING, f"N4: {error.message}")
             except Exception:
                 _log.exception("upf.supervision_failed")
             self._ready.clear()

@@ -22,6 +22,21 @@ EXPECTED: dict[tuple[State, Event], tuple[State, tuple[Effect, ...]]] = {
     (State.ACTIVE, Event.PDU_SESSION_GONE): (State.TERMINATED, (Effect.NOTIFY_PDU_SESSION_STATUS,)),
     (State.ACTIVE, Event.DELETED): (State.RELEASING, (Effect.INSTALL,)),
     (State.ACTIVE, Event.RESTARTED): (State.ACTIVE, ()),
+    (State.ACTIVE, Event.USER_PLANE_LOST): (State.INTERRUPTED, (Effect.NOTIFY_FAILED_RESOURCES_ALLOCATION,)),
+    (State.INTERRUPTED, Event.USER_PLANE_RESTORED): (State.ACTIVE, (Effect.NOTIFY_SUCCESSFUL_RESOURCES_ALLOCATION,)),
+    (State.INTERRUPTED, Event.WITHDRAWN): (State.TERMINATED, (Effect.NOTIFY_FAILED_RESOURCES_ALLOCATION,)),
+    (State.INTERRUPTED, Event.PDU_SESSION_GONE): (State.TERMINATED, (Effect.NOTIFY_PDU_SESSION_STATUS,)),
+    (State.INTERRUPTED, Event.DELETED): (State.RELEASING, (Effect.INSTALL,)),
+    **{
+        (State.INTERRUPTED, event): (State.INTERRUPTED, ())
+        for event in (Event.INSTALLED, Event.REFUSED, Event.USER_PLANE_LOST, Event.RESTARTED)
+    },
+    (State.ACTIVE, Event.USER_PLANE_RESTORED): (State.ACTIVE, ()),
+    **{
+        (state, event): (state, ())
+        for state in (State.AUTHORIZING, State.TERMINATED, State.RELEASING)
+        for event in (Event.USER_PLANE_LOST, Event.USER_PLANE_RESTORED)
+    },
     (State.TERMINATED, Event.DELETED): (State.ABSENT, (Effect.FORGET,)),
     (State.TERMINATED, Event.RESTARTED): (State.TERMINATED, ()),
     (State.RELEASING, Event.DELETED): (State.RELEASING, (Effect.INSTALL,)),

@@ -8,6 +8,7 @@ from nf.af.machine import TemplateState
 from nf.af.policy_templates import TemplateLimits, snssai_text, state_reason, validate
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.v1 import types_pb2 as types
+from nf.pcf.v1.operator_policies_pb2 import QosReference
 
 ANYTHING = TemplateLimits()
 
@@ -173,3 +174,12 @@ def test_every_state_has_a_reason():
 def test_a_slice_is_written_as_the_configuration_writes_it():
     assert snssai_text(types.Snssai(sst=1)) == "1"
     assert snssai_text(types.Snssai(sst=1, sd="00abcd")) == "1-00ABCD"
+
+
+def test_a_qos_reference_is_valid_when_the_operator_has_arranged_something_under_it():
+    gold = template(qos_specification=m1.M1QosSpecification(qos_reference="gold"))
+    nothing = QosReference(qos_reference="gold")
+    (problem,) = validate(gold, ANYTHING, nothing)
+    assert problem.param == "qoSSpecification.qosReference"
+    assert problem.reason == "expected a QoS that is arranged with the operator, found 'gold'"
+    assert validate(gold, ANYTHING, QosReference(qos_reference="gold", max_br_dl_bps=1)) == ()

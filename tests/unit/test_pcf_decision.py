@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai, SponsoringStatus
-from nf.pcf.decision import check_subscriber, decide, default_rule
+from nf.pcf.decision import Decision, check_subscriber, decide, default_rule
 from nf.pcf.errors import RequestedServiceNotAuthorized
-from nf.pcf.policies import MONITOR, POLICE, ZERO_RATE
+from nf.pcf.policies import MARK, MONITOR, POLICE, SHAPE, ZERO_RATE
 from nf.pcf.rating import RATING_GROUP_ORDINARY, RATING_GROUP_ZERO_RATED
-from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy
+from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import (
     AppSessionContextReqData,
     Enforcement,
@@ -150,6 +150,67 @@ def test_a_removed_component_asks_for_nothing() -> None:
     asked = request(requested=4 * MBPS)
     asked.med_components.add(med_comp_n=2, mar_bw_dl_bps=MBPS, f_status=FlowStatus.FLOW_STATUS_REMOVED)
     assert decided(asked).enforcement_bit_rate_dl_bps == 4 * MBPS
+
+
+GOLD = QosReference(
+    qos_reference="gold", max_br_dl_bps=4 * MBPS, gbr_dl_bps=2 * MBPS, max_br_ul_bps=MBPS, precedence=20
+)
+
+
+def decide_by(asked: AppSessionContextReqData, *policies: OperatorPolicy) -> Decision:
+    return decide(
+        asked, dnn="internet", slice_info=Snssai(sst=1), policies=policies, arranged={GOLD.qos_reference: GOLD}
+    )
+
+
+def golden(**asked: int) -> AppSessionContextReqData:
+    wanted = request(**asked)
+    wanted.med_components[0].qos_reference = "gold"
+    return wanted
+
+
+def test_a_qos_reference_bounds_guarantees_and_says_when_its_rule_is_tried() -> None:
+    decision = decide_by(golden(requested=6 * MBPS))
+    assert decision.enforcement == Enforcement(
+        enforcement_method=MONITOR,
+        enforcement_bit_rate_dl_bps=4 * MBPS,
+        enforcement_bit_rate_ul_bps=MBPS,
+        guaranteed_bit_rate_dl_bps=2 * MBPS,
+    )
+    assert decision.qos is not None
+    assert (decision.qos.gbr_dl_bps, decision.qos.HasField("gbr_ul_bps")) == (2 * MBPS, False)
+    assert decision.pcc_rule("s").precedence == 20
+    assert decide_by(golden()).enforcement.enforcement_bit_rate_dl_bps == 4 * MBPS
+    assert decide_by(golden(requested=3 * MBPS)).enforcement.enforcement_bit_rate_dl_bps == 3 * MBPS
+
+
+def test_what_a_reference_guarantees_has_to_fit_under_the_threshold() -> None:
+    policy = OperatorPolicy(operator_policy_id="p", threshold_dl_bps=MBPS)
+    with pytest.raises(RequestedServiceNotAuthorized, match="at least 2000000 bit/s are needed, 1000000"):
+        decide_by(golden(), policy)
+
+
+def test_what_media_need_is_guaranteed_where_the_operator_says_so() -> None:
+    asked = request(requested=5 * MBPS, least=2 * MBPS)
+    assert decide_by(asked).enforcement.guaranteed_bit_rate_dl_bps == 0
+    policy = OperatorPolicy(operator_policy_id="p", guaranteed=True, precedence=7)
+    decision = decide_by(asked, policy)
+    assert decision.enforcement.guaranteed_bit_rate_dl_bps == 2 * MBPS
+    assert decision.qos is not None
+    assert (decision.qos.gbr_dl_bps, decision.qos.max_br_dl_bps) == (2 * MBPS, 5 * MBPS)
+    assert decision.pcc_rule("s").precedence == 7
+
+
+def test_marking_and_shaping_come_with_what_the_operator_lays_down_for_them() -> None:
+    mark = OperatorPolicy(operator_policy_id="p", enforcement_method=MARK, dscp_green=18, dscp_red=10)
+    assert decide_by(request(requested=MBPS), mark).qos == QosData(
+        max_br_dl_bps=MBPS, enforcement_method=MARK, dscp_green=18, dscp_red=10
+    )
+    shape = OperatorPolicy(operator_policy_id="p", enforcement_method=SHAPE, queue_bytes=60_000, guaranteed=True)
+    decision = decide_by(request(requested=MBPS, least=MBPS), shape)
+    # A queue has one rate.
+    assert decision.qos == QosData(max_br_dl_bps=MBPS, enforcement_method=SHAPE, queue_bytes=60_000)
+    assert decision.enforcement.guaranteed_bit_rate_dl_bps == MBPS
 
 
 def test_a_qos_reference_that_nobody_arranged_is_refused() -> None:

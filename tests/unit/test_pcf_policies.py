@@ -64,10 +64,40 @@ def test_what_contradicts_itself_is_refused(
     assert refused_fields(policy) == ["operator_policy.excess"]
 
 
-@pytest.mark.parametrize("method", [MARK, SHAPE])
-def test_what_the_user_plane_cannot_do_is_refused(method: EnforcementMethod.ValueType) -> None:
-    policy = OperatorPolicy(operator_policy_id="p", enforcement_method=method)
-    assert refused_fields(policy) == ["operator_policy.enforcement_method"]
+@pytest.mark.parametrize(
+    ("method", "excess", "effective_excess"),
+    [(MARK, NO_EXCESS, CHARGE), (MARK, ZERO_RATE, ZERO_RATE), (SHAPE, NO_EXCESS, DROP), (SHAPE, DROP, DROP)],
+)
+def test_marking_passes_the_excess_and_a_full_queue_drops_it(
+    method: EnforcementMethod.ValueType, excess: ExcessTreatment.ValueType, effective_excess: ExcessTreatment.ValueType
+) -> None:
+    policy = OperatorPolicy(operator_policy_id="p", enforcement_method=method, excess=excess)
+    if method == MARK:
+        policy.dscp_red = 10
+    check_operator_policy(policy)
+    assert excess_of(policy) == effective_excess
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"enforcement_method": MARK}, ["dscp_red"]),
+        ({"enforcement_method": MARK, "dscp_red": 64}, ["dscp_red"]),
+        ({"enforcement_method": MARK, "dscp_yellow": 1}, ["dscp_yellow"]),
+        ({"enforcement_method": MARK, "dscp_red": 1, "excess": DROP}, ["excess"]),
+        ({"enforcement_method": POLICE, "dscp_green": 1}, ["dscp_green"]),
+        ({"enforcement_method": SHAPE, "excess": CHARGE}, ["excess"]),
+        ({"enforcement_method": SHAPE, "queue_bytes": 63}, ["queue_bytes"]),
+        ({"queue_bytes": 15_000}, ["queue_bytes"]),
+        ({"guaranteed_total_dl_bps": 1}, ["guaranteed_total_dl_bps"]),
+        ({"guaranteed": True, "guaranteed_total_ul_bps": 0}, ["guaranteed_total_ul_bps"]),
+        ({"precedence": 255}, ["precedence"]),
+        ({"enforcement_method": 9}, ["enforcement_method"]),
+    ],
+)
+def test_what_the_method_has_no_use_for_is_refused(changes: dict[str, object], fields: list[str]) -> None:
+    found = refused_fields(OperatorPolicy(operator_policy_id="p", **changes))
+    assert found == [f"operator_policy.{field}" for field in fields]
 
 
 def test_every_property_out_of_range_is_named() -> None:

@@ -49,7 +49,7 @@ async def test_a_media_session_that_leaves_the_threshold_is_exceeded_until_it_ke
     changed = payload_of(event, m5.DynamicPolicyStateChanged)
     assert (event.source, event.path) == ("af", "N4>N7>N5")
     assert changed.previous_state == m5.DynamicPolicy.STATE_ACTIVE
-    assert changed.dynamic_policy.state_reason.detail == "its flows together exceed 5000000 bps"
+    assert changed.dynamic_policy.state_reason.detail == "its flows together exceed 5000000 bps: the excess passes"
     assert changed.dynamic_policy.etag != policy.etag
 
     await stack.pcf.tell(policy_id, USAGE_REPORT, usage=USAGE, zero_rated_bytes=12_000, charged_bytes=3_000)
@@ -98,6 +98,7 @@ async def test_what_the_network_comes_to_enforce_by_itself_is_passed_on(stack: A
     enforcement = stack.pcf.sessions[policy_id].asc_resp_data.enforcement
     enforcement.enforcement_bit_rate_dl_bps = 2_000_000
     enforcement.enforcement_method = types.ENFORCEMENT_METHOD_POLICE
+    stack.pcf.sessions[policy_id].asc_resp_data.revision += 1
     last = (await stack.history())[-1].sequence
     await stack.pcf.tell(policy_id, n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION, path="")
     event = await stack.policy_state(policy_id, "ACTIVE", after=last)

@@ -11,12 +11,10 @@ import captures
 import pytest
 from captures import Captured, ipv4, ipv6, ports
 from control_plane import UE, ControlPlane, running
+from media_sessions import RATE_BPS, Media, filters
 from named_traffic import client_hello, tcp
 
 from nf.af.v1 import media_session_pb2 as m5
-from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub, ServiceAccessInformationServiceStub
-from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
-from nf.client.provider import Provider
 from nf.common.v1.types_pb2 import EnforcementMethod, PolicedVolume
 from nf.pcf.v1 import operator_policies_pb2 as op
 from upf.policing import TokenBucket
@@ -25,7 +23,7 @@ from upf.traffic.v1.traffic_pb2_grpc import TrafficServiceStub
 
 UE6, SERVER, OTHER = "2001:db8:1::5", "198.51.100.7", "198.51.100.8"
 SERVER6 = "2001:db8:ff::7"
-RATE_BPS, BURST_BYTES = 1_000_000, 15_000
+BURST_BYTES = 15_000
 DOWNLINK, UPLINK, BOTH = m5.FLOW_DIRECTION_DOWNLINK, m5.FLOW_DIRECTION_UPLINK, m5.FLOW_DIRECTION_BIDIRECTIONAL
 ESP = 50
 
@@ -45,10 +43,6 @@ async def plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
         await plane.operator.CreateOperatorPolicy(op.CreateOperatorPolicyRequest(operator_policy=policy))
         await plane.attach(ue_ipv6_prefix="2001:db8:1::/64")
         yield plane
-
-
-def filters(**filter_set: object) -> m5.ServiceDataFlowDescription:
-    return m5.ServiceDataFlowDescription(flow_description=m5.IpPacketFilterSet(**{"direction": BOTH, **filter_set}))
 
 
 def down(length: int, *, server: str = SERVER, server_port: int = 443, ue_port: int = 40_000) -> bytes:
@@ -125,46 +119,6 @@ def total(response: ReplayResponse, *, downlink: bool = True) -> PolicedVolume:
             volume.offered.bytes += flow.volume.offered.bytes
             volume.dropped.bytes += flow.volume.dropped.bytes
     return volume
-
-
-class Media:
-    """A provisioned policy, and the dynamic policy of one media session on it."""
-
-    def __init__(self, plane: ControlPlane, template: PolicyTemplate) -> None:
-        self._template = template
-        self._policies = DynamicPoliciesServiceStub(plane.channel("af"))
-        self.access = ServiceAccessInformationServiceStub(plane.channel("af"))
-        self.policy = m5.DynamicPolicy()
-
-    @classmethod
-    async def provisioned(cls, plane: ControlPlane) -> Media:
-        provider = Provider(plane.channel("af"))
-        session = await provider.provision_session("player")
-        template = await provider.create_template(
-            session.provisioning_session_id,
-            PolicyTemplate(
-                external_reference="zero-rating",
-                qos_specification=M1QosSpecification(max_btr_dl_bps=RATE_BPS, max_btr_ul_bps=RATE_BPS),
-            ),
-        )
-        return cls(plane, await provider.ready(template))
-
-    async def activate(self, *flows: m5.ServiceDataFlowDescription, ue: str = UE) -> m5.DynamicPolicy:
-        wanted = m5.DynamicPolicy(
-            provisioning_session_id=self._template.provisioning_session_id,
-            policy_template_id=self._template.policy_template_id,
-            service_data_flow_descriptions=flows,
-        )
-        request = m5.CreateDynamicPolicyRequest(dynamic_policy=wanted)
-        made = await self._policies.CreateDynamicPolicy(request, metadata=(("x-ue-address", ue),))
-        self.policy = made.dynamic_policy
-        return self.policy
-
-    async def change(self, *flows: m5.ServiceDataFlowDescription) -> None:
-        wanted = m5.DynamicPolicy(dynamic_policy_id=self.policy.dynamic_policy_id, service_data_flow_descriptions=flows)
-        request = m5.UpdateDynamicPolicyRequest(dynamic_policy=wanted)
-        request.update_mask.paths.append("service_data_flow_descriptions")
-        self.policy = (await self._policies.UpdateDynamicPolicy(request)).dynamic_policy
 
 
 METHODS = {

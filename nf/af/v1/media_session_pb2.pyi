@@ -562,6 +562,8 @@ class DynamicPolicy(_message.Message):
         """No longer enforced: the PDU session, the template or the authorisation has gone."""
         STATE_DEACTIVATING: DynamicPolicy._State.ValueType  # 5
         """Being removed."""
+        STATE_INTERRUPTED: DynamicPolicy._State.ValueType  # 6
+        """Authorised, but not enforced at present, as the user plane is away; it is again as soon as it can be."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Life cycle of an instance. Changed by the AF alone."""
@@ -577,6 +579,8 @@ class DynamicPolicy(_message.Message):
     """No longer enforced: the PDU session, the template or the authorisation has gone."""
     STATE_DEACTIVATING: DynamicPolicy.State.ValueType  # 5
     """Being removed."""
+    STATE_INTERRUPTED: DynamicPolicy.State.ValueType  # 6
+    """Authorised, but not enforced at present, as the user plane is away; it is again as soon as it can be."""
 
     DYNAMIC_POLICY_ID_FIELD_NUMBER: _builtins.int
     PROVISIONING_SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -625,7 +629,7 @@ class DynamicPolicy(_message.Message):
 
     @_builtins.property
     def state_reason(self) -> _types_pb2.ProblemDetails:
-        """Why it is EXCEEDED or TERMINATED. Set by the AF."""
+        """Why it is EXCEEDED, INTERRUPTED or TERMINATED. Set by the AF."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -28,22 +28,22 @@ class _ExcessTreatmentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Exces
     DESCRIPTOR: _descriptor.EnumDescriptor
     EXCESS_TREATMENT_UNSPECIFIED: _ExcessTreatment.ValueType  # 0
     EXCESS_TREATMENT_CHARGE: _ExcessTreatment.ValueType  # 1
-    """Passed, and charged (with MONITOR)."""
+    """Passed, and charged (with MONITOR and MARK)."""
     EXCESS_TREATMENT_DROP: _ExcessTreatment.ValueType  # 2
-    """Dropped (with POLICE)."""
+    """Dropped (with POLICE; with SHAPE what the queue does not hold)."""
     EXCESS_TREATMENT_ZERO_RATE: _ExcessTreatment.ValueType  # 3
-    """Passed, reported, and not charged either (with MONITOR)."""
+    """Passed, reported, and not charged either (with MONITOR and MARK)."""
 
 class ExcessTreatment(_ExcessTreatment, metaclass=_ExcessTreatmentEnumTypeWrapper):
     """What becomes of traffic above the threshold."""
 
 EXCESS_TREATMENT_UNSPECIFIED: ExcessTreatment.ValueType  # 0
 EXCESS_TREATMENT_CHARGE: ExcessTreatment.ValueType  # 1
-"""Passed, and charged (with MONITOR)."""
+"""Passed, and charged (with MONITOR and MARK)."""
 EXCESS_TREATMENT_DROP: ExcessTreatment.ValueType  # 2
-"""Dropped (with POLICE)."""
+"""Dropped (with POLICE; with SHAPE what the queue does not hold)."""
 EXCESS_TREATMENT_ZERO_RATE: ExcessTreatment.ValueType  # 3
-"""Passed, reported, and not charged either (with MONITOR)."""
+"""Passed, reported, and not charged either (with MONITOR and MARK)."""
 Global___ExcessTreatment: _TypeAlias = ExcessTreatment  # noqa: Y015
 
 @_typing.final
@@ -62,6 +62,14 @@ class OperatorPolicy(_message.Message):
     EXCESS_FIELD_NUMBER: _builtins.int
     BURST_BYTES_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DSCP_GREEN_FIELD_NUMBER: _builtins.int
+    DSCP_YELLOW_FIELD_NUMBER: _builtins.int
+    DSCP_RED_FIELD_NUMBER: _builtins.int
+    QUEUE_BYTES_FIELD_NUMBER: _builtins.int
+    GUARANTEED_FIELD_NUMBER: _builtins.int
+    GUARANTEED_TOTAL_DL_BPS_FIELD_NUMBER: _builtins.int
+    GUARANTEED_TOTAL_UL_BPS_FIELD_NUMBER: _builtins.int
+    PRECEDENCE_FIELD_NUMBER: _builtins.int
     operator_policy_id: _builtins.str
     """Chosen by the operator."""
     dnn: _builtins.str
@@ -75,11 +83,29 @@ class OperatorPolicy(_message.Message):
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """Unspecified: MONITOR."""
     excess: Global___ExcessTreatment.ValueType
-    """Unspecified: CHARGE with MONITOR, DROP with POLICE."""
+    """Unspecified: CHARGE with MONITOR and MARK, DROP with POLICE and SHAPE."""
     burst_bytes: _builtins.int
     """Depth of the token buckets; absent: 100 ms at the rate, at least 15,000 bytes."""
     etag: _builtins.str
     """Changes with every change of the resource."""
+    dscp_green: _builtins.int
+    """DSCP that MARK writes into what is within the guaranteed bit rate or, without one, within the threshold, 0 to 63;
+    absent: it stays.
+    """
+    dscp_yellow: _builtins.int
+    """DSCP that MARK writes into what is between guaranteed bit rate and threshold."""
+    dscp_red: _builtins.int
+    """DSCP that MARK writes into what exceeds the threshold."""
+    queue_bytes: _builtins.int
+    """What SHAPE may hold back in a direction at the most; absent: 100 ms at the rate, at least 15,000 bytes."""
+    guaranteed: _builtins.bool
+    """Whether the bit rate that media need (mir_bw_*) is guaranteed to them."""
+    guaranteed_total_dl_bps: _builtins.int
+    """The most that is guaranteed downlink to all sessions under this policy; absent: any."""
+    guaranteed_total_ul_bps: _builtins.int
+    """The most that is guaranteed uplink to all sessions under this policy; absent: any."""
+    precedence: _builtins.int
+    """Order in which PCC rules under this policy are evaluated, 1 to 254, lower first; 0: 100."""
     @_builtins.property
     def slice_info(self) -> _types_pb2.Snssai:
         """Slice; absent: any."""
@@ -97,13 +123,33 @@ class OperatorPolicy(_message.Message):
         excess: Global___ExcessTreatment.ValueType = ...,
         burst_bytes: _builtins.int | None = ...,
         etag: _builtins.str = ...,
+        dscp_green: _builtins.int | None = ...,
+        dscp_yellow: _builtins.int | None = ...,
+        dscp_red: _builtins.int | None = ...,
+        queue_bytes: _builtins.int | None = ...,
+        guaranteed: _builtins.bool = ...,
+        guaranteed_total_dl_bps: _builtins.int | None = ...,
+        guaranteed_total_ul_bps: _builtins.int | None = ...,
+        precedence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "slice_info", b"slice_info", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dnn", b"dnn", "enforcement_method", b"enforcement_method", "etag", b"etag", "excess", b"excess", "operator_policy_id", b"operator_policy_id", "slice_info", b"slice_info", "sponsor_id", b"sponsor_id", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dnn", b"dnn", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "etag", b"etag", "excess", b"excess", "guaranteed", b"guaranteed", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "operator_policy_id", b"operator_policy_id", "precedence", b"precedence", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "sponsor_id", b"sponsor_id", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burst_bytes: _TypeAlias = _typing.Literal["burst_bytes"]  # noqa: Y015
     _WhichOneofArgType__burst_bytes: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_green: _TypeAlias = _typing.Literal["dscp_green"]  # noqa: Y015
+    _WhichOneofArgType__dscp_green: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_red: _TypeAlias = _typing.Literal["dscp_red"]  # noqa: Y015
+    _WhichOneofArgType__dscp_red: _TypeAlias = _typing.Literal["_dscp_red", b"_dscp_red"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_yellow: _TypeAlias = _typing.Literal["dscp_yellow"]  # noqa: Y015
+    _WhichOneofArgType__dscp_yellow: _TypeAlias = _typing.Literal["_dscp_yellow", b"_dscp_yellow"]  # noqa: Y015
+    _WhichOneofReturnType__guaranteed_total_dl_bps: _TypeAlias = _typing.Literal["guaranteed_total_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed_total_dl_bps: _TypeAlias = _typing.Literal["_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__guaranteed_total_ul_bps: _TypeAlias = _typing.Literal["guaranteed_total_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__guaranteed_total_ul_bps: _TypeAlias = _typing.Literal["_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps"]  # noqa: Y015
+    _WhichOneofReturnType__queue_bytes: _TypeAlias = _typing.Literal["queue_bytes"]  # noqa: Y015
+    _WhichOneofArgType__queue_bytes: _TypeAlias = _typing.Literal["_queue_bytes", b"_queue_bytes"]  # noqa: Y015
     _WhichOneofReturnType__threshold_dl_bps: _TypeAlias = _typing.Literal["threshold_dl_bps"]  # noqa: Y015
     _WhichOneofArgType__threshold_dl_bps: _TypeAlias = _typing.Literal["_threshold_dl_bps", b"_threshold_dl_bps"]  # noqa: Y015
     _WhichOneofReturnType__threshold_ul_bps: _TypeAlias = _typing.Literal["threshold_ul_bps"]  # noqa: Y015
@@ -111,11 +157,80 @@ class OperatorPolicy(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_bytes) -> _WhichOneofReturnType__burst_bytes | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_green) -> _WhichOneofReturnType__dscp_green | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_red) -> _WhichOneofReturnType__dscp_red | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_yellow) -> _WhichOneofReturnType__dscp_yellow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_total_dl_bps) -> _WhichOneofReturnType__guaranteed_total_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guaranteed_total_ul_bps) -> _WhichOneofReturnType__guaranteed_total_ul_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_bytes) -> _WhichOneofReturnType__queue_bytes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold_dl_bps) -> _WhichOneofReturnType__threshold_dl_bps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold_ul_bps) -> _WhichOneofReturnType__threshold_ul_bps | None: ...
 
 Global___OperatorPolicy: _TypeAlias = OperatorPolicy  # noqa: Y015
+
+@_typing.final
+class QosReference(_message.Message):
+    """A QoS that the operator has arranged under a name, in the configuration ([[pcf.qos_references]])."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QOS_REFERENCE_FIELD_NUMBER: _builtins.int
+    MAX_BR_DL_BPS_FIELD_NUMBER: _builtins.int
+    MAX_BR_UL_BPS_FIELD_NUMBER: _builtins.int
+    GBR_DL_BPS_FIELD_NUMBER: _builtins.int
+    GBR_UL_BPS_FIELD_NUMBER: _builtins.int
+    PRECEDENCE_FIELD_NUMBER: _builtins.int
+    qos_reference: _builtins.str
+    """The name by which policy templates and media components ask for it."""
+    max_br_dl_bps: _builtins.int
+    """Maximum bit rate downlink; absent: no bound."""
+    max_br_ul_bps: _builtins.int
+    """Maximum bit rate uplink; absent: no bound."""
+    gbr_dl_bps: _builtins.int
+    """Guaranteed bit rate downlink; absent: none."""
+    gbr_ul_bps: _builtins.int
+    """Guaranteed bit rate uplink; absent: none."""
+    precedence: _builtins.int
+    """Order in which its PCC rules are evaluated, lower first; 0: the operator policy's."""
+    def __init__(
+        self,
+        *,
+        qos_reference: _builtins.str = ...,
+        max_br_dl_bps: _builtins.int | None = ...,
+        max_br_ul_bps: _builtins.int | None = ...,
+        gbr_dl_bps: _builtins.int | None = ...,
+        gbr_ul_bps: _builtins.int | None = ...,
+        precedence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "precedence", b"precedence", "qos_reference", b"qos_reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gbr_dl_bps: _TypeAlias = _typing.Literal["gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_dl_bps: _TypeAlias = _typing.Literal["_gbr_dl_bps", b"_gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__gbr_ul_bps: _TypeAlias = _typing.Literal["gbr_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_ul_bps: _TypeAlias = _typing.Literal["_gbr_ul_bps", b"_gbr_ul_bps"]  # noqa: Y015
+    _WhichOneofReturnType__max_br_dl_bps: _TypeAlias = _typing.Literal["max_br_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__max_br_dl_bps: _TypeAlias = _typing.Literal["_max_br_dl_bps", b"_max_br_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__max_br_ul_bps: _TypeAlias = _typing.Literal["max_br_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__max_br_ul_bps: _TypeAlias = _typing.Literal["_max_br_ul_bps", b"_max_br_ul_bps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_dl_bps) -> _WhichOneofReturnType__gbr_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_ul_bps) -> _WhichOneofReturnType__gbr_ul_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_br_dl_bps) -> _WhichOneofReturnType__max_br_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_br_ul_bps) -> _WhichOneofReturnType__max_br_ul_bps | None: ...
+
+Global___QosReference: _TypeAlias = QosReference  # noqa: Y015
 
 @_typing.final
 class LedgerEntry(_message.Message):
@@ -373,6 +488,45 @@ class DeleteOperatorPolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteOperatorPolicyResponse: _TypeAlias = DeleteOperatorPolicyResponse  # noqa: Y015
+
+@_typing.final
+class GetQosReferenceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QOS_REFERENCE_FIELD_NUMBER: _builtins.int
+    qos_reference: _builtins.str
+    def __init__(
+        self,
+        *,
+        qos_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["qos_reference", b"qos_reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQosReferenceRequest: _TypeAlias = GetQosReferenceRequest  # noqa: Y015
+
+@_typing.final
+class GetQosReferenceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QOS_REFERENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def qos_reference(self) -> Global___QosReference: ...
+    def __init__(
+        self,
+        *,
+        qos_reference: Global___QosReference | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["qos_reference", b"qos_reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["qos_reference", b"qos_reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQosReferenceResponse: _TypeAlias = GetQosReferenceResponse  # noqa: Y015
 
 @_typing.final
 class ListLedgerEntriesRequest(_message.Message):

@@ -60,6 +60,11 @@ class OperatorPoliciesServiceStub(object):
                 request_serializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyRequest.SerializeToString,
                 response_deserializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyResponse.FromString,
                 _registered_method=True)
+        self.GetQosReference = channel.unary_unary(
+                '/nf.pcf.v1.OperatorPoliciesService/GetQosReference',
+                request_serializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceRequest.SerializeToString,
+                response_deserializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorPoliciesServiceServicer(object):
@@ -101,6 +106,13 @@ class OperatorPoliciesServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQosReference(self, request, context):
+        """Reads what is arranged under a QoS reference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorPoliciesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_OperatorPoliciesServiceServicer_to_server(servicer, server):
                     servicer.DeleteOperatorPolicy,
                     request_deserializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyRequest.FromString,
                     response_serializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyResponse.SerializeToString,
+            ),
+            'GetQosReference': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQosReference,
+                    request_deserializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceRequest.FromString,
+                    response_serializer=nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class OperatorPoliciesService(object):
             '/nf.pcf.v1.OperatorPoliciesService/DeleteOperatorPolicy',
             nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyRequest.SerializeToString,
             nf_dot_pcf_dot_v1_dot_operator__policies__pb2.DeleteOperatorPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQosReference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.pcf.v1.OperatorPoliciesService/GetQosReference',
+            nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceRequest.SerializeToString,
+            nf_dot_pcf_dot_v1_dot_operator__policies__pb2.GetQosReferenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

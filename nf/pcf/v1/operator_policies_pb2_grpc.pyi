@@ -43,6 +43,8 @@ class OperatorPoliciesServiceStub:
     """Replaces a policy; running application sessions are decided anew, without a gap."""
     DeleteOperatorPolicy: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.DeleteOperatorPolicyRequest, _operator_policies_pb2.DeleteOperatorPolicyResponse]
     """Removes a policy; running application sessions are decided anew, without a gap."""
+    GetQosReference: _grpc.UnaryUnaryMultiCallable[_operator_policies_pb2.GetQosReferenceRequest, _operator_policies_pb2.GetQosReferenceResponse]
+    """Reads what is arranged under a QoS reference."""
 
 @_typing.type_check_only
 class OperatorPoliciesServiceAsyncStub(OperatorPoliciesServiceStub):
@@ -59,6 +61,8 @@ class OperatorPoliciesServiceAsyncStub(OperatorPoliciesServiceStub):
     """Replaces a policy; running application sessions are decided anew, without a gap."""
     DeleteOperatorPolicy: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.DeleteOperatorPolicyRequest, _operator_policies_pb2.DeleteOperatorPolicyResponse]  # type: ignore[assignment]
     """Removes a policy; running application sessions are decided anew, without a gap."""
+    GetQosReference: _aio.UnaryUnaryMultiCallable[_operator_policies_pb2.GetQosReferenceRequest, _operator_policies_pb2.GetQosReferenceResponse]  # type: ignore[assignment]
+    """Reads what is arranged under a QoS reference."""
 
 class OperatorPoliciesServiceServicer(metaclass=_abc_1.ABCMeta):
     """Operator policies."""
@@ -102,6 +106,14 @@ class OperatorPoliciesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_policies_pb2.DeleteOperatorPolicyResponse, _abc.Awaitable[_operator_policies_pb2.DeleteOperatorPolicyResponse]]:
         """Removes a policy; running application sessions are decided anew, without a gap."""
+
+    @_abc_1.abstractmethod
+    def GetQosReference(
+        self,
+        request: _operator_policies_pb2.GetQosReferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_policies_pb2.GetQosReferenceResponse, _abc.Awaitable[_operator_policies_pb2.GetQosReferenceResponse]]:
+        """Reads what is arranged under a QoS reference."""
 
 def add_OperatorPoliciesServiceServicer_to_server(servicer: OperatorPoliciesServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -94,7 +94,9 @@ class _AfEventEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AfEvent.Value
     AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION: _AfEvent.ValueType  # 1
     """The PCC rules of the session are in force, for the first time or changed: the session tells what is enforced now."""
     AF_EVENT_FAILED_RESOURCES_ALLOCATION: _AfEvent.ValueType  # 2
-    """The PCC rules of the session could not be put in force, or have gone."""
+    """The PCC rules of the session could not be put in force, have gone, or are not enforced at present: the session's
+    state says which.
+    """
     AF_EVENT_QOS_NOTIF: _AfEvent.ValueType  # 3
     """The QoS target (here the policy threshold) is no longer, or again, kept."""
     AF_EVENT_USAGE_REPORT: _AfEvent.ValueType  # 4
@@ -109,7 +111,9 @@ AF_EVENT_UNSPECIFIED: AfEvent.ValueType  # 0
 AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION: AfEvent.ValueType  # 1
 """The PCC rules of the session are in force, for the first time or changed: the session tells what is enforced now."""
 AF_EVENT_FAILED_RESOURCES_ALLOCATION: AfEvent.ValueType  # 2
-"""The PCC rules of the session could not be put in force, or have gone."""
+"""The PCC rules of the session could not be put in force, have gone, or are not enforced at present: the session's
+state says which.
+"""
 AF_EVENT_QOS_NOTIF: AfEvent.ValueType  # 3
 """The QoS target (here the policy threshold) is no longer, or again, kept."""
 AF_EVENT_USAGE_REPORT: AfEvent.ValueType  # 4
@@ -287,6 +291,42 @@ class MediaComponent(_message.Message):
 Global___MediaComponent: _TypeAlias = MediaComponent  # noqa: Y015
 
 @_typing.final
+class UsageThreshold(_message.Message):
+    """How much may be used before it is told (TS 29.122 UsageThreshold). Counted from when the threshold is set; what is
+    dropped does not count. One that is reached is told once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    TOTAL_VOLUME_BYTES_FIELD_NUMBER: _builtins.int
+    DOWNLINK_VOLUME_BYTES_FIELD_NUMBER: _builtins.int
+    UPLINK_VOLUME_BYTES_FIELD_NUMBER: _builtins.int
+    duration_s: _builtins.int
+    """Time since the threshold was set; 0: any."""
+    total_volume_bytes: _builtins.int
+    """Both directions together; 0: any."""
+    downlink_volume_bytes: _builtins.int
+    """Towards the UE; 0: any."""
+    uplink_volume_bytes: _builtins.int
+    """From the UE; 0: any."""
+    def __init__(
+        self,
+        *,
+        duration_s: _builtins.int = ...,
+        total_volume_bytes: _builtins.int = ...,
+        downlink_volume_bytes: _builtins.int = ...,
+        uplink_volume_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downlink_volume_bytes", b"downlink_volume_bytes", "duration_s", b"duration_s", "total_volume_bytes", b"total_volume_bytes", "uplink_volume_bytes", b"uplink_volume_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageThreshold: _TypeAlias = UsageThreshold  # noqa: Y015
+
+@_typing.final
 class AppSessionContextReqData(_message.Message):
     """What an AF asks for (TS 29.514 AppSessionContextReqData)."""
 
@@ -304,6 +344,7 @@ class AppSessionContextReqData(_message.Message):
     UE_IPV6_FIELD_NUMBER: _builtins.int
     MED_COMPONENTS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    USG_THRES_FIELD_NUMBER: _builtins.int
     af_app_id: _builtins.str
     """The application."""
     asp_id: _builtins.str
@@ -336,6 +377,10 @@ class AppSessionContextReqData(_message.Message):
     def events(self) -> _containers.RepeatedScalarFieldContainer[Global___AfEvent.ValueType]:
         """The events wanted; empty: all."""
 
+    @_builtins.property
+    def usg_thres(self) -> Global___UsageThreshold:
+        """When usage is told; absent: at every report of the user plane. Setting it anew begins anew."""
+
     def __init__(
         self,
         *,
@@ -351,10 +396,11 @@ class AppSessionContextReqData(_message.Message):
         ue_ipv6: _builtins.str = ...,
         med_components: _abc.Iterable[Global___MediaComponent] | None = ...,
         events: _abc.Iterable[Global___AfEvent.ValueType] | None = ...,
+        usg_thres: Global___UsageThreshold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["slice_info", b"slice_info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["slice_info", b"slice_info", "usg_thres", b"usg_thres"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["af_app_id", b"af_app_id", "asp_id", b"asp_id", "dnn", b"dnn", "events", b"events", "gpsis", b"gpsis", "med_components", b"med_components", "slice_info", b"slice_info", "spon_id", b"spon_id", "spon_status", b"spon_status", "supi", b"supi", "ue_ipv4", b"ue_ipv4", "ue_ipv6", b"ue_ipv6"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["af_app_id", b"af_app_id", "asp_id", b"asp_id", "dnn", b"dnn", "events", b"events", "gpsis", b"gpsis", "med_components", b"med_components", "slice_info", b"slice_info", "spon_id", b"spon_id", "spon_status", b"spon_status", "supi", b"supi", "ue_ipv4", b"ue_ipv4", "ue_ipv6", b"ue_ipv6", "usg_thres", b"usg_thres"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,6 +416,8 @@ class Enforcement(_message.Message):
     ENFORCEMENT_BIT_RATE_DL_BPS_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_BIT_RATE_UL_BPS_FIELD_NUMBER: _builtins.int
     OPERATOR_POLICY_ID_FIELD_NUMBER: _builtins.int
+    GUARANTEED_BIT_RATE_DL_BPS_FIELD_NUMBER: _builtins.int
+    GUARANTEED_BIT_RATE_UL_BPS_FIELD_NUMBER: _builtins.int
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """What happens above the bit rate."""
     enforcement_bit_rate_dl_bps: _builtins.int
@@ -378,6 +426,10 @@ class Enforcement(_message.Message):
     """The threshold uplink; 0: none."""
     operator_policy_id: _builtins.str
     """The operator policy that decided; empty: none applied."""
+    guaranteed_bit_rate_dl_bps: _builtins.int
+    """What is guaranteed downlink; 0: nothing."""
+    guaranteed_bit_rate_ul_bps: _builtins.int
+    """What is guaranteed uplink; 0: nothing."""
     def __init__(
         self,
         *,
@@ -385,10 +437,12 @@ class Enforcement(_message.Message):
         enforcement_bit_rate_dl_bps: _builtins.int = ...,
         enforcement_bit_rate_ul_bps: _builtins.int = ...,
         operator_policy_id: _builtins.str = ...,
+        guaranteed_bit_rate_dl_bps: _builtins.int = ...,
+        guaranteed_bit_rate_ul_bps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforcement_bit_rate_dl_bps", b"enforcement_bit_rate_dl_bps", "enforcement_bit_rate_ul_bps", b"enforcement_bit_rate_ul_bps", "enforcement_method", b"enforcement_method", "operator_policy_id", b"operator_policy_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforcement_bit_rate_dl_bps", b"enforcement_bit_rate_dl_bps", "enforcement_bit_rate_ul_bps", b"enforcement_bit_rate_ul_bps", "enforcement_method", b"enforcement_method", "guaranteed_bit_rate_dl_bps", b"guaranteed_bit_rate_dl_bps", "guaranteed_bit_rate_ul_bps", b"guaranteed_bit_rate_ul_bps", "operator_policy_id", b"operator_policy_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,8 +456,11 @@ class AppSessionContextRespData(_message.Message):
 
     GPSI_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     gpsi: _builtins.str
     """The UE's public identifier, where known."""
+    revision: _builtins.int
+    """Rises whenever something is put in force for the session."""
     @_builtins.property
     def enforcement(self) -> Global___Enforcement:
         """What is enforced."""
@@ -413,14 +470,45 @@ class AppSessionContextRespData(_message.Message):
         *,
         gpsi: _builtins.str = ...,
         enforcement: Global___Enforcement | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["enforcement", b"enforcement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforcement", b"enforcement", "gpsi", b"gpsi"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforcement", b"enforcement", "gpsi", b"gpsi", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AppSessionContextRespData: _TypeAlias = AppSessionContextRespData  # noqa: Y015
+
+@_typing.final
+class UsageMonitoring(_message.Message):
+    """What the PCF keeps of a session's usage threshold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_DOWNLINK_BYTES_FIELD_NUMBER: _builtins.int
+    FROM_UPLINK_BYTES_FIELD_NUMBER: _builtins.int
+    REACHED_FIELD_NUMBER: _builtins.int
+    from_downlink_bytes: _builtins.int
+    """What had passed towards the UE when the threshold was set."""
+    from_uplink_bytes: _builtins.int
+    """What had passed from the UE by then."""
+    reached: _builtins.bool
+    """Whether it has been told."""
+    def __init__(
+        self,
+        *,
+        from_downlink_bytes: _builtins.int = ...,
+        from_uplink_bytes: _builtins.int = ...,
+        reached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_downlink_bytes", b"from_downlink_bytes", "from_uplink_bytes", b"from_uplink_bytes", "reached", b"reached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageMonitoring: _TypeAlias = UsageMonitoring  # noqa: Y015
 
 @_typing.final
 class AppSession(_message.Message):
@@ -443,6 +531,8 @@ class AppSession(_message.Message):
         """The PDU session has gone, or the operator's policies no longer grant it; nothing is enforced."""
         STATE_RELEASING: AppSession._State.ValueType  # 4
         """Being removed."""
+        STATE_INTERRUPTED: AppSession._State.ValueType  # 5
+        """Granted, but not enforced at present: the user plane is away. It is again as soon as it can be."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Life cycle at the PCF."""
@@ -456,6 +546,8 @@ class AppSession(_message.Message):
     """The PDU session has gone, or the operator's policies no longer grant it; nothing is enforced."""
     STATE_RELEASING: AppSession.State.ValueType  # 4
     """Being removed."""
+    STATE_INTERRUPTED: AppSession.State.ValueType  # 5
+    """Granted, but not enforced at present: the user plane is away. It is again as soon as it can be."""
 
     APP_SESSION_ID_FIELD_NUMBER: _builtins.int
     ASC_REQ_DATA_FIELD_NUMBER: _builtins.int
@@ -464,6 +556,7 @@ class AppSession(_message.Message):
     SM_POLICY_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    USAGE_MONITORING_FIELD_NUMBER: _builtins.int
     app_session_id: _builtins.str
     """Chosen by the AF."""
     state: Global___AppSession.State.ValueType
@@ -484,6 +577,10 @@ class AppSession(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the PCF."""
 
+    @_builtins.property
+    def usage_monitoring(self) -> Global___UsageMonitoring:
+        """Set by the PCF where there is a usage threshold."""
+
     def __init__(
         self,
         *,
@@ -494,10 +591,11 @@ class AppSession(_message.Message):
         sm_policy_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        usage_monitoring: Global___UsageMonitoring | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["asc_req_data", b"asc_req_data", "asc_resp_data", b"asc_resp_data", "create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asc_req_data", b"asc_req_data", "asc_resp_data", b"asc_resp_data", "create_time", b"create_time", "usage_monitoring", b"usage_monitoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_session_id", b"app_session_id", "asc_req_data", b"asc_req_data", "asc_resp_data", b"asc_resp_data", "create_time", b"create_time", "etag", b"etag", "sm_policy_id", b"sm_policy_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_session_id", b"app_session_id", "asc_req_data", b"asc_req_data", "asc_resp_data", b"asc_resp_data", "create_time", b"create_time", "etag", b"etag", "sm_policy_id", b"sm_policy_id", "state", b"state", "usage_monitoring", b"usage_monitoring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -738,6 +836,10 @@ class EventNotification(_message.Message):
     COMPLIANT_FIELD_NUMBER: _builtins.int
     SINCE_NS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    USAGE_THRESHOLD_REACHED_FIELD_NUMBER: _builtins.int
     app_session_id: _builtins.str
     event: Global___AfEvent.ValueType
     """What happened."""
@@ -746,9 +848,15 @@ class EventNotification(_message.Message):
     charged_bytes: _builtins.int
     """Bytes that are paid for: beyond the threshold, and passed (USAGE_REPORT)."""
     compliant: _builtins.bool
-    """Whether the flows keep to the threshold (QOS_NOTIF)."""
+    """Whether the flows keep to the threshold."""
     since_ns: _builtins.int
     """Packet time at which that began, nanoseconds since 1970 UTC (QOS_NOTIF)."""
+    revision: _builtins.int
+    """Of what is in force: as in AppSessionContextRespData (SUCCESSFUL_RESOURCES_ALLOCATION)."""
+    state: Global___AppSession.State.ValueType
+    """Of the session since this happened."""
+    usage_threshold_reached: _builtins.bool
+    """Whether it is told because the usage threshold is reached (USAGE_REPORT)."""
     @_builtins.property
     def usage(self) -> _types_pb2.Usage:
         """Everything measured since the session was authorised (USAGE_REPORT, QOS_NOTIF)."""
@@ -756,6 +864,10 @@ class EventNotification(_message.Message):
     @_builtins.property
     def problem(self) -> _types_pb2.ProblemDetails:
         """Why (FAILED_RESOURCES_ALLOCATION, PDU_SESSION_STATUS)."""
+
+    @_builtins.property
+    def enforcement(self) -> Global___Enforcement:
+        """What is enforced now (SUCCESSFUL_RESOURCES_ALLOCATION)."""
 
     def __init__(
         self,
@@ -768,10 +880,14 @@ class EventNotification(_message.Message):
         compliant: _builtins.bool = ...,
         since_ns: _builtins.int = ...,
         problem: _types_pb2.ProblemDetails | None = ...,
+        enforcement: Global___Enforcement | None = ...,
+        revision: _builtins.int = ...,
+        state: Global___AppSession.State.ValueType = ...,
+        usage_threshold_reached: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enforcement", b"enforcement", "problem", b"problem", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_session_id", b"app_session_id", "charged_bytes", b"charged_bytes", "compliant", b"compliant", "event", b"event", "problem", b"problem", "since_ns", b"since_ns", "usage", b"usage", "zero_rated_bytes", b"zero_rated_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_session_id", b"app_session_id", "charged_bytes", b"charged_bytes", "compliant", b"compliant", "enforcement", b"enforcement", "event", b"event", "problem", b"problem", "revision", b"revision", "since_ns", b"since_ns", "state", b"state", "usage", b"usage", "usage_threshold_reached", b"usage_threshold_reached", "zero_rated_bytes", b"zero_rated_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

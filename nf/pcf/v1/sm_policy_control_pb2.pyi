@@ -82,6 +82,12 @@ class QosData(_message.Message):
     MAX_BR_UL_BPS_FIELD_NUMBER: _builtins.int
     BURST_BYTES_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_METHOD_FIELD_NUMBER: _builtins.int
+    GBR_DL_BPS_FIELD_NUMBER: _builtins.int
+    GBR_UL_BPS_FIELD_NUMBER: _builtins.int
+    DSCP_GREEN_FIELD_NUMBER: _builtins.int
+    DSCP_YELLOW_FIELD_NUMBER: _builtins.int
+    DSCP_RED_FIELD_NUMBER: _builtins.int
+    QUEUE_BYTES_FIELD_NUMBER: _builtins.int
     max_br_dl_bps: _builtins.int
     """Maximum bit rate downlink; absent: unbounded."""
     max_br_ul_bps: _builtins.int
@@ -90,6 +96,20 @@ class QosData(_message.Message):
     """Depth of the token buckets; absent: 100 ms at the rate, at least 15,000 bytes."""
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
     """What happens above the bit rate."""
+    gbr_dl_bps: _builtins.int
+    """Guaranteed bit rate downlink, within max_br_dl_bps; absent: none."""
+    gbr_ul_bps: _builtins.int
+    """Guaranteed bit rate uplink, within max_br_ul_bps; absent: none."""
+    dscp_green: _builtins.int
+    """DSCP that MARK writes into packets within the guaranteed bit rate or, without one, within the maximum; absent: it
+    stays.
+    """
+    dscp_yellow: _builtins.int
+    """DSCP that MARK writes into packets between the two."""
+    dscp_red: _builtins.int
+    """DSCP that MARK writes into packets above the maximum."""
+    queue_bytes: _builtins.int
+    """What SHAPE may hold back in a direction at the most; absent: 100 ms at the rate, at least 15,000 bytes."""
     def __init__(
         self,
         *,
@@ -97,23 +117,53 @@ class QosData(_message.Message):
         max_br_ul_bps: _builtins.int | None = ...,
         burst_bytes: _builtins.int | None = ...,
         enforcement_method: _types_pb2.EnforcementMethod.ValueType = ...,
+        gbr_dl_bps: _builtins.int | None = ...,
+        gbr_ul_bps: _builtins.int | None = ...,
+        dscp_green: _builtins.int | None = ...,
+        dscp_yellow: _builtins.int | None = ...,
+        dscp_red: _builtins.int | None = ...,
+        queue_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "burst_bytes", b"burst_bytes", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "_queue_bytes", b"_queue_bytes", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "queue_bytes", b"queue_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "burst_bytes", b"burst_bytes", "enforcement_method", b"enforcement_method", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "_queue_bytes", b"_queue_bytes", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "queue_bytes", b"queue_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burst_bytes: _TypeAlias = _typing.Literal["burst_bytes"]  # noqa: Y015
     _WhichOneofArgType__burst_bytes: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_green: _TypeAlias = _typing.Literal["dscp_green"]  # noqa: Y015
+    _WhichOneofArgType__dscp_green: _TypeAlias = _typing.Literal["_dscp_green", b"_dscp_green"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_red: _TypeAlias = _typing.Literal["dscp_red"]  # noqa: Y015
+    _WhichOneofArgType__dscp_red: _TypeAlias = _typing.Literal["_dscp_red", b"_dscp_red"]  # noqa: Y015
+    _WhichOneofReturnType__dscp_yellow: _TypeAlias = _typing.Literal["dscp_yellow"]  # noqa: Y015
+    _WhichOneofArgType__dscp_yellow: _TypeAlias = _typing.Literal["_dscp_yellow", b"_dscp_yellow"]  # noqa: Y015
+    _WhichOneofReturnType__gbr_dl_bps: _TypeAlias = _typing.Literal["gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_dl_bps: _TypeAlias = _typing.Literal["_gbr_dl_bps", b"_gbr_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__gbr_ul_bps: _TypeAlias = _typing.Literal["gbr_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__gbr_ul_bps: _TypeAlias = _typing.Literal["_gbr_ul_bps", b"_gbr_ul_bps"]  # noqa: Y015
     _WhichOneofReturnType__max_br_dl_bps: _TypeAlias = _typing.Literal["max_br_dl_bps"]  # noqa: Y015
     _WhichOneofArgType__max_br_dl_bps: _TypeAlias = _typing.Literal["_max_br_dl_bps", b"_max_br_dl_bps"]  # noqa: Y015
     _WhichOneofReturnType__max_br_ul_bps: _TypeAlias = _typing.Literal["max_br_ul_bps"]  # noqa: Y015
     _WhichOneofArgType__max_br_ul_bps: _TypeAlias = _typing.Literal["_max_br_ul_bps", b"_max_br_ul_bps"]  # noqa: Y015
+    _WhichOneofReturnType__queue_bytes: _TypeAlias = _typing.Literal["queue_bytes"]  # noqa: Y015
+    _WhichOneofArgType__queue_bytes: _TypeAlias = _typing.Literal["_queue_bytes", b"_queue_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__burst_bytes) -> _WhichOneofReturnType__burst_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_green) -> _WhichOneofReturnType__dscp_green | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_red) -> _WhichOneofReturnType__dscp_red | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dscp_yellow) -> _WhichOneofReturnType__dscp_yellow | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_dl_bps) -> _WhichOneofReturnType__gbr_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gbr_ul_bps) -> _WhichOneofReturnType__gbr_ul_bps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_br_dl_bps) -> _WhichOneofReturnType__max_br_dl_bps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_br_ul_bps) -> _WhichOneofReturnType__max_br_ul_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_bytes) -> _WhichOneofReturnType__queue_bytes | None: ...
 
 Global___QosData: _TypeAlias = QosData  # noqa: Y015
 

@@ -461,6 +461,36 @@ class PccRuleCompliance(_message.Message):
 Global___PccRuleCompliance: _TypeAlias = PccRuleCompliance  # noqa: Y015
 
 @_typing.final
+class UserPlaneStatus(_message.Message):
+    """Payload of the event "USER_PLANE_STATUS": the user plane no longer, or again, enforces the rules of the SMF's sessions
+    (castcore's extension; TS 29.512 reports it rule by rule as rule status).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENFORCED_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    enforced: _builtins.bool
+    """Whether the rules are enforced."""
+    @_builtins.property
+    def problem(self) -> _types_pb2.ProblemDetails:
+        """Why not."""
+
+    def __init__(
+        self,
+        *,
+        enforced: _builtins.bool = ...,
+        problem: _types_pb2.ProblemDetails | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enforced", b"enforced", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserPlaneStatus: _TypeAlias = UserPlaneStatus  # noqa: Y015
+
+@_typing.final
 class PduSessionStatus(_message.Message):
     """Payload of the event "PDU_SESSION_STATUS": a PDU session was set up or released."""
 

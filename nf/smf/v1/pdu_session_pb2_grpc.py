@@ -332,7 +332,7 @@ class SmfEventsServiceServicer(object):
     """
 
     def WatchEvents(self, request, context):
-        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS.
+        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
