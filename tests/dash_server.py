@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,12 +30,13 @@ class DashServer:
     before: Callable[[Asked], None] = lambda _: None
     # Ends the connection after so many answers.
     answers_per_connection: int = 1 << 30
+    tls: ssl.SSLContext | None = None
     url: str = ""
 
     async def __aenter__(self) -> DashServer:
         self._serving: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
+        self.url = f"http{'s' if self.tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from dash_documents import adaptation_set, mpd, title
 from dash_server import Asked, DashServer, answer
 
 from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
+from nf.cli.certs.making import make_files
 from nf.client.dash.errors import MpdError, NothingToPlay, SegmentUnavailable
 from nf.client.dash.http_connection import connect
+from nf.client.dash.mpd import ByteRange, SegmentBase
 from nf.client.dash.playback import State
 from nf.client.dash.player import DashPlayer
+from nf.client.dash.segment_index import listed
 from nf.client.dash.settings import Settings
 from nf.client.m7 import Connection, Preferences
 from nf.common.clock import ManualClock
@@ -350,16 +356,90 @@ async def test_an_entry_that_cannot_be_played_is_refused_at_the_start(body: byte
     assert len(listener.closed) == len(listener.opened) > 0
 
 
-async def test_without_a_server_or_with_tls_the_start_says_so() -> None:
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+async def test_without_a_server_or_with_an_address_that_is_none_the_start_says_so(scheme: str) -> None:
     async with DashServer() as server:
-        gone = server.url
-    for entry, error, told in (
-        (f"{gone}/m.mpd", SegmentUnavailable, "Connect"),
-        ("https://example.com/m.mpd", NothingToPlay, "this player has no TLS"),
-    ):
-        player = DashPlayer(VirtualClock(), UNPACED)
-        with pytest.raises(error, match=told):
-            await player.start(entry, Listener())
+        gone = server.url.replace("http", scheme)
+    error, told = (SegmentUnavailable, "Connect") if scheme == "http" else (NothingToPlay, "expected 'http://HOST…'")
+    with pytest.raises(error, match=told):
+        await DashPlayer(VirtualClock(), UNPACED).start(f"{gone}/m.mpd", Listener())
+
+
+def sidx(*segments: tuple[int, int], offset: int = 0) -> bytes:
+    """A segment index (version 0, timescale 10, from 30 on) of segments with these sizes and durations."""
+    references = b"".join(struct.pack(">III", size, duration, 0x90000000) for size, duration in segments)
+    body = struct.pack(">IIIIIHH", 0, 1, 10, 30, offset, 0, len(segments)) + references
+    return struct.pack(">I4s", len(body) + 8, b"sidx") + body
+
+
+async def test_a_single_file_is_played_by_its_segment_index() -> None:
+    index = sidx((100, 20), (50, 20), (70, 10), offset=8)
+    head = bytes(40)
+    content = head + index + bytes(8) + b"a" * 100 + b"b" * 50 + b"c" * 70
+    asked: list[str] = []
+    addressing = (
+        f'<BaseURL>v.mp4</BaseURL><SegmentBase timescale="10" presentationTimeOffset="30" '
+        f'indexRange="40-{40 + len(index) - 1}"/>'
+    )
+    document = mpd(
+        f"<Period>{adaptation_set('video', {'v': 400}, addressing)}</Period>", 'mediaPresentationDuration="PT5S"'
+    )
+    document = document.replace(b"<BaseURL>v.mp4</BaseURL>", b"").replace(
+        b'bandwidth="400"/>', b'bandwidth="400"><BaseURL>v.mp4</BaseURL></Representation>'
+    )
+
+    def before(request: Asked) -> None:
+        asked.append(request.headers.get("range", ""))
+
+    async with DashServer({"/m.mpd": document, "/v.mp4": content}, before=before) as server:
+        player = await played(server, UNPACED, Listener(), VirtualClock())
+    assert [(each.start_s, each.duration_s, each.body_bytes) for each in player.results.transfers] == [
+        (0.0, 2.0, 100), (2.0, 2.0, 50), (4.0, 1.0, 70),
+    ]  # fmt: skip
+    first = 40 + len(index) + 8
+    assert asked == [
+        "", f"bytes=40-{39 + len(index)}", "bytes=0-39",
+        f"bytes={first}-{first + 99}", f"bytes={first + 100}-{first + 149}", f"bytes={first + 150}-{first + 219}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("index", "problem"),
+    [
+        (b"", "found no segment index (sidx) in @indexRange"),
+        (sidx((1 << 31 | 5, 20)), "found a segment index of indexes, expected one of segments"),
+        (sidx((5, 20), (5, 20))[:-4], "found a segment index that is cut short, expected all of it in @indexRange"),
+        (sidx(), "found a segment index without segments"),
+        (sidx((5, 0)), "found an empty segment in the segment index"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(index: bytes, problem: str) -> None:
+    with pytest.raises(MpdError) as refusal:
+        listed(SegmentBase(None, ByteRange(0, 99), 1, 0), index, "v.mp4")
+    assert str(refusal.value) == f"v.mp4: {problem}"
+
+
+async def test_it_plays_over_tls_from_a_server_that_it_can_trust_alone(tmp_path: Path) -> None:
+    make_files(tmp_path, ("http",), alternatives=(), days=2, clients=())
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(tmp_path / "http.pem", tmp_path / "http.key")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    content = presentation(title(VIDEO, AUDIO))
+    async with DashServer(content, tls=served, answers_per_connection=4) as server:
+        listener = Listener()
+        player = DashPlayer(VirtualClock(), Settings(retry_delay_s=0), tls=trusting)
+        player.set_filter(ServiceDescriptorFilter(operating_bandwidth_max_bps=5_000_000))
+        await player.start(f"{server.url}/m.mpd", listener)
+        results = await player.finished()
+        await player.stop()
+        assert results.representations("video") == ["sd", "hd", "hd", "hd", "hd"]
+        assert results.media_bytes == 2_500 + 4 * 10_000 + 5 * 250
+        assert len(listener.opened) == len(listener.closed) >= 4
+
+        stranger = Listener()
+        with pytest.raises(SegmentUnavailable, match="certificate verify failed"):
+            await DashPlayer(VirtualClock(), Settings()).start(f"{server.url}/m.mpd", stranger)
+        assert len(stranger.opened) == len(stranger.closed) == 1
 
 
 async def test_a_player_that_is_stopped_stops_at_once_and_closes_everything() -> None:

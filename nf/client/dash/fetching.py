@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from nf.client.dash.pacing import Pacer
 from nf.client.m7 import Connection, PlayerListener
 from nf.common.clock import Clock
 
+_PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTIONS: Final = 5
 _REDIRECTED: Final = (301, 302, 303, 307, 308)
 
@@ -53,6 +55,7 @@ class Connections:
         pacer: Callable[[], Pacer | None] = lambda: None,
         tries: int = 3,
         retry_delay_s: float = 0.5,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.opened = 0
         self._opener = opener
@@ -61,6 +64,7 @@ class Connections:
         self._pacer = pacer
         self._tries = tries
         self._retry_delay = timedelta(seconds=retry_delay_s)
+        self._tls = tls
         self._slots: dict[tuple[str, int, int], _Slot] = {}
 
     async def fetch(
@@ -86,10 +90,10 @@ class Connections:
                 except SegmentUnavailable as error:
                     problem = error.message
                     continue
-                status = fetched.answer.status
-                if status in (200, 206, 304):
+                status, expected = fetched.answer.status, 200 if byte_range is None else 206
+                if status in (expected, 304):
                     return fetched
-                problem = f"{fetched.url}: found status {status}, expected 200"
+                problem = f"{fetched.url}: found status {status}, expected {expected}"
         raise SegmentUnavailable(problem or "found no address to fetch from")
 
     async def prepare(self, url: str, lane: int) -> None:
@@ -135,16 +139,24 @@ class Connections:
         if slot.open is not None and not slot.open.closed_by_peer():
             return slot.open
         self._drop(slot)
+        origin = f"{parts.scheme}://{parts.netloc}"
         try:
             async with asyncio.timeout(CONNECT_S):
                 opened = await self._opener(host, port)
         except TimeoutError:
-            raise SegmentUnavailable(f"http://{parts.netloc}: no connection within {CONNECT_S:g} s") from None
+            raise SegmentUnavailable(f"{origin}: no connection within {CONNECT_S:g} s") from None
         except OSError as error:
-            raise SegmentUnavailable(f"http://{parts.netloc}: {error.strerror or error}") from None
-        slot.open = HttpConnection(opened, host, self._clock)
+            raise SegmentUnavailable(f"{origin}: {error.strerror or error}") from None
+        slot.open = HttpConnection(opened, host, origin, self._clock)
         self.opened += 1
         await self._listener.connection_opened(slot.open.connection)
+        if parts.scheme == "https":
+            # After the listener: the handshake is under the policy, too.
+            try:
+                await slot.open.secure(self._tls if self._tls is not None else ssl.create_default_context(), host)
+            except SegmentUnavailable:
+                self._drop(slot)
+                raise
         return slot.open
 
     def _drop(self, slot: _Slot) -> None:
@@ -160,6 +172,6 @@ def _address(url: str) -> tuple[SplitResult, str, int]:
         port = parts.port
     except ValueError:
         raise NothingToPlay(f"address {url!r}: found a port that is none") from None
-    if parts.scheme != "http" or not parts.hostname:
-        raise NothingToPlay(f"address {url!r}: expected 'http://HOST…': this player has no TLS")
-    return parts, parts.hostname, port or 80
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise NothingToPlay(f"address {url!r}: expected 'http://HOST…' or 'https://HOST…'")
+    return parts, parts.hostname, port or _PORTS[parts.scheme]

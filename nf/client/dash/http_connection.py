@@ -1,12 +1,13 @@
 """HTTP/1.1 over a connection whose addresses are known, for a player that describes its flows (RFC 9112).
 
-The Media Session Handler describes 5-tuples, so the player opens its sockets itself. GET alone, without TLS.
+The Media Session Handler describes 5-tuples, so the player opens its sockets itself. GET alone, with or without TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -22,6 +23,8 @@ Opener = Callable[[str, int], Awaitable[socket.socket]]
 
 _MAX_HEAD_BYTES: Final = 65_536
 _PIECE_BYTES: Final = 65_536
+# What is decrypted ahead of a reader: little, since it has been taken from the network already.
+_TLS_AHEAD_BYTES: Final = 8_192
 # Nothing comes for so long: given up.
 SILENCE_S: Final = 20.0
 CONNECT_S: Final = 10.0
@@ -68,15 +71,28 @@ def prepare(opened: socket.socket, receive_buffer_bytes: int | None) -> None:
 class HttpConnection:
     """One connection, one request at a time; ``usable`` until either end closes it."""
 
-    def __init__(self, opened: socket.socket, host: str, clock: Clock) -> None:
+    def __init__(self, opened: socket.socket, host: str, origin: str, clock: Clock) -> None:
         client, server = opened.getsockname(), opened.getpeername()
         self.connection = Connection(_endpoint(client), _endpoint(server), server_name=host)
         self.usable = True
+        self._origin = origin
         self._socket = opened
+        self._tls: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._clock = clock
         self._received = bytearray()
         self._eof = False
         self._busy_s = 0.0
+
+    async def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """TLS from here on. Raises SegmentUnavailable."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                self._tls = await asyncio.open_connection(
+                    sock=self._socket, ssl=context, server_hostname=host, limit=_TLS_AHEAD_BYTES
+                )
+        except (OSError, TimeoutError) as error:
+            self.close()
+            raise SegmentUnavailable(f"{self._origin}: {_told(error)}") from None
 
     async def get(
         self,
@@ -92,14 +108,13 @@ class HttpConnection:
         request += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self._busy_s = 0.0
         try:
-            loop = asyncio.get_running_loop()
             async with asyncio.timeout(SILENCE_S):
-                await loop.sock_sendall(self._socket, ("\r\n".join(request) + "\r\n\r\n").encode("ascii"))
+                await self._send(("\r\n".join(request) + "\r\n\r\n").encode("ascii"))
             status, answered = await self._head(pacer)
             body, length = await self._body(status, answered, keep, pacer)
         except (OSError, TimeoutError, ValueError) as error:
             self.close()
-            raise SegmentUnavailable(f"http://{authority}{target}: {_told(error)}") from None
+            raise SegmentUnavailable(f"{self._origin}{target}: {_told(error)}") from None
         except BaseException:
             # The rest of an answer that nobody waits for would be taken for the next one.
             self.close()
@@ -111,18 +126,34 @@ class HttpConnection:
     def close(self) -> None:
         """Ends the connection; may be called again."""
         self.usable = False
+        if self._tls is not None:
+            self._tls[1].transport.abort()
         self._socket.close()
 
     def closed_by_peer(self) -> bool:
         """Whether the server has ended it while it was idle."""
         if not self.usable:
             return True
+        if self._tls is not None:
+            return self._tls[0].at_eof() or self._tls[1].is_closing()
         try:
             return not self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
             return True
+
+    async def _send(self, data: bytes) -> None:
+        if self._tls is None:
+            await asyncio.get_running_loop().sock_sendall(self._socket, data)
+        else:
+            self._tls[1].write(data)
+            await self._tls[1].drain()
+
+    async def _receive(self, most: int) -> bytes:
+        if self._tls is None:
+            return await asyncio.get_running_loop().sock_recv(self._socket, most)
+        return await self._tls[0].read(most)
 
     async def _head(self, pacer: Callable[[], Pacer | None]) -> tuple[int, dict[str, str]]:
         while True:
@@ -209,7 +240,7 @@ class HttpConnection:
             size = min(size, granted)
         began_ns = self._clock.now_ns()
         async with asyncio.timeout(SILENCE_S):
-            received = await asyncio.get_running_loop().sock_recv(self._socket, size)
+            received = await self._receive(size)
         self._busy_s += max(0, self._clock.now_ns() - began_ns) / 1e9
         if paced is not None:
             paced.take(len(received))

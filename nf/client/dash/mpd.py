@@ -74,7 +74,7 @@ class SegmentList:
 
 @dataclass(frozen=True, slots=True)
 class SegmentBase:
-    """One segment that is the whole representation (§5.3.9.2). Its index is known by place, and not read."""
+    """A single file (§5.3.9.2): one segment, or those of the index at ``index_range``."""
 
     initialization: Resource | None
     index_range: ByteRange | None

@@ -1,8 +1,7 @@
 """An MPD document into data (ISO/IEC 23009-1 §5): inheritance and base URLs are resolved here, once.
 
 Not read: UTCTiming (the clock of this machine is taken), remote elements (xlink), MPD patches, Preselections,
-sub-representations, content protection (what is encrypted is fetched all the same), the segment index of a
-SegmentBase.
+sub-representations, content protection (what is encrypted is fetched all the same).
 """
 
 from __future__ import annotations

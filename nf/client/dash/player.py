@@ -2,13 +2,14 @@
 
 It is a media player in the sense of M7 (TS 26.512 A.3.2 steps 8 and 9): it opens a connection, tells the Media Session
 Handler and waits, and fetches the MPD after that, so that the filter it may have been given meanwhile holds from the
-first segment. Segments are fetched and counted, not decoded. It has no TLS, plays audio and video only, and neither
-reads UTCTiming nor changes its playback rate.
+first segment. Segments are fetched and counted, not decoded. It plays audio and video only, and neither reads UTCTiming
+nor changes its playback rate.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -35,19 +36,18 @@ from nf.client.dash.fetching import Connections
 from nf.client.dash.http_connection import Opener, connect
 from nf.client.dash.mpd import Period, Presentation, Representation
 from nf.client.dash.pacing import Pacer, pace_bps
-from nf.client.dash.parsing import parse
 from nf.client.dash.playback import Playback, State
 from nf.client.dash.results import Results, Transfer
 from nf.client.dash.segments import (
     Segment,
     available_from,
     earliest_s,
-    initialization_of,
     period_at,
     segments,
 )
 from nf.client.dash.service_descriptions import AUDIO, VIDEO
 from nf.client.dash.settings import DEFAULTS, Settings
+from nf.client.dash.source import Source
 from nf.client.dash.throughput import Estimator, HarmonicMean
 from nf.client.m7 import PlayerListener, Preferences
 from nf.common.clock import Clock
@@ -55,8 +55,6 @@ from nf.common.errors import FailedPrecondition
 
 # How long after a segment should be there it is asked for: clocks differ a little.
 _LATE_S: Final = 0.05
-# A live MPD that says nothing new is not fetched more often.
-_REFRESH_S: Final = 1.0
 # What TCP may have on its way to a player that paces itself: little, so that what it does not read is not sent.
 PACED_BUFFER_BYTES: Final = 32_768
 
@@ -70,7 +68,11 @@ class _Step:
 
 
 class DashPlayer:
-    """Plays one presentation, once. ``opener`` makes its connections; ``clock`` is the time of everything."""
+    """Plays one presentation, once.
+
+    ``opener`` makes its connections; ``clock`` is the time of everything; ``tls`` is for https, by default with the
+    authorities of this machine.
+    """
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class DashPlayer:
         *,
         opener: Opener | None = None,
         estimator: Estimator | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.results = Results()
         self._clock = clock
@@ -86,25 +89,23 @@ class DashPlayer:
         paced = settings.paced and not settings.ignore_filter
         self._opener = opener or partial(connect, receive_buffer_bytes=PACED_BUFFER_BYTES if paced else None)
         self._estimator = estimator if estimator is not None else HarmonicMean()
+        self._tls = tls
         self._listener: PlayerListener | None = None
         self._connections: Connections | None = None
+        self._source: Source | None = None
         self._task: asyncio.Task[None] | None = None
         self._preferences: Preferences | None = None
         self._filter: DescriptorFilter | None = None
         self._pacer: Pacer | None = None
-        self._presentation: Presentation | None = None
-        self._etag = ""
-        self._fetched_ns = 0
         self._playback: Playback | None = None
         self._consumed: dict[str, str] = {}
-        self._initialized: set[tuple[str, ...]] = set()
         # Up to where each medium has been fetched.
         self._positions: dict[str, Fraction] = {}
 
     @property
     def presentation(self) -> Presentation | None:
         """The MPD as last fetched."""
-        return self._presentation
+        return self._source.presentation if self._source is not None else None
 
     @property
     def descriptor_filter(self) -> DescriptorFilter | None:
@@ -130,13 +131,14 @@ class DashPlayer:
             pacer=lambda: self._pacer,
             tries=self._settings.tries,
             retry_delay_s=self._settings.retry_delay_s,
+            tls=self._tls,
         )
+        self._source = Source(entry, self._connections, self._clock, self.results)
         try:
             # Both connections at once, so that the filter is there before anything is fetched (steps 7 and 8).
             for lane in range(min(self._settings.connections, 2)):
                 await self._connections.prepare(entry, lane)
-            await self._load(entry)
-            self._begin()
+            self._begin(await self._source.load())
         except BaseException:
             self._connections.close()
             raise
@@ -191,8 +193,8 @@ class DashPlayer:
         self._settle()
         listener.stopped()
 
-    def _begin(self) -> None:
-        presentation, language = self._require(), self._settings.language
+    def _begin(self, presentation: Presentation) -> None:
+        language = self._settings.language
         if presentation.dynamic:
             start_s = live.start_s(presentation, self._clock.now(), language=language)
         else:
@@ -207,14 +209,15 @@ class DashPlayer:
 
     async def _step(self) -> bool:
         """Fetches the next segment of video and the audio that goes with it. False: that was all."""
-        await self._refresh()
-        self._catch_up()
-        presentation = self._require()
+        source = self._source
+        assert source is not None
+        presentation = await source.refresh()
+        self._catch_up(presentation)
         lead_medium = VIDEO if VIDEO in self._positions else AUDIO
         position_s = self._positions[lead_medium]
         period = period_at(presentation, position_s)
         if period is None:
-            return await self._await_more(presentation)
+            return await source.await_more()
         sets = adaptation_sets(period, language=self._settings.language)
         candidates = combinations(sets)
         if not candidates:
@@ -222,18 +225,21 @@ class DashPlayer:
         step = self._decide(presentation, candidates)
         combination = step.combination
         lead = combination.of(lead_medium) or combination.representations[0]
-        segment = next(segments(period, lead, max(position_s, period.start_s)), None)
+        indexed = await source.indexed(lead, 0)
+        segment = next(segments(period, indexed, max(position_s, period.start_s)), None)
         if segment is None:
             if period.end_s is not None and not self._is_last(presentation, period):
                 for medium in self._positions:
                     self._positions[medium] = max(self._positions[medium], period.end_s)
                 return True
-            return await self._await_more(presentation)
+            return await source.await_more()
         await self._await_room(segment)
         await self._await_availability(presentation, segment)
         followers = [each for each in combination.representations if each is not lead]
-        fetches = [partial(self._fetch, segment, lead, step, lane=0)]
-        fetches += [partial(self._fetch_followers, period, each, segment.end_s, step) for each in followers]
+        fetches = [partial(self._fetch, segment, indexed, step, lane=0)]
+        fetches += [
+            partial(self._fetch_followers, presentation, period, each, segment.end_s, step) for each in followers
+        ]
         if self._settings.connections == 1:
             for fetch in fetches:
                 await fetch()
@@ -248,18 +254,21 @@ class DashPlayer:
 
     async def _fetch_followers(
         self,
+        presentation: Presentation,
         period: Period,
         representation: Representation,
         until_s: Fraction,
         step: _Step,
     ) -> None:
         """The segments of another medium that begin before the leading one ends."""
+        assert self._source is not None
+        representation = await self._source.indexed(representation, self._lane(1))
         medium = representation.media_type
         at_s = max(self._positions.get(medium, period.start_s), period.start_s)
         for segment in segments(period, representation, at_s):
             if segment.start_s >= until_s:
                 return
-            await self._await_availability(self._require(), segment)
+            await self._await_availability(presentation, segment)
             await self._fetch(segment, representation, step, lane=1)
 
     async def _fetch(
@@ -270,11 +279,12 @@ class DashPlayer:
         *,
         lane: int,
     ) -> None:
-        connections, playback = self._connections, self._playback
+        connections, source, playback = self._connections, self._source, self._playback
         assert connections is not None
+        assert source is not None
         assert playback is not None
-        lane = min(lane, self._settings.connections - 1)
-        await self._initialize(representation, lane)
+        lane = self._lane(lane)
+        await source.initialize(representation, lane)
         fetched = await connections.fetch(segment.urls, lane, byte_range=segment.byte_range)
         answer = fetched.answer
         self._estimator.add(answer.body_bytes, answer.busy_s)
@@ -303,15 +313,6 @@ class DashPlayer:
         if self._consumed.get(medium) != representation.id:
             self._consumed[medium] = representation.id
             self._told().media_changed(medium, representation.id, fetched.connection)
-
-    async def _initialize(self, representation: Representation, lane: int) -> None:
-        initialization = initialization_of(representation)
-        if initialization is None or initialization.urls in self._initialized:
-            return
-        assert self._connections is not None
-        fetched = await self._connections.fetch(initialization.urls, lane, byte_range=initialization.byte_range)
-        self._initialized.add(initialization.urls)
-        self.results.other_bytes += fetched.answer.body_bytes
 
     def _decide(self, presentation: Presentation, candidates: tuple[Combination, ...]) -> _Step:
         """What is played next, of what may be (step 9), and the pace that goes with it."""
@@ -354,9 +355,12 @@ class DashPlayer:
         if moment is not None and moment > self._clock.now():
             await self._clock.sleep_until(moment + timedelta(seconds=_LATE_S))
 
-    def _catch_up(self) -> None:
+    def _lane(self, wanted: int) -> int:
+        return min(wanted, self._settings.connections - 1)
+
+    def _catch_up(self, presentation: Presentation) -> None:
         """Skips what has left the time shift buffer of a live presentation."""
-        presentation, playback = self._require(), self._playback
+        playback = self._playback
         assert playback is not None
         first_s = earliest_s(presentation, self._clock.now())
         behind_s = first_s - min(self._positions.values())
@@ -364,38 +368,6 @@ class DashPlayer:
             self.results.skipped_s += float(behind_s)
             self._positions = {medium: max(at_s, first_s) for medium, at_s in self._positions.items()}
             playback.skip_to(float(first_s), self._clock.now_ns())
-
-    async def _refresh(self) -> None:
-        presentation = self._require()
-        period_s = presentation.minimum_update_period_s
-        if presentation.dynamic and period_s is not None:
-            age_s = (self._clock.now_ns() - self._fetched_ns) / 1e9
-            if age_s >= float(period_s):
-                await self._load(presentation.locations[0] if presentation.locations else presentation.url)
-
-    async def _await_more(self, presentation: Presentation) -> bool:
-        """Waits for a live MPD to say what comes next. False: nothing does."""
-        period_s = presentation.minimum_update_period_s
-        ended = presentation.availability_end_time
-        if not presentation.dynamic or period_s is None or (ended is not None and ended <= self._clock.now()):
-            return False
-        age_s = (self._clock.now_ns() - self._fetched_ns) / 1e9
-        await self._sleep(max(float(period_s), _REFRESH_S) - age_s)
-        await self._load(presentation.locations[0] if presentation.locations else presentation.url)
-        return True
-
-    async def _load(self, url: str) -> None:
-        assert self._connections is not None
-        headers = {"If-None-Match": self._etag} if self._etag else {}
-        fetched = await self._connections.fetch([url], 0, headers=headers, keep=True)
-        self.results.mpd_fetches += 1
-        self.results.connections = self._connections.opened
-        self.results.other_bytes += fetched.answer.body_bytes
-        self._fetched_ns = self._clock.now_ns()
-        if fetched.answer.status == 304:
-            return
-        self._etag = fetched.answer.headers.get("etag", "")
-        self._presentation = parse(fetched.answer.body, fetched.url)
 
     async def _play_out(self) -> None:
         """Plays what is buffered to its end."""
@@ -429,10 +401,6 @@ class DashPlayer:
     def _told(self) -> PlayerListener:
         assert self._listener is not None
         return self._listener
-
-    def _require(self) -> Presentation:
-        assert self._presentation is not None
-        return self._presentation
 
 
 def _threshold(wanted: DescriptorFilter | None, bounds: Bounds) -> int | None:
