@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nf.common.errors import CastcoreError
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, counters, events
-from nf.common.statements import Session, Statement, Value
+from nf.common.statements import BriefSession, Session, Statement, Value
 
 # What an acknowledged write survives: the end of any process however it comes, or the loss of power as well.
 Durability: TypeAlias = Literal["process", "power"]
@@ -56,6 +56,8 @@ class Database(ABC):
     alone: bool
     # Other processes may write it too.
     shared: bool
+    # A commit, or a read of few rows, takes less than to wake another thread: the event loop may do it.
+    brief: bool
 
     @abstractmethod
     def set_up(self, work: Callable[[Session], None]) -> None:
@@ -68,6 +70,10 @@ class Database(ABC):
     @abstractmethod
     def reader(self) -> Session:
         """A connection that cannot write. Raises Unavailable when there is none to be had."""
+
+    def brief_reader(self) -> BriefSession:
+        """A connection of the event loop's own, where the database is ``brief``."""
+        raise NotImplementedError
 
     @abstractmethod
     def begin_write(self, session: Session) -> int:

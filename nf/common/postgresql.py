@@ -64,7 +64,7 @@ class PostgresqlDatabase(Database):
         self._channel = f"castcore_{schema}"
         at = url.query.get("host") or f"{url.host or 'localhost'}:{url.port or 5432}"
         self.name = f"schema {schema} of database {url.database or ''} at {at}"
-        self.shared = shared
+        self.shared, self.brief = shared, False
         given = str(url.query.get("options", ""))
         options = f"{given} {_OPTIONS} -c search_path={schema} -c lock_timeout={_PATIENCE_MS}".strip()
         options += f" -c idle_in_transaction_session_timeout={_PATIENCE_MS}"

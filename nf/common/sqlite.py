@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,9 +16,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from nf.common.database import INSERT_EVENTS, LAST_SEQUENCE, MOVE_SEQUENCE, Database, Durability, Group, News
 from nf.common.errors import FailedPrecondition
-from nf.common.statements import Session
+from nf.common.statements import BriefSession, Session
 
 _BUSY_TIMEOUT_MS = 5000
+# About as many pages as SQLite by itself lets gather.
+_CHECKPOINT_COMMITS: Final = 250
 # NORMAL hands each commit to the operating system, which outlives every process; FULL waits for the disk as well.
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
 
@@ -31,10 +34,17 @@ class SqliteDatabase(Database):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.name = str(path)
         self.alone, self.shared = True, False
+        # Who waits for the disk does so on another thread.
+        self.brief = durability == "process"
         self._lock = _lock(path)
-        self._writer = _engine(url, query_only=False, synchronous=_SYNCHRONOUS[durability])
-        self._reader = _engine(url, query_only=True, synchronous=_SYNCHRONOUS[durability])
+        pragmas = {"synchronous": _SYNCHRONOUS[durability]}
+        if self.brief:
+            # Checkpoints wait for the disk: they are made apart from the commits.
+            pragmas["wal_autocheckpoint"] = "0"
+        self._writer = _engine(url, pragmas)
+        self._reader = _engine(url, pragmas | {"query_only": "ON"})
         self._generation = 0
+        self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint") if self.brief else None
 
     def set_up(self, work: Callable[[Session], None]) -> None:
         """Runs ``work`` in a transaction."""
@@ -54,6 +64,10 @@ class SqliteDatabase(Database):
         """A connection that cannot write."""
         return Session(self._reader.connect())
 
+    def brief_reader(self) -> BriefSession:
+        """A connection of the event loop's own that cannot write."""
+        return BriefSession(self._reader.connect())
+
     def begin_write(self, session: Session) -> int:
         """Begins to write: the sequence of the last event."""
         session.run("BEGIN IMMEDIATE")
@@ -67,6 +81,8 @@ class SqliteDatabase(Database):
         session.end("COMMIT")
         # No other process counts: it need not be kept.
         self._generation += 1
+        if self._checkpoints is not None and self._generation % _CHECKPOINT_COMMITS == 0:
+            self._checkpoints.submit(self._checkpoint)
         return News(group.sequence, self._generation, group.earliest_due_ns)
 
     def begin_read(self, session: Session) -> None:
@@ -85,8 +101,18 @@ class SqliteDatabase(Database):
         """A file is not lost."""
         return False
 
+    def _checkpoint(self) -> None:
+        """Moves what was committed into the database file, beside those who read and write."""
+        session = self.writer()
+        try:
+            session.run("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            session.close()
+
     def close(self) -> None:
         """Lets go of the file."""
+        if self._checkpoints is not None:
+            self._checkpoints.shutdown()
         self._reader.dispose()
         self._writer.dispose()
         self._lock.close()
@@ -103,7 +129,7 @@ def _lock(path: Path) -> TextIOWrapper:
     return handle
 
 
-def _engine(url: URL, *, query_only: bool, synchronous: str) -> Engine:
+def _engine(url: URL, pragmas: Mapping[str, str]) -> Engine:
     # The store's threads hold one connection each, for as long as it lasts.
     engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
 
@@ -113,9 +139,8 @@ def _engine(url: URL, *, query_only: bool, synchronous: str) -> Engine:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
-        if query_only:
-            connection.execute("PRAGMA query_only = ON")
+        for name, value in pragmas.items():
+            connection.execute(f"PRAGMA {name} = {value}")
 
     return engine

@@ -25,7 +25,7 @@ from nf.common.duty import Duty
 from nf.common.errors import CastcoreError, FailedPrecondition, Unavailable
 from nf.common.resources import new_id
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, VERSION, counters, metadata, properties
-from nf.common.statements import Session, Statement
+from nf.common.statements import Session, Statement, TooLong
 from nf.common.transaction import KEEP, Due, Keep, Page, Reader, RequestIdReused, Transaction
 from nf.common.writer import Job, Writer
 
@@ -56,7 +56,8 @@ class Store:
         # Rises with every commit of the database, of this process or another; of others as soon as it is known.
         self.generation = known.generation
         self._database = database
-        self._sessions: set[Session] = set()
+        self._brief = database.brief_reader() if database.brief else None
+        self._sessions: set[Session] = {self._brief} if self._brief is not None else set()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._writer = Writer(instance_id[:8], database, clock, self._note)
@@ -115,8 +116,11 @@ class Store:
             store._following.begin(store._follow)
         return store
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Runs ``work`` on the writer thread in a transaction and returns its result once that is committed.
+    async def write(self, work: Callable[[Transaction], T], *, apart: bool = False) -> T:
+        """Runs ``work`` in a transaction, after those before it, and returns its result once that is committed.
+
+        On SQLite it runs in the event loop, unless it is told to run ``apart``, on the writer's thread: what takes more
+        than some milliseconds should. On PostgreSQL it always does.
 
         An exception of ``work`` undoes all it has done and is raised here. Raises Unavailable when the store is closed
         or cannot commit (a connection that is lost during a commit leaves it open whether it has), InvalidArgument for
@@ -124,15 +128,21 @@ class Store:
         """
         self._check_open()
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Job(work, contextvars.copy_context(), future))
+        self._writer.submit(Job(work, contextvars.copy_context(), future), apart=apart)
         return cast(T, await future)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
-        """Runs ``work`` on a reader thread; it sees one commit, the last one or a later.
+        """Runs ``work``, which may do nothing but read; it sees one commit, the last one or a later.
 
-        Raises Unavailable when the store is closed or its database is away.
+        On SQLite it runs in the event loop, and once more from its beginning on another thread when it asks for many
+        rows. Raises Unavailable when the store is closed or its database is away.
         """
         self._check_open()
+        if self._brief is not None:
+            try:
+                return self._read_with(self._brief, work)
+            except TooLong:
+                pass
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, self._read, work)
 
@@ -206,6 +216,7 @@ class Store:
         if self._duty is not None:
             self._duty.fail(_closed)
         await self._following.end()
+        self._writer.flush()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._writer.stop)
         await loop.run_in_executor(None, self._readers.shutdown)
@@ -229,12 +240,7 @@ class Store:
             session = self._local.session = self._database.reader()
             self._sessions.add(session)
         try:
-            self._database.begin_read(session)
-            try:
-                return work(Reader(session, self.clock))
-            finally:
-                if not self._database.is_lost(session):
-                    session.end("COMMIT")
+            return self._read_with(session, work)
         except BaseException as error:
             if self._database.is_lost(session):
                 self._local.session = None
@@ -245,6 +251,14 @@ class Store:
             if explained is None:
                 raise
             raise explained from error
+
+    def _read_with(self, session: Session, work: Callable[[Reader], T]) -> T:
+        self._database.begin_read(session)
+        try:
+            return work(Reader(session, self.clock))
+        finally:
+            if not self._database.is_lost(session):
+                session.end("COMMIT")
 
     async def _follow(self) -> None:
         look = asyncio.Event()

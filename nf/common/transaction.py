@@ -193,9 +193,9 @@ class Reader:
         limit = page_limit(page_size)
         values: Values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
         rows = (
-            self.session.query(_LIST, values)
+            self.session.each(_LIST, values)
             if parent is None
-            else self.session.query(_LIST_CHILDREN, {**values, "p": parent})
+            else self.session.each(_LIST_CHILDREN, {**values, "p": parent})
         )
         items: Items[M] = []
         last, room = 0, PAGE_BYTES

@@ -1,7 +1,10 @@
-"""The one thread that writes a function's database, with group commit.
+"""The one writer of a function's database, with group commit.
 
 Whatever waits while a commit is under way forms the next group. Each job has its savepoint: one that fails is undone
 alone. Results are handed out after the commit, so that what is acknowledged is durable.
+
+The writer is a thread. Where a commit takes less than to wake one (``Database.brief``), groups are done in the event
+loop, in place of the thread and never beside it; each is what one turn of the loop has brought.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from nf.common.statements import Session, Value
 from nf.common.transaction import Transaction
 
 MAX_GROUP = 256
+# So that the event loop turns in between.
+MAX_BRIEF_GROUP = 64
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class Job:
 
 
 class Writer:
-    """The thread and its queue. ``committed`` is called in the event loop, before the results of the group."""
+    """The writer and its queue. ``committed`` is called in the event loop, before the results of the group."""
 
     def __init__(self, name: str, database: Database, clock: Clock, committed: Callable[[News], None]) -> None:
         self._database = database
@@ -54,20 +59,46 @@ class Writer:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"store-writer-{name}", daemon=True)
         self._session: Session | None = None
+        # Of the event loop: jobs for its next turn, and how many the thread has not finished.
+        self._gathered: list[Job] = []
+        self._apart = 0
         self.groups = 0
 
     def start(self) -> None:
         """Begins to work."""
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queues a job; jobs are done in the order of their submission."""
+    def submit(self, job: Job, *, apart: bool = False) -> None:
+        """Queues a job; jobs are done in the order of their submission. ``apart``: on the thread in any case."""
+        if self._database.brief and not apart and not self._apart:
+            if not self._gathered:
+                job.future.get_loop().call_soon(self._turn)
+            self._gathered.append(job)
+            return
+        self.flush()
+        self._apart += 1
         self._jobs.put(job)
 
+    def flush(self) -> None:
+        """Does what was gathered for the event loop to do."""
+        while self._gathered:
+            self._brief_group()
+
     def stop(self) -> None:
-        """Returns when everything that was submitted is done."""
+        """Returns when everything that was submitted, and flushed, is done."""
         self._jobs.put(None)
         self._thread.join()
+
+    def _turn(self) -> None:
+        if self._gathered:
+            loop = self._gathered[0].future.get_loop()
+            self._brief_group()
+            if self._gathered:
+                loop.call_soon(self._turn)
+
+    def _brief_group(self) -> None:
+        group, self._gathered = self._gathered[:MAX_BRIEF_GROUP], self._gathered[MAX_BRIEF_GROUP:]
+        self._hand_out(group, self._commit(group))
 
     def _run(self) -> None:
         going = True
@@ -84,13 +115,18 @@ class Writer:
                     break
             going = job is not None
             if group:
-                self._commit(group)
+                news = self._commit(group)
+                try:
+                    group[0].future.get_loop().call_soon_threadsafe(self._resolve, group, news)
+                except RuntimeError:
+                    # The loop has been closed: nobody waits any more.
+                    continue
         self._disconnect()
 
-    def _commit(self, group: list[Job]) -> None:
-        news: News | None = None
+    def _commit(self, group: list[Job]) -> News | None:
+        self.groups += 1
         try:
-            news = self._work(group)
+            return self._work(group)
         except Exception as error:
             # Not begun, or undone; or the connection was lost during the commit, and nobody knows. A connection of its
             # own keeps the next group from falling into a transaction that was left open.
@@ -98,13 +134,7 @@ class Writer:
             for job in group:
                 if not isinstance(job.error, CastcoreError):
                     job.error = self._not_committed(error)
-        self.groups += 1
-        loop = group[0].future.get_loop()
-        try:
-            loop.call_soon_threadsafe(self._resolve, group, news)
-        except RuntimeError:
-            # The loop has been closed: nobody waits any more.
-            return
+            return None
 
     def _not_committed(self, error: Exception) -> CastcoreError:
         told = self._database.explain(error) or error
@@ -152,6 +182,10 @@ class Writer:
             self._session = None
 
     def _resolve(self, group: list[Job], news: News | None) -> None:
+        self._apart -= len(group)
+        self._hand_out(group, news)
+
+    def _hand_out(self, group: list[Job], news: News | None) -> None:
         if news is not None:
             self._committed(news)
         for job in group:
