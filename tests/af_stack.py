@@ -28,6 +28,7 @@ from nf.common.resources import apply_mask, copy_of
 from nf.common.server import GrpcServer, servicer
 from nf.common.store import Store, url_for
 from nf.common.telemetry import Telemetry
+from nf.common.tls import Credentials
 from nf.common.v1 import types_pb2 as types
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -183,6 +184,7 @@ class AfStack:
         self.clock = clock or SystemClock()
         self.config = dict(config or {})
         self.telemetry = Telemetry()
+        self.tls: Credentials | None = None
         self._pcf_server = GrpcServer("pcf", self.telemetry)
         self.pcf_address = ""
         self._function: Function | None = None
@@ -215,7 +217,7 @@ class AfStack:
         app = application(self.telemetry, lambda: True)
         self._http_server = HttpServer(app)
         self.http = await self._http_server.start("127.0.0.1:0")
-        context = Context("af", config, self.clock, self.store, self._peers, self.telemetry, self.http)
+        context = Context("af", config, self.clock, self.store, self._peers, self.telemetry, self.http, self.tls)
         self._function = build(context)
         app.router.routes.extend(self._function.routes)
         self.http_client = httpx.AsyncClient(base_url=self.http)

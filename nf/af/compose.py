@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nf.af import rest_draft, rest_m1, rest_m1d, rest_m5, rest_management
+from nf.af import rest_draft, rest_m1, rest_m1d, rest_m5, rest_management, rest_notifications
 from nf.af.access_cache import AccessCache
 from nf.af.activation import Activation
 from nf.af.config import AfSection
@@ -28,6 +28,7 @@ from nf.af.service_metrics import (
     MetricsReports,
     MetricsReportsService,
 )
+from nf.af.service_notifications import NotificationSubscriptions, NotificationSubscriptionsService
 from nf.af.service_reports import ConsumptionReportingService, ConsumptionReportsService
 from nf.af.v1.consumption_reporting_pb2_grpc import (
     add_ConsumptionReportingServiceServicer_to_server,
@@ -44,14 +45,19 @@ from nf.af.v1.metrics_reporting_pb2_grpc import (
     add_MetricsReportingServiceServicer_to_server,
     add_MetricsReportsServiceServicer_to_server,
 )
+from nf.af.v1.notification_subscriptions_pb2_grpc import add_NotificationSubscriptionsServiceServicer_to_server
 from nf.af.v1.provisioning_pb2 import PolicyTemplate
 from nf.af.v1.provisioning_pb2_grpc import (
     add_ConsumptionReportingProvisioningServiceServicer_to_server,
     add_PolicyTemplatesServiceServicer_to_server,
     add_ProvisioningSessionsServiceServicer_to_server,
 )
+from nf.af.visibility import provider_audience, seen_by_owner
+from nf.common.callback_hosts import CallbackHosts
+from nf.common.callbacks import Backoff, Callbacks
 from nf.common.due import DueDriver
 from nf.common.function import Context, Function
+from nf.common.outgoing_http import HttpSender
 from nf.common.server import servicer
 from nf.common.subscribe import Subscriber
 from nf.pcf.v1.operator_policies_pb2_grpc import OperatorPoliciesServiceStub
@@ -87,6 +93,18 @@ def build(ctx: Context[AfSection]) -> Function:
         prepare=lambda event: prepare(activation, event),
     )
 
+    hosts = CallbackHosts(config.callback_hosts)
+    sender = HttpSender(hosts, timeout_s=config.callback_timeout_s, tls=ctx.tls)
+    callbacks = Callbacks(
+        store,
+        sender,
+        function=ctx.name,
+        visible=seen_by_owner,
+        audience=provider_audience,
+        backoff=Backoff(longest_s=config.callback_longest_pause_s),
+    )
+    subscriptions = NotificationSubscriptions(store, hosts, callbacks)
+
     async def prepare_store() -> None:
         await store.write(adopt_sessions)
 
@@ -100,8 +118,11 @@ def build(ctx: Context[AfSection]) -> Function:
         await settler.start()
         await subscriber.start()
         await retention.start()
+        await callbacks.start()
 
     async def stop() -> None:
+        await callbacks.stop()
+        await sender.close()
         await retention.stop()
         await subscriber.stop()
         await settler.stop()
@@ -128,6 +149,10 @@ def build(ctx: Context[AfSection]) -> Function:
             ),
             servicer(add_MetricsReportingServiceServicer_to_server, MetricsReportingService(metrics)),
             servicer(add_MetricsReportsServiceServicer_to_server, MetricsReportsService(metrics, providers)),
+            servicer(
+                add_NotificationSubscriptionsServiceServicer_to_server,
+                NotificationSubscriptionsService(subscriptions, providers),
+            ),
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store, providers, config)),
         ),
         routes=(
@@ -136,6 +161,7 @@ def build(ctx: Context[AfSection]) -> Function:
             rest_m5.door(store, config, activation, reports, access),
             rest_draft.door(reports),
             rest_management.door(store, providers, reports),
+            rest_notifications.door(subscriptions, providers),
         ),
         prepare=prepare_store,
         start=start,

@@ -17,6 +17,7 @@ from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.common.events import Visible, everything
 from nf.common.store import Reader
 from nf.common.v1.events_pb2 import Event
+from nf.common.v1.notifications_pb2 import NotificationSubscription
 
 _PROVIDER: Final = "provider/"
 _UE: Final = "ue/"
@@ -36,6 +37,16 @@ def seen_by_provider(provider: Provider) -> Visible:
     if provider.sees is None:
         return everything
     return _for(_PROVIDER + provider.sees)
+
+
+def seen_by_owner(subscription: NotificationSubscription) -> Visible:
+    """Which events the owner of a subscription is told."""
+    return _for(_PROVIDER + subscription.asp_id) if subscription.asp_id else everything
+
+
+def provider_audience(subscription: NotificationSubscription) -> tuple[str, ...]:
+    """Whom an event about a subscription is for, beside operators."""
+    return (_PROVIDER + subscription.asp_id,) if subscription.asp_id else ()
 
 
 def seen_by_ue(caller: Caller) -> Visible:

@@ -183,4 +183,5 @@ class Stack:
             channels=channels,
             telemetry=self._telemetry,
             http_url=self.http,
+            tls=self._tls[name],
         )

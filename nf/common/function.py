@@ -14,6 +14,7 @@ from nf.common.clock import Clock
 from nf.common.server import Registration
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry
+from nf.common.tls import Credentials
 
 Config = TypeVar("Config")
 
@@ -30,6 +31,8 @@ class Context(Generic[Config]):
     telemetry: Telemetry
     # Where the HTTP doors of this process are; empty where it has none.
     http_url: str = ""
+    # What the function shows its peers; None: it speaks in clear text.
+    tls: Credentials | None = None
 
 
 async def _nothing() -> None:

@@ -29,7 +29,13 @@ SERVICES = {
     "af": {
         "nf.af.v1.AfEventsService",
         "nf.af.v1.ConsumptionReportingProvisioningService",
+        "nf.af.v1.ConsumptionReportingService",
+        "nf.af.v1.ConsumptionReportsService",
         "nf.af.v1.DynamicPoliciesService",
+        "nf.af.v1.MetricsReportingProvisioningService",
+        "nf.af.v1.MetricsReportingService",
+        "nf.af.v1.MetricsReportsService",
+        "nf.af.v1.NotificationSubscriptionsService",
         "nf.af.v1.PolicyTemplatesService",
         "nf.af.v1.ProvisioningSessionsService",
         "nf.af.v1.ServiceAccessInformationService",

@@ -134,3 +134,31 @@ class NotificationDelivery(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NotificationDelivery: _TypeAlias = NotificationDelivery  # noqa: Y015
+
+@_typing.final
+class NotificationSubscriptionEnded(_message.Message):
+    """The event NOTIFICATION_SUBSCRIPTION_ENDED: a subscription is no more, and not because its owner has deleted it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTIFICATION_SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    cause: _builtins.str
+    """"EXPIRED": its time had come. "GONE": the callback URL answered 410."""
+    @_builtins.property
+    def notification_subscription(self) -> Global___NotificationSubscription:
+        """The subscription as it was."""
+
+    def __init__(
+        self,
+        *,
+        notification_subscription: Global___NotificationSubscription | None = ...,
+        cause: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notification_subscription", b"notification_subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "notification_subscription", b"notification_subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotificationSubscriptionEnded: _TypeAlias = NotificationSubscriptionEnded  # noqa: Y015
