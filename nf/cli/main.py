@@ -15,6 +15,7 @@ from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
 from nf.cli.resources.command import ls, show, watch
 from nf.cli.tun.command import tun
+from nf.cli.ue import command as ue
 from nf.cli.up import run, up
 
 INTERRUPTED: Final = 130
@@ -35,6 +36,7 @@ app.command(no_args_is_help=True)(ls)
 app.command(no_args_is_help=True)(show)
 app.command()(watch)
 app.add_typer(demo.app, name="demo")
+app.add_typer(ue.app, name="ue")
 app.add_typer(mpd.app, name="mpd")
 app.add_typer(certs.app, name="certs")
 

@@ -58,6 +58,10 @@ class M5(Protocol):
         """
         ...
 
+    def for_ue(self, ue_address: str) -> M5:
+        """M5 on the same connections, on behalf of this UE; closed with what it was made of."""
+        ...
+
     async def close(self) -> None:
         """Lets go of connections."""
         ...

@@ -36,6 +36,7 @@ class GrpcM5:
     def __init__(
         self, channel: grpc.aio.Channel, *, ue_address: str = "", close: Callable[[], Awaitable[None]] = _nothing
     ) -> None:
+        self._channel = channel
         self._metadata = ((UE_ADDRESS_METADATA, ue_address),) if ue_address else ()
         self._access = ServiceAccessInformationServiceStub(channel)
         self._policies = DynamicPoliciesServiceStub(channel)
@@ -92,6 +93,10 @@ class GrpcM5:
         """Hands in a report; returns when it is stored."""
         request = ReportConsumptionRequest(provisioning_session_id=provisioning_session_id, consumption_report=report)
         await self._reports.ReportConsumption(request, metadata=self._metadata)
+
+    def for_ue(self, ue_address: str) -> GrpcM5:
+        """M5 on the same channel, on behalf of this UE."""
+        return GrpcM5(self._channel, ue_address=ue_address)
 
     async def close(self) -> None:
         """Lets go of the channel, where that was given over."""

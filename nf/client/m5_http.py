@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
 import re
 import ssl
@@ -30,7 +32,8 @@ _DEFAULT_MAX_AGE_S: Final = 60.0
 # M5 has no notifications over HTTP: how often an instance is looked at.
 _WATCH_INTERVAL_S: Final = 2.0
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]+)", re.IGNORECASE)
-_CONNECTIONS: Final = 100
+# The client's pool takes the longer for each request, the more connections and waiting requests it has.
+_CONNECTIONS: Final = 8
 
 
 class HttpM5:
@@ -45,7 +48,6 @@ class HttpM5:
         url: str,
         *,
         ue_address: str = "",
-        token: str = "",
         http2: bool = False,
         tls: ssl.SSLContext | None = None,
         draft_asp_id: str = "",
@@ -55,20 +57,19 @@ class HttpM5:
     ) -> None:
         self._root = m5_root(url)
         self._clock = clock if clock is not None else SystemClock()
-        headers = {"accept": "application/json, application/problem+json"}
-        if ue_address:
-            headers[UE_ADDRESS_HEADER] = ue_address
-        if token:
-            headers["authorization"] = f"Bearer {token}"
+        self._url = url
+        self._draft_asp_id = draft_asp_id
+        self._headers = {UE_ADDRESS_HEADER: ue_address} if ue_address else {}
         self._client = httpx.AsyncClient(
             http1=not http2,
             http2=http2,
-            headers=headers,
+            headers={"accept": "application/json, application/problem+json"},
             timeout=deadline_s,
             verify=tls if tls is not None else True,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             trust_env=False,
         )
+        self._turn = asyncio.Semaphore(connections)
         self._draft = DraftReporting(url, draft_asp_id, self._client) if draft_asp_id else None
 
     async def service_access_information(self, provisioning_session_id: str, *, etag: str = "") -> ServiceAccessAnswer:
@@ -172,6 +173,14 @@ class HttpM5:
                     raise
             else:
                 return
+
+    def for_ue(self, ue_address: str) -> HttpM5:
+        """M5 on the same connections, on behalf of this UE; it has reporting sessions of its own."""
+        other = copy.copy(self)
+        other._headers = {UE_ADDRESS_HEADER: ue_address}
+        if self._draft is not None:
+            other._draft = DraftReporting(self._url, self._draft_asp_id, self._client)
+        return other
 
     async def close(self) -> None:
         """Closes the connections."""

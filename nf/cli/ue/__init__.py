@@ -1,0 +1,1 @@
+"""``castcore ue``: the UE side from the shell."""
