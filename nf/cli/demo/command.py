@@ -139,7 +139,7 @@ def _dash(rate_bps: int, burst_bytes: int | None, mode: str, seconds: int, *, as
         channels = Channels(stack.grpc, function="demo")
         try:
             story = await tell_story(
-                channels, SystemClock(), terms, lambda line: None if as_json else print(line, flush=True)
+                channels, stack.http, SystemClock(), terms, lambda line: None if as_json else print(line, flush=True)
             )
             print(json.dumps(dash_report.to_json(story)) if as_json else dash_report.to_text(story), flush=True)
         finally:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import groupby
 
 from nf.cli.demo import dash_network
+from nf.cli.demo.dash_client import method_of
 from nf.cli.demo.dash_zero_rating import Play, Story
-from nf.common.v1.types_pb2 import EnforcementMethod
 
 
 def to_json(story: Story) -> dict[str, object]:
     """What ``castcore demo zero-rating --dash --json`` promises. Bytes are those of IP packets of the downlink."""
     policy = story.plays[0].policy
     return {
-        "enforcement_method": EnforcementMethod.Name(policy.enforcement_method).removeprefix("ENFORCEMENT_METHOD_"),
+        "enforcement_method": method_of(policy),
         "enforcement_bit_rate_bps": policy.enforcement_bit_rate_bps,
         "ue_address": dash_network.UE,
         "steps": [{"step": each.number, "play": each.play, "text": each.text} for each in story.steps],
@@ -39,7 +39,6 @@ def _play(play: Play) -> dict[str, object]:
         "charged_bytes": usage.charged_bytes,
         "dropped_bytes": downlink.dropped.bytes,
         "exceeded": play.exceeded,
-        "flows": play.flows,
         "player": results.to_json(),
     }
 
