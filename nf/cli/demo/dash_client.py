@@ -85,6 +85,10 @@ class ToldM5:
         """As it is."""
         await self._m5.report_consumption(provisioning_session_id, report, server_addresses)
 
+    def for_ue(self, ue_address: str) -> M5:
+        """The same for another UE, which tells its steps, too."""
+        return ToldM5(self._m5.for_ue(ue_address), self._network_policy_id, self._tell)
+
     async def close(self) -> None:
         """As it is."""
         await self._m5.close()
