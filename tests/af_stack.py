@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
 from google.protobuf.message import Message
+from starlette.routing import BaseRoute
 
 from nf.af.compose import TABLES, build
 from nf.af.config import AfSection
@@ -238,6 +239,12 @@ class AfStack:
         self.metrics_reporting = metrics_grpc.MetricsReportingServiceStub(self.channel)
         self.metrics_reports = metrics_grpc.MetricsReportsServiceStub(self.channel)
         self.events = m5_grpc.AfEventsServiceStub(self.channel)
+
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        """The AF's HTTP doors."""
+        assert self._function is not None
+        return self._function.routes
 
     async def stop(self) -> None:
         """Stops the AF; what it has stored stays."""

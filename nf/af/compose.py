@@ -158,10 +158,10 @@ def build(ctx: Context[AfSection]) -> Function:
         routes=(
             rest_m1.build_door(store, providers),
             rest_m1d.build_door(store, providers),
-            rest_m5.door(store, config, activation, reports, access),
-            rest_draft.door(reports),
-            rest_management.door(store, providers, reports),
             rest_notifications.door(subscriptions, providers),
+            rest_m5.build_door(store, config, activation, reports, metrics, access),
+            rest_draft.build_door(reports),
+            rest_management.build_door(store, providers, reports, metrics),
         ),
         prepare=prepare_store,
         start=start,

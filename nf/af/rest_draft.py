@@ -31,7 +31,7 @@ _REPORT: Final = Media(("application/json",), {"$ref": "#/components/schemas/Con
 Call = RestCall[None]
 
 
-def door(reports: ConsumptionReports) -> Door[None]:
+def build_door(reports: ConsumptionReports) -> Door[None]:
     """The door at ``PREFIX``, open to UEs."""
     made: Door[None] = Door(
         PREFIX,

@@ -11,11 +11,13 @@ from nf.af.access_cache import AccessCache
 from nf.af.activation import Activation
 from nf.af.config import AfSection
 from nf.af.reports import ConsumptionReports
+from nf.af.service_metrics import MetricsReports
 from nf.af.ue_address import UE_ADDRESS_METADATA, Caller, identify_http
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.consumption_reporting_pb2 import ConsumptionReport
+from nf.af.v1.metrics_reporting_pb2 import ReportMetricsRequest
 from nf.common.errors import FieldViolation, InvalidArgument
-from nf.common.rest import Answer, Door, RestCall
+from nf.common.rest import DEFAULT_MAX_BODY_BYTES, Answer, Door, Media, RestCall
 from nf.common.store import Store
 
 PREFIX: Final = "/3gpp-m5/v2"
@@ -24,11 +26,19 @@ PREFIX: Final = "/3gpp-m5/v2"
 _IDENTITY: Final = ("dynamic_policy_id", "provisioning_session_id", "policy_template_id")
 _PRECONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 
+# What a metrics scheme calls for; DASH has XML (TS 26.247 §10.6).
+_METRICS: Final = Media(("application/3gpdash-qoe-report+xml", "application/*"))
+
 Call = RestCall[None]
 
 
-def door(
-    store: Store, config: AfSection, activation: Activation, reports: ConsumptionReports, access: AccessCache
+def build_door(
+    store: Store,
+    config: AfSection,
+    activation: Activation,
+    reports: ConsumptionReports,
+    metrics: MetricsReports,
+    access: AccessCache,
 ) -> Door[None]:
     """The door at ``PREFIX``. It is open to UEs; which of them calls is told by its address."""
     made: Door[None] = Door(
@@ -38,10 +48,11 @@ def door(
         identify=_anyone,
         description="TS 26.512 §11. Dynamic policies are those of the UE that calls, known by its address or, behind a "
         "trusted proxy, by X-UE-Address.",
+        max_body_bytes=max(DEFAULT_MAX_BODY_BYTES, config.metrics_report_max_bytes),
     )
     _ServiceAccess(config, access).join(made)
     _DynamicPolicies(store, config, activation).join(made)
-    _Reporting(reports).join(made)
+    _Reporting(reports, metrics).join(made)
     return made
 
 
@@ -193,10 +204,11 @@ class _DynamicPolicies:
 
 
 class _Reporting:
-    """Consumption reports (§11.3); answered when they are stored durably."""
+    """Consumption and metrics reports (§11.3, §11.4); answered when they are stored durably."""
 
-    def __init__(self, reports: ConsumptionReports) -> None:
+    def __init__(self, reports: ConsumptionReports, metrics: MetricsReports) -> None:
         self._reports = reports
+        self._metrics = metrics
 
     def join(self, door: Door[None]) -> None:
         door.operation(
@@ -210,6 +222,28 @@ class _Reporting:
             errors=(404,),
             conditional=False,
         )
+
+        door.operation(
+            "POST",
+            "/metrics-reporting/{provisioningSessionId}/{metricsReportingConfigurationId}",
+            self.report_metrics,
+            operation_id="submitMetricsReport",
+            summary="Takes a metrics report as it is, and answers when it is stored.",
+            request=_METRICS,
+            answers={204: None},
+            errors=(404,),
+            conditional=False,
+        )
+
+    async def report_metrics(self, call: Call) -> Answer:
+        report = ReportMetricsRequest(
+            provisioning_session_id=call.path["provisioningSessionId"],
+            metrics_reporting_configuration_id=call.path["metricsReportingConfigurationId"],
+            content_type=call.header("content-type"),
+            report=call.body,
+        )
+        await self._metrics.report(report)
+        return Answer(204)
 
     async def report(self, call: Call) -> Answer:
         await self._reports.report(call.path["provisioningSessionId"], call.message(ConsumptionReport))

@@ -15,9 +15,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nf.af.consumption_export import MEDIA_TYPES
 from nf.af.providers import AUTHORIZATION, Provider, Providers
 from nf.af.reports import ConsumptionReports
+from nf.af.service_metrics import MetricsReports
 from nf.af.v1 import consumption_reporting_pb2 as consumption
 from nf.af.v1 import media_session_pb2 as m5
+from nf.af.v1 import metrics_reporting_pb2 as metrics_reporting
 from nf.af.v1 import provisioning_pb2 as m1
+from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.common.codec import to_json
 from nf.common.date_time import parse_date_time
 from nf.common.errors import InvalidArgument
@@ -57,6 +60,7 @@ _PAGE: Final = (
     Query("pageToken", "nextPageToken of the page before."),
 )
 _SESSION: Final = Query("provisioningSessionId", "Only those of this provisioning session.")
+_CONFIGURATION: Final = Query("metricsReportingConfigurationId", "Only those to this configuration.")
 _TIME: Final = {"type": "string", "format": "date-time"}
 _FILTER: Final = (
     _SESSION,
@@ -72,7 +76,9 @@ _FILTER: Final = (
 Call = RestCall[Provider]
 
 
-def door(store: Store, providers: Providers, reports: ConsumptionReports) -> Door[Provider]:
+def build_door(
+    store: Store, providers: Providers, reports: ConsumptionReports, metrics: MetricsReports
+) -> Door[Provider]:
     """The door at ``PREFIX``."""
 
     def operator(headers: Mapping[str, str]) -> Provider:
@@ -91,6 +97,7 @@ def door(store: Store, providers: Providers, reports: ConsumptionReports) -> Doo
     )
     _Resources(store).join(made)
     _Consumption(reports).join(made)
+    _Metrics(metrics).join(made)
     return made
 
 
@@ -108,6 +115,13 @@ class _Resources:
             "consumption-reporting-configurations",
             "ConsumptionReportingConfiguration",
             m1.ConsumptionReportingConfiguration,
+            below_session=True,
+        )
+        self._join_kind(
+            door,
+            "metrics-reporting-configurations",
+            "MetricsReportingConfiguration",
+            MetricsReportingConfiguration,
             below_session=True,
         )
         self._join_kind(door, "dynamic-policies", "DynamicPolicy", m5.DynamicPolicy, below_session=True)
@@ -277,6 +291,47 @@ class _Consumption:
             media_type=MEDIA_TYPES[_FORMATS[wanted]],
             headers={"content-disposition": f'attachment; filename="consumption.{wanted}"'},
         )
+
+
+class _Metrics:
+    """What clients have reported of metrics, as it came."""
+
+    def __init__(self, reports: MetricsReports) -> None:
+        self._reports = reports
+
+    def join(self, door: Door[Provider]) -> None:
+        door.operation(
+            "GET",
+            "/metrics-reports",
+            self.several,
+            operation_id="listMetricsReports",
+            summary="Metrics reports without their content.",
+            answers={200: _LIST},
+            query=(_SESSION, _CONFIGURATION, *_PAGE),
+        )
+        door.operation(
+            "GET",
+            "/metrics-reports/{id}",
+            self.one,
+            operation_id="getMetricsReport",
+            summary="A metrics report, its content in base64.",
+            answers={200: _OBJECT},
+            errors=(404,),
+        )
+
+    async def several(self, call: Call) -> Answer:
+        request = metrics_reporting.ListMetricsReportsRequest(
+            provisioning_session_id=call.query(_SESSION.name),
+            metrics_reporting_configuration_id=call.query(_CONFIGURATION.name),
+            page_size=_page_size(call),
+            page_token=call.query("pageToken"),
+        )
+        found = await self._reports.list_reports(request, call.caller)
+        return _list(found.metrics_reports, found.next_page_token)
+
+    async def one(self, call: Call) -> Answer:
+        found = await self._reports.get(call.path["id"], call.caller)
+        return Answer(200, to_json(found, internal=True))
 
 
 async def _with_first(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

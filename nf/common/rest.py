@@ -268,7 +268,8 @@ class Door(BaseRoute, Generic[Caller]):
             method = f"{operation.method} {self.prefix}{operation.path}"
             telemetry.server_calls.labels(self._function, method, str(status)).inc()
             telemetry.server_latency_s.labels(self._function, method).observe(elapsed_s)
-        quiet = operation is not None and operation.method in _SAFE and status < HTTPStatus.BAD_REQUEST
+        # What goes as it should is in the metrics.
+        quiet = operation is not None and status < HTTPStatus.BAD_REQUEST
         log = logger(self._function)
         (log.debug if quiet else log.info)("http", method=name, code=status, elapsed_ms=round(elapsed_s * 1000, 3))
 
