@@ -488,10 +488,14 @@ def _noun(kind: str) -> str:
 
 
 def _sealed(message: M, now: datetime) -> tuple[M, str]:
-    """A copy that carries its etag and the time, where it has fields for them, and the etag."""
+    """A copy that carries its etag and the time, where it has fields for them, and the etag.
+
+    What is stored as it was (only its due time changes, say) keeps the time of its last change.
+    """
     stored, etag = copy_of(message), etag_of(message)
     if "etag" in stored.DESCRIPTOR.fields_by_name:
         setattr(stored, "etag", etag)  # noqa: B010 (not every message has the field)
-    if "update_time" in stored.DESCRIPTOR.fields_by_name:
+    unchanged = getattr(message, "etag", "") == etag
+    if "update_time" in stored.DESCRIPTOR.fields_by_name and not (unchanged and message.HasField("update_time")):
         cast(Timestamp, getattr(stored, "update_time")).FromDatetime(now)  # noqa: B009 (likewise)
     return stored, etag

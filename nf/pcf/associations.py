@@ -5,9 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Network
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, delete, insert, select, update
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, bindparam, delete, insert, select, update
 
 from nf.common.resources import copy_of
+from nf.common.statements import Statement
 from nf.common.store import Reader, Transaction
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.decision import default_rule
@@ -34,6 +35,12 @@ confirmations = Table(
 )
 
 TABLES: Final = (confirmations,)
+
+_which = confirmations.c.sm_policy_id == bindparam("p")
+_INSERT: Final = Statement(insert(confirmations))
+_DELETE: Final = Statement(delete(confirmations).where(_which))
+_REVISION: Final = Statement(select(confirmations.c.revision).where(_which))
+_CONFIRM: Final = Statement(update(confirmations).where(_which).values(revision=bindparam("v")))
 
 
 def _canonical(policy: SmPolicy) -> SmPolicy:
@@ -65,7 +72,7 @@ def open_association(transaction: Transaction, requested: SmPolicy) -> SmPolicy:
             close_association(transaction, older.sm_policy_id)
     policy.decision.CopyFrom(SmPolicyDecision(revision=1, pcc_rules=[default_rule()]))
     lookups = {_IPV4: policy.ipv4_address, _IPV6: policy.ipv6_address_prefix}
-    transaction.connection.execute(insert(confirmations).values(sm_policy_id=policy.sm_policy_id, revision=1))
+    transaction.change(_INSERT, {"sm_policy_id": policy.sm_policy_id, "revision": 1})
     return transaction.insert(policy, policy.sm_policy_id, lookups=lookups)
 
 
@@ -73,7 +80,7 @@ def close_association(transaction: Transaction, sm_policy_id: str) -> bool:
     """Removes an association and ends its application sessions; False: there was none."""
     if not transaction.delete(SmPolicy, sm_policy_id):
         return False
-    transaction.connection.execute(delete(confirmations).where(confirmations.c.sm_policy_id == sm_policy_id))
+    transaction.change(_DELETE, {"p": sm_policy_id})
     gone = PduSessionNotAvailable(f"the PDU session of policy association {sm_policy_id!r} has been released")
     problem = ProblemDetails(title=gone.reason, detail=gone.message, cause=gone.cause)
     for session in transaction.all(AppSession, parent=sm_policy_id):
@@ -128,11 +135,9 @@ def find_association(reader: Reader, request: AppSessionContextReqData) -> SmPol
 
 def confirmed_revision(reader: Reader, sm_policy_id: str) -> int:
     """The decision that the SMF is known to enforce; 0: there is no such association."""
-    query = select(confirmations.c.revision).where(confirmations.c.sm_policy_id == sm_policy_id)
-    return int(reader.connection.execute(query).scalar_one_or_none() or 0)
+    return int(reader.value(_REVISION, {"p": sm_policy_id}) or 0)
 
 
 def confirm(transaction: Transaction, sm_policy_id: str, revision: int) -> None:
     """Notes that the fate of every decision up to ``revision`` is known."""
-    which = confirmations.c.sm_policy_id == sm_policy_id
-    transaction.connection.execute(update(confirmations).where(which).values(revision=revision))
+    transaction.change(_CONFIRM, {"p": sm_policy_id, "v": revision})

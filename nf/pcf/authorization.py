@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.errors import Unavailable
 from nf.common.resources import apply_mask, copy_of
-from nf.common.store import Page, Store, Transaction
+from nf.common.store import Page, Reader, Store, Transaction
 from nf.pcf.admission import admit
 from nf.pcf.associations import discard_unused_rule, find_association
 from nf.pcf.decision import check_subscriber, decide
@@ -66,13 +66,15 @@ class PolicyAuthorization:
         RequestedServiceNotAuthorized, and the SMF's refusal; nothing is left behind then.
         """
         check_app_session(requested)
-        known = await self._settled(requested.app_session_id)
-        if known is not None and known.state == AppSession.STATE_RELEASING:
-            # Its end has failed before: it comes first.
-            await self.delete(requested.app_session_id)
-        elif known is not None:
-            return _check_repeat(known, requested)
-        association = await self._store.read(lambda reader: find_association(reader, requested.asc_req_data))
+        association = await self._store.read(lambda reader: self._association(reader, requested))
+        if association is None:
+            known = await self._settled(requested.app_session_id)
+            if known is not None and known.state == AppSession.STATE_RELEASING:
+                # Its end has failed before: it comes first.
+                await self.delete(requested.app_session_id)
+            elif known is not None:
+                return _check_repeat(known, requested)
+            association = await self._store.read(lambda reader: find_association(reader, requested.asc_req_data))
         try:
             return await self._enforcer.change(
                 association.sm_policy_id,
@@ -160,6 +162,12 @@ class PolicyAuthorization:
                 # With the association the rules have gone; the session may be left TERMINATED.
                 await self._store.write(lambda tx: self._forget(tx, app_session_id))
         return await self._store.read(lambda reader: final_usage(reader, app_session_id))
+
+    def _association(self, reader: Reader, requested: AppSession) -> SmPolicy | None:
+        """The association that a new session is for; None where the session is known already."""
+        if reader.get(AppSession, requested.app_session_id) is not None:
+            return None
+        return find_association(reader, requested.asc_req_data)
 
     async def _settled(self, app_session_id: str) -> AppSession | None:
         """The session as it is when no decision about it is on its way."""

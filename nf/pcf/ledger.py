@@ -6,6 +6,7 @@ or after a later one, changes nothing; those of different starts add up. Works w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    bindparam,
     delete,
     func,
     insert,
@@ -28,6 +30,7 @@ from sqlalchemy import (
 )
 
 from nf.common.resources import decode_page_token, encode_page_token, page_limit
+from nf.common.statements import Row, Statement, Value
 from nf.common.store import Reader, Transaction
 from nf.common.usage import COUNTER_NAMES, NOTHING, Counters, counters_of, increment, latest, usage_of
 from nf.pcf.rating import NOT_RATED, Rated, Terms, rate
@@ -74,6 +77,46 @@ TABLES: Final = (rules, usages)
 _counters = tuple(usages.c[name] for name in COUNTER_NAMES)
 _rated = (usages.c.zero_rated_bytes, usages.c.charged_bytes, usages.c.dropped_bytes)
 
+_RULE_COLUMNS: Final = tuple(column.name for column in rules.columns if column.name != "id")
+_USAGE_COLUMNS: Final = tuple(column.name for column in usages.columns)
+_RATED_NAMES: Final = tuple(column.name for column in _rated)
+_rule_columns = (
+    rules.c.id,
+    rules.c.sm_policy_id,
+    rules.c.pcc_rule_id,
+    rules.c.app_session_id,
+    rules.c.rating_group,
+    rules.c.excess_rating_group,
+    rules.c.compliant,
+)
+_named = (rules.c.sm_policy_id == bindparam("p"), rules.c.pcc_rule_id == bindparam("r"))
+_this_usage = (usages.c.rule == bindparam("r"), usages.c.recovery_ns == bindparam("t"))
+_OPEN_RULE: Final = Statement(insert(rules), _RULE_COLUMNS)
+_SET_TERMS: Final = Statement(
+    update(rules)
+    .where(*_named)
+    .values(rating_group=bindparam("g"), excess_rating_group=bindparam("e"), sponsor_id=bindparam("s"))
+)
+_FIND_RULE: Final = Statement(select(*_rule_columns).where(*_named))
+_RULE_OF_SESSION: Final = Statement(
+    select(*_rule_columns).where(rules.c.app_session_id == bindparam("s")).order_by(rules.c.id.desc()).limit(1)
+)
+_DELETE_USAGES: Final = Statement(delete(usages).where(usages.c.rule == bindparam("r")))
+_DELETE_RULE: Final = Statement(delete(rules).where(rules.c.id == bindparam("r")))
+_USAGE: Final = Statement(select(*_counters, *_rated).where(*_this_usage))
+_INSERT_USAGE: Final = Statement(insert(usages), _USAGE_COLUMNS)
+_UPDATE_USAGE: Final = Statement(
+    update(usages)
+    .where(*_this_usage)
+    .values({name: bindparam(f"v_{name}") for name in (*COUNTER_NAMES, *_RATED_NAMES)})
+)
+_SET_COMPLIANT: Final = Statement(update(rules).where(rules.c.id == bindparam("r")).values(compliant=bindparam("c")))
+_ACCOUNT: Final = Statement(
+    select(*(func.coalesce(func.sum(column), 0) for column in (*_counters, *_rated))).where(
+        usages.c.rule == bindparam("r")
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerRule:
@@ -106,66 +149,60 @@ def open_rule(
     terms: Terms,
 ) -> None:
     """Opens the account of a new PCC rule."""
-    transaction.connection.execute(
-        insert(rules).values(
-            sm_policy_id=sm_policy_id,
-            pcc_rule_id=pcc_rule_id,
-            app_session_id=app_session_id,
-            supi=supi,
-            sponsor_id=sponsor_id,
-            rating_group=terms.rating_group,
-            excess_rating_group=terms.excess_rating_group,
-            compliant=True,
-        )
-    )
+    row: dict[str, Value] = {
+        "sm_policy_id": sm_policy_id,
+        "pcc_rule_id": pcc_rule_id,
+        "app_session_id": app_session_id,
+        "supi": supi,
+        "sponsor_id": sponsor_id,
+        "rating_group": terms.rating_group,
+        "excess_rating_group": terms.excess_rating_group,
+        "compliant": True,
+    }
+    transaction.change(_OPEN_RULE, row)
 
 
 def set_terms(transaction: Transaction, *, sm_policy_id: str, pcc_rule_id: str, terms: Terms, sponsor_id: str) -> None:
     """What is measured from now on is rated so; what was recorded before keeps its rating."""
-    transaction.connection.execute(
-        update(rules)
-        .where(rules.c.sm_policy_id == sm_policy_id, rules.c.pcc_rule_id == pcc_rule_id)
-        .values(rating_group=terms.rating_group, excess_rating_group=terms.excess_rating_group, sponsor_id=sponsor_id)
-    )
+    changed: dict[str, Value] = {
+        "p": sm_policy_id,
+        "r": pcc_rule_id,
+        "g": terms.rating_group,
+        "e": terms.excess_rating_group,
+    }
+    transaction.change(_SET_TERMS, {**changed, "s": sponsor_id})
 
 
 def discard_rule(transaction: Transaction, rule: LedgerRule) -> None:
     """Forgets a rule that has never been in force."""
-    transaction.connection.execute(delete(usages).where(usages.c.rule == rule.row))
-    transaction.connection.execute(delete(rules).where(rules.c.id == rule.row))
+    transaction.change(_DELETE_USAGES, {"r": rule.row})
+    transaction.change(_DELETE_RULE, {"r": rule.row})
 
 
 def find_rule(reader: Reader, *, sm_policy_id: str, pcc_rule_id: str) -> LedgerRule | None:
     """The rule that the SMF calls so; None: it belongs to no application session."""
-    query = select(rules).where(rules.c.sm_policy_id == sm_policy_id, rules.c.pcc_rule_id == pcc_rule_id)
-    row = reader.connection.execute(query).mappings().one_or_none()
-    return None if row is None else _rule(row)
+    return _rule(reader.rows(_FIND_RULE, {"p": sm_policy_id, "r": pcc_rule_id}))
 
 
 def rule_of_session(reader: Reader, app_session_id: str) -> LedgerRule | None:
     """The rule that an application session has, or had last."""
-    query = select(rules).where(rules.c.app_session_id == app_session_id).order_by(rules.c.id.desc()).limit(1)
-    row = reader.connection.execute(query).mappings().one_or_none()
-    return None if row is None else _rule(row)
+    return _rule(reader.rows(_RULE_OF_SESSION, {"s": app_session_id}))
 
 
-def _rule(row: RowMapping) -> LedgerRule:
-    return LedgerRule(
-        row=row["id"],
-        sm_policy_id=row["sm_policy_id"],
-        pcc_rule_id=row["pcc_rule_id"],
-        app_session_id=row["app_session_id"],
-        terms=Terms(row["rating_group"], row["excess_rating_group"]),
-        compliant=row["compliant"],
-    )
+def _rule(rows: Sequence[Row]) -> LedgerRule | None:
+    """The rule of the only row, if there is one."""
+    if not rows:
+        return None
+    row, sm_policy_id, pcc_rule_id, app_session_id, rating_group, excess_rating_group, compliant = rows[0]
+    terms = Terms(rating_group, excess_rating_group)
+    return LedgerRule(row, sm_policy_id, pcc_rule_id, app_session_id, terms, bool(compliant))
 
 
 def record_usage(transaction: Transaction, rule: LedgerRule, report: PccRuleUsage) -> bool:
     """Takes a cumulative report into the account; False: it told nothing new."""
-    recovery_ns = report.recovery_time_stamp.ToNanoseconds()
-    which = (usages.c.rule == rule.row, usages.c.recovery_ns == recovery_ns)
-    row = transaction.connection.execute(select(*_counters, *_rated).where(*which)).one_or_none()
-    before = Account() if row is None else Account(tuple(row[: len(NOTHING)]), Rated(*row[len(NOTHING) :]))
+    which = {"r": rule.row, "t": report.recovery_time_stamp.ToNanoseconds()}
+    rows = transaction.rows(_USAGE, which)
+    before = Account(tuple(rows[0][: len(NOTHING)]), Rated(*rows[0][len(NOTHING) :])) if rows else Account()
     after = latest(before.counters, counters_of(report.usage))
     if after == before.counters:
         return False
@@ -176,10 +213,10 @@ def record_usage(transaction: Transaction, rule: LedgerRule, report: PccRuleUsag
         "charged_bytes": rated.charged_bytes,
         "dropped_bytes": rated.dropped_bytes,
     }
-    if row is None:
-        transaction.connection.execute(insert(usages).values(rule=rule.row, recovery_ns=recovery_ns, **values))
+    if rows:
+        transaction.change(_UPDATE_USAGE, {**which, **{f"v_{name}": value for name, value in values.items()}})
     else:
-        transaction.connection.execute(update(usages).where(*which).values(**values))
+        transaction.change(_INSERT_USAGE, {"rule": which["r"], "recovery_ns": which["t"], **values})
     return True
 
 
@@ -187,15 +224,17 @@ def record_compliance(transaction: Transaction, rule: LedgerRule, compliant: boo
     """Notes whether the rule's traffic keeps to its bit rate; False: it is no change."""
     if rule.compliant == compliant:
         return False
-    transaction.connection.execute(update(rules).where(rules.c.id == rule.row).values(compliant=compliant))
+    transaction.change(_SET_COMPLIANT, {"r": rule.row, "c": compliant})
     return True
 
 
 def account_of(reader: Reader, rule: LedgerRule) -> Account:
     """All that a rule has used, over all starts of the user plane."""
-    sums = [func.coalesce(func.sum(column), 0) for column in (*_counters, *_rated)]
-    row = reader.connection.execute(select(*sums).where(usages.c.rule == rule.row)).one()
-    numbers = [int(number) for number in row]
+    return _account(reader, rule.row)
+
+
+def _account(reader: Reader, rule: int) -> Account:
+    numbers = [int(number) for number in reader.rows(_ACCOUNT, {"r": rule})[0]]
     return Account(tuple(numbers[: len(NOTHING)]), Rated(*numbers[len(NOTHING) :]))
 
 
@@ -219,7 +258,7 @@ def list_entries(
 
 
 def _entry(reader: Reader, row: RowMapping) -> LedgerEntry:
-    account = account_of(reader, _rule(row))
+    account = _account(reader, row["id"])
     return LedgerEntry(
         app_session_id=row["app_session_id"],
         pcc_rule_id=row["pcc_rule_id"],

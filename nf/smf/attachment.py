@@ -18,7 +18,7 @@ from nf.common.call import adopt_deadline, own_deadline
 from nf.common.clock import Clock
 from nf.common.errors import CastcoreError, InvalidArgument, Unavailable
 from nf.common.resources import copy_of
-from nf.common.store import Page, Store, Transaction
+from nf.common.store import Page, Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.pcf.v1.sm_policy_control_pb2 import CreateSmPolicyRequest, DeleteSmPolicyRequest, SmPolicyDecision
 from nf.pcf.v1.sm_policy_control_pb2_grpc import SmPolicyControlServiceStub
@@ -41,7 +41,6 @@ from nf.smf.usage_log import (
     mark_removed,
     record_usage,
     reset_compliance,
-    rules_with_usage,
     usage_of_rules,
 )
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, PduSession, TunnelInfo
@@ -78,6 +77,8 @@ class PduSessions:
         self._measurement_period_ms = measurement_period_ms
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # By policy association: which session has it.
+        self._references: dict[str, str] = {}
 
     def lock(self, sm_context_ref: str) -> asyncio.Lock:
         """Held while a session is being changed."""
@@ -161,12 +162,11 @@ class PduSessions:
         Raises InvalidArgument, PolicyContextNotFound, StaleDecision, UserPlaneUnavailable, and the UPF's refusal.
         """
         check_decision(decision)
-        found = await self._store.read(lambda reader: by_sm_policy(reader, sm_policy_id))
-        if found is None:
-            raise PolicyContextNotFound(f"no PDU session has the policy association {sm_policy_id!r}")
-        async with self.lock(found.sm_context_ref):
-            session = await self._store.read(lambda reader: by_sm_policy(reader, sm_policy_id))
+        async with self.lock(await self._session_with(sm_policy_id)):
+            alignments = self._user_plane.alignments
+            session, known = await self._store.read(lambda reader: _with_allocation(reader, sm_policy_id))
             if session is None or session.state != PduSession.STATE_ACTIVE:
+                self._references.pop(sm_policy_id, None)
                 raise PolicyContextNotFound(f"the PDU session of policy association {sm_policy_id!r} is being released")
             if decision.revision < session.decision.revision:
                 raise StaleDecision(
@@ -176,7 +176,25 @@ class PduSessions:
                 raise InvalidArgument.of(
                     "decision.revision", f"expected more than {decision.revision}, which was another decision"
                 )
-            return await self._in_step(lambda recovery_ns: self._modify(session, decision, recovery_ns))
+
+            async def modify(recovery_ns: int) -> list[PccRuleUsage]:
+                ids = known
+                if self._user_plane.alignments != alignments:
+                    # To be in step again, the session may have got other identifiers.
+                    ids = await self._store.read(lambda reader: allocation_of(reader, session.cp_seid))
+                return await self._modify(session, ids, decision, recovery_ns)
+
+            return await self._in_step(modify)
+
+    async def _session_with(self, sm_policy_id: str) -> str:
+        """The reference of the session that has this policy association, for ever. Raises PolicyContextNotFound."""
+        known = self._references.get(sm_policy_id)
+        if known is None:
+            found = await self._store.read(lambda reader: by_sm_policy(reader, sm_policy_id))
+            if found is None:
+                raise PolicyContextNotFound(f"no PDU session has the policy association {sm_policy_id!r}")
+            known = self._references[sm_policy_id] = found.sm_context_ref
+        return known
 
     async def _in_step(self, work: Callable[[int], Awaitable[T]]) -> T:
         """``work`` while the UPF is in step; once more when it turns out that it was not."""
@@ -221,8 +239,9 @@ class PduSessions:
             ipv4_addr=end.ipv4_address, ipv6_addr=end.ipv6_address, gtp_teid=local_teid(session), port=end.port
         )
 
-    async def _modify(self, session: PduSession, decision: SmPolicyDecision, recovery_ns: int) -> list[PccRuleUsage]:
-        known = await self._store.read(lambda reader: allocation_of(reader, session.cp_seid))
+    async def _modify(
+        self, session: PduSession, known: IdAllocation, decision: SmPolicyDecision, recovery_ns: int
+    ) -> list[PccRuleUsage]:
         period_ms = self._measurement_period_ms
         before, _ = n4_session(session, session.decision, known, measurement_period_ms=period_ms)
         after, ids = n4_session(session, decision, known, measurement_period_ms=period_ms)
@@ -247,8 +266,7 @@ class PduSessions:
             changed = copy_of(session)
             changed.decision.CopyFrom(decision)
             transaction.update(changed, session.sm_context_ref)
-            counted = rules_with_usage(transaction, session.cp_seid)
-            return usage_of_rules(transaction, session, recovery_ns, counted)
+            return usage_of_rules(transaction, session, recovery_ns)
 
         return await self._store.write(commit)
 
@@ -301,6 +319,11 @@ class PduSessions:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self._tasks.pop(sm_context_ref, None)
+
+
+def _with_allocation(reader: Reader, sm_policy_id: str) -> tuple[PduSession | None, IdAllocation]:
+    session = by_sm_policy(reader, sm_policy_id)
+    return session, IdAllocation() if session is None else allocation_of(reader, session.cp_seid)
 
 
 def _check_repeat(known: PduSession, requested: PduSession) -> PduSession:

@@ -91,6 +91,8 @@ class UserPlane:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._background = Background("smf supervision")
         self.recovery_ns = 0
+        # How often the UPF has been compared with the store: what was read before may have changed since.
+        self.alignments = 0
         # The UPF's end of N3; None where it has none.
         self.n3: UserPlaneIpResourceInformation | None = None
 
@@ -212,6 +214,7 @@ class UserPlane:
     async def _align(self, align: Align, *, anew: bool) -> None:
         # What had begun before the doubt arose has to end first: it may change what is compared.
         await self._idle.wait()
+        self.alignments += 1
         await align(self.recovery_ns, anew=anew)
 
     async def _is_as_known(self) -> bool:

@@ -7,12 +7,27 @@ URRs that it has had since. Reports are cumulative: only what is news is told. W
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import MappingProxyType
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
+from nf.common.statements import Statement
 from nf.common.store import Reader, Transaction
 from nf.common.usage import COUNTER_NAMES, NOTHING, Counters, counters_of, latest, total, usage_of
 from nf.smf.n4_rules import IdAllocation, rule_of_qer, rule_of_urr, urr_key
@@ -59,26 +74,76 @@ TABLES: Final = (allocations, urr_usages, qer_compliances)
 
 _counters = tuple(urr_usages.c[name] for name in COUNTER_NAMES)
 
+_session: Final[BindParameter[int]] = bindparam("s")
+_this_urr = (
+    urr_usages.c.cp_seid == _session,
+    urr_usages.c.urr_id == bindparam("u"),
+    urr_usages.c.recovery_ns == bindparam("t"),
+)
+_this_qer = (qer_compliances.c.cp_seid == _session, qer_compliances.c.qer_id == bindparam("q"))
+_this_direction = (*_this_qer, qer_compliances.c.source_interface == bindparam("i"))
+_ALLOCATION: Final = Statement(
+    select(allocations.c.ids, allocations.c.highest).where(allocations.c.cp_seid == _session)
+)
+_KEEP_ALLOCATION: Final = Statement(
+    update(allocations).where(allocations.c.cp_seid == _session).values(ids=bindparam("i"), highest=bindparam("h"))
+)
+_INSERT_ALLOCATION: Final = Statement(insert(allocations))
+_FORGET: Final = tuple(Statement(delete(table).where(table.c.cp_seid == _session)) for table in TABLES)
+_COUNTED: Final = Statement(select(*_counters).where(*_this_urr))
+_COUNT: Final = Statement(
+    update(urr_usages).where(*_this_urr).values({name: bindparam(f"v_{name}") for name in COUNTER_NAMES})
+)
+_INSERT_USAGE: Final = Statement(insert(urr_usages))
+_USAGES: Final = Statement(
+    select(urr_usages.c.pcc_rule_id, *_counters)
+    .where(urr_usages.c.cp_seid == _session, urr_usages.c.recovery_ns == bindparam("t"))
+    .order_by(urr_usages.c.pcc_rule_id)
+)
+_REMOVED: Final = Statement(
+    select(urr_usages.c.urr_id, urr_usages.c.pcc_rule_id, urr_usages.c.removed_by).where(
+        urr_usages.c.cp_seid == _session
+    )
+)
+_DROP_TOLD: Final = Statement(
+    delete(urr_usages).where(
+        urr_usages.c.cp_seid == _session, urr_usages.c.removed_by > 0, urr_usages.c.removed_by < bindparam("v")
+    )
+)
+_MARK_REMOVED: Final = Statement(
+    update(urr_usages)
+    .where(urr_usages.c.cp_seid == _session, urr_usages.c.pcc_rule_id == bindparam("r"), urr_usages.c.removed_by == 0)
+    .values(removed_by=bindparam("v"))
+)
+_URRS: Final = Statement(
+    select(urr_usages.c.urr_id).where(urr_usages.c.cp_seid == _session, urr_usages.c.recovery_ns == bindparam("t"))
+)
+_COMPLIANT: Final = Statement(select(qer_compliances.c.compliant).where(*_this_qer))
+_KEEP_COMPLIANT: Final = Statement(update(qer_compliances).where(*_this_direction).values(compliant=bindparam("c")))
+_INSERT_COMPLIANT: Final = Statement(insert(qer_compliances))
+_OBSERVED_QERS: Final = Statement(
+    select(qer_compliances.c.qer_id).where(qer_compliances.c.cp_seid == _session).distinct()
+)
+_FORGET_QER: Final = Statement(delete(qer_compliances).where(*_this_qer))
+
 
 def allocation_of(reader: Reader, cp_seid: int) -> IdAllocation:
     """The N4 identifiers of a session; none for a session that has none yet."""
-    query = select(allocations.c.ids, allocations.c.highest).where(allocations.c.cp_seid == cp_seid)
-    row = reader.connection.execute(query).one_or_none()
-    return IdAllocation() if row is None else IdAllocation(MappingProxyType(json.loads(row.ids)), row.highest)
+    rows = reader.rows(_ALLOCATION, {"s": cp_seid})
+    return IdAllocation(MappingProxyType(json.loads(rows[0][0])), rows[0][1]) if rows else IdAllocation()
 
 
 def keep_allocation(transaction: Transaction, cp_seid: int, ids: IdAllocation) -> None:
     """Keeps the N4 identifiers of a session."""
-    values = {"ids": json.dumps(dict(ids.ids), sort_keys=True), "highest": ids.highest}
-    which = allocations.c.cp_seid == cp_seid
-    if transaction.connection.execute(update(allocations).where(which).values(**values)).rowcount == 0:
-        transaction.connection.execute(insert(allocations).values(cp_seid=cp_seid, **values))
+    text = json.dumps(dict(ids.ids), sort_keys=True)
+    if transaction.change(_KEEP_ALLOCATION, {"s": cp_seid, "i": text, "h": ids.highest}) == 0:
+        transaction.change(_INSERT_ALLOCATION, {"cp_seid": cp_seid, "ids": text, "highest": ids.highest})
 
 
 def forget_session(transaction: Transaction, cp_seid: int) -> None:
     """Drops all that is kept of a released session."""
-    for table in TABLES:
-        transaction.connection.execute(delete(table).where(table.c.cp_seid == cp_seid))
+    for statement in _FORGET:
+        transaction.change(statement, {"s": cp_seid})
 
 
 def record_usage(
@@ -95,7 +160,7 @@ def record_usage(
         if (rule := rule_of_urr(ids, report.urr_id)) is not None
         and _take(transaction, session.cp_seid, rule, recovery_ns, report)
     ]
-    for usage in usage_of_rules(transaction, session, recovery_ns, dict.fromkeys(changed)):
+    for usage in usage_of_rules(transaction, session, recovery_ns, changed):
         transaction.emit("USAGE_REPORT", _subject(session, usage.pcc_rule_id), usage, source=SOURCE, path=PATH)
 
 
@@ -104,71 +169,55 @@ def _subject(session: PduSession, pcc_rule_id: str) -> str:
 
 
 def _take(transaction: Transaction, cp_seid: int, rule: str, recovery_ns: int, report: UsageReport) -> bool:
-    which = (
-        urr_usages.c.cp_seid == cp_seid,
-        urr_usages.c.urr_id == report.urr_id,
-        urr_usages.c.recovery_ns == recovery_ns,
-    )
-    row = transaction.connection.execute(select(*_counters).where(*which)).one_or_none()
-    before: Counters = NOTHING if row is None else tuple(row)
+    which = {"s": cp_seid, "u": report.urr_id, "t": recovery_ns}
+    rows = transaction.rows(_COUNTED, which)
+    before: Counters = rows[0] if rows else NOTHING
     after = latest(before, counters_of(report.usage))
     if after == before:
         return False
     values = dict(zip(COUNTER_NAMES, after, strict=True))
-    if row is not None:
-        transaction.connection.execute(update(urr_usages).where(*which).values(**values))
+    if rows:
+        transaction.change(_COUNT, {**which, **{f"v_{name}": value for name, value in values.items()}})
         return True
     key = {"cp_seid": cp_seid, "urr_id": report.urr_id, "recovery_ns": recovery_ns}
-    transaction.connection.execute(insert(urr_usages).values(**key, pcc_rule_id=rule, removed_by=0, **values))
+    transaction.change(_INSERT_USAGE, {**key, "pcc_rule_id": rule, "removed_by": 0, **values})
     return True
 
 
 def usage_of_rules(
-    reader: Reader, session: PduSession, recovery_ns: int, pcc_rule_ids: Iterable[str]
+    reader: Reader, session: PduSession, recovery_ns: int, pcc_rule_ids: Collection[str] | None = None
 ) -> list[PccRuleUsage]:
-    """What these rules have used since that start of the UPF; rules that have used nothing are left out."""
+    """What these rules (None: all of which usage is kept) have used since that start of the UPF, if anything."""
+    if pcc_rule_ids is not None and not pcc_rule_ids:
+        return []
+    parts: dict[str, list[Counters]] = {}
+    for rule, *counters in reader.rows(_USAGES, {"s": session.cp_seid, "t": recovery_ns}):
+        if pcc_rule_ids is None or rule in pcc_rule_ids:
+            parts.setdefault(rule, []).append(tuple(counters))
     found = []
-    for rule in pcc_rule_ids:
-        query = select(*_counters).where(
-            urr_usages.c.cp_seid == session.cp_seid,
-            urr_usages.c.pcc_rule_id == rule,
-            urr_usages.c.recovery_ns == recovery_ns,
-        )
-        parts = [tuple(row) for row in reader.connection.execute(query)]
-        if parts:
-            usage = PccRuleUsage(sm_policy_id=session.sm_policy_id, pcc_rule_id=rule, usage=usage_of(total(parts)))
-            usage.recovery_time_stamp.FromNanoseconds(recovery_ns)
-            found.append(usage)
+    for rule, counted in parts.items():
+        usage = PccRuleUsage(sm_policy_id=session.sm_policy_id, pcc_rule_id=rule, usage=usage_of(total(counted)))
+        usage.recovery_time_stamp.FromNanoseconds(recovery_ns)
+        found.append(usage)
     return found
 
 
-def mark_removed(transaction: Transaction, cp_seid: int, in_force: Iterable[str], revision: int) -> None:
+def mark_removed(transaction: Transaction, cp_seid: int, in_force: Collection[str], revision: int) -> None:
     """Notes which rules a decision has removed; what earlier ones had removed has been told and is dropped."""
-    rules = list(in_force)
-    mine = urr_usages.c.cp_seid == cp_seid
-    earlier = (urr_usages.c.removed_by > 0, urr_usages.c.removed_by < revision)
-    transaction.connection.execute(delete(urr_usages).where(mine, *earlier))
-    removed = (urr_usages.c.removed_by == 0, urr_usages.c.pcc_rule_id.not_in(rules))
-    transaction.connection.execute(update(urr_usages).where(mine, *removed).values(removed_by=revision))
-
-
-def rules_with_usage(reader: Reader, cp_seid: int) -> list[str]:
-    """The rules, in force or removed by the latest decision, of which usage is kept."""
-    query = select(urr_usages.c.pcc_rule_id).where(urr_usages.c.cp_seid == cp_seid).distinct()
-    return sorted(reader.connection.execute(query.order_by(urr_usages.c.pcc_rule_id)).scalars())
+    kept = transaction.rows(_REMOVED, {"s": cp_seid})
+    if any(0 < removed_by < revision for _, _, removed_by in kept):
+        transaction.change(_DROP_TOLD, {"s": cp_seid, "v": revision})
+    for rule in {rule for _, rule, removed_by in kept if not removed_by and rule not in in_force}:
+        transaction.change(_MARK_REMOVED, {"s": cp_seid, "r": rule, "v": revision})
 
 
 def counted_urrs(reader: Reader, cp_seid: int, recovery_ns: int) -> set[int]:
     """The URRs that have counted something since that start of the UPF: made anew, they need new identifiers."""
-    query = select(urr_usages.c.urr_id).where(urr_usages.c.cp_seid == cp_seid, urr_usages.c.recovery_ns == recovery_ns)
-    return set(reader.connection.execute(query).scalars())
+    return {urr_id for (urr_id,) in reader.rows(_URRS, {"s": cp_seid, "t": recovery_ns})}
 
 
 def _kept_to(reader: Reader, cp_seid: int, qer_id: int) -> bool:
-    query = select(qer_compliances.c.compliant).where(
-        qer_compliances.c.cp_seid == cp_seid, qer_compliances.c.qer_id == qer_id
-    )
-    return all(reader.connection.execute(query).scalars())
+    return all(compliant for (compliant,) in reader.rows(_COMPLIANT, {"s": cp_seid, "q": qer_id}))
 
 
 def record_compliance(
@@ -187,11 +236,10 @@ def record_compliance(
 
 
 def _keep_compliance(transaction: Transaction, cp_seid: int, report: ComplianceReport) -> None:
-    key = {"cp_seid": cp_seid, "qer_id": report.qer_id, "source_interface": int(report.source_interface)}
-    which = [qer_compliances.c[name] == value for name, value in key.items()]
-    changed = update(qer_compliances).where(*which).values(compliant=report.compliant)
-    if transaction.connection.execute(changed).rowcount == 0:
-        transaction.connection.execute(insert(qer_compliances).values(**key, compliant=report.compliant))
+    which = {"s": cp_seid, "q": report.qer_id, "i": int(report.source_interface)}
+    if transaction.change(_KEEP_COMPLIANT, {**which, "c": report.compliant}) == 0:
+        key = {"cp_seid": cp_seid, "qer_id": report.qer_id, "source_interface": int(report.source_interface)}
+        transaction.change(_INSERT_COMPLIANT, {**key, "compliant": report.compliant})
 
 
 def _tell_compliance(
@@ -210,13 +258,11 @@ def reset_compliance(
 
     A rule that stays and was beyond its bit rate is told to keep to it again, from now on.
     """
-    query = select(qer_compliances.c.qer_id).where(qer_compliances.c.cp_seid == session.cp_seid).distinct()
-    for qer_id in list(transaction.connection.execute(query).scalars()):
+    for (qer_id,) in transaction.rows(_OBSERVED_QERS, {"s": session.cp_seid}):
         rule, stays = rule_of_qer(before, qer_id), rule_of_qer(after, qer_id) is not None
         if stays and not all_anew:
             continue
         kept = _kept_to(transaction, session.cp_seid, qer_id)
-        which = (qer_compliances.c.cp_seid == session.cp_seid, qer_compliances.c.qer_id == qer_id)
-        transaction.connection.execute(delete(qer_compliances).where(*which))
+        transaction.change(_FORGET_QER, {"s": session.cp_seid, "q": qer_id})
         if rule is not None and urr_key(rule) in after.ids and not kept:
             _tell_compliance(transaction, session, rule, compliant=True, since_ns=transaction.clock.now_ns())
