@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import pytest
+from postgresql import Postgresql, postgresql
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +26,7 @@ from rich.table import Table
 from upf.engine import INSTRUCTIONS
 
 RESULTS = Path(__file__).parent / "results"
+_SCHEMAS = itertools.count(1)
 
 
 @dataclass
@@ -181,6 +184,19 @@ def kept(request: pytest.FixtureRequest, results_of: Callable[..., Results]) -> 
             "beside": dict(benchmark.extra_info),
         }
         results.add(request.node.nodeid, [timed])
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Postgresql]:
+    """A PostgreSQL that keeps what it commits, as it is configured when it is installed."""
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Postgresql) -> str:
+    """For ``[state] url``: schemas in it that are not there yet."""
+    return f"{postgresql_server.url}&schema=bench_{next(_SCHEMAS)}"
 
 
 @pytest.fixture(scope="module")
