@@ -206,7 +206,7 @@ REPLAYED = set(rule_to_json("", RuleCounters()))
 
 def test_the_configurations_of_the_running_page_load(tmp_path: Path) -> None:
     texts = blocks(ROOT / "docs" / "running.md", "toml")
-    assert len(texts) == 3
+    assert len(texts) == 4
     for text in texts:
         file = tmp_path / "lab.toml"
         file.write_text(text)
