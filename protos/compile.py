@@ -7,10 +7,13 @@ DESTINATION is the repository by default; the test that the packages are current
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import Message
 from grpc_tools import protoc
 
 PROTOS = Path(__file__).resolve().parent
@@ -54,6 +57,41 @@ def _compile(destination: Path) -> None:
                 stub.unlink()
         about = f'"""Generated from protos/{folder}; never edited. Protobuf package {".".join(folder.parts)}."""\n'
         (destination / folder / "__init__.py").write_text(about)
+    _describe(destination, [f"-I{PROTOS}", f"-I{bundled}"], sources)
+
+
+def _describe(destination: Path, includes: list[str], sources: list[Path]) -> None:
+    """Writes ``descriptions.json`` beside the stubs: the comments of messages, fields, enums and their values."""
+    scratch = destination / "descriptors"
+    arguments = [*includes, f"--descriptor_set_out={scratch}", "--include_source_info", *map(str, sources)]
+    if protoc.main(["protoc", *arguments]) != 0:
+        raise RuntimeError("protoc failed")
+    files = FileDescriptorSet.FromString(scratch.read_bytes()).file
+    scratch.unlink()
+    packages: dict[str, dict[str, str]] = {}
+    for file in files:
+        found = packages.setdefault(file.package, {})
+        for location in file.source_code_info.location:
+            name = _name_at(file, list(location.path))
+            if name and location.leading_comments:
+                found[name] = " ".join(location.leading_comments.split())
+    for package, found in packages.items():
+        text = json.dumps(dict(sorted(found.items())), indent=1, ensure_ascii=False)
+        (destination / package.replace(".", "/") / "descriptions.json").write_text(text + "\n")
+
+
+def _name_at(file: FileDescriptorProto, path: list[int]) -> str:
+    """The name below the package of what a source location is about; empty for what is no type nor part of one."""
+    part: Message = file
+    names = []
+    while path:
+        field = part.DESCRIPTOR.fields_by_number[path[0]]
+        if field.name not in ("message_type", "nested_type", "enum_type", "field", "value") or len(path) < 2:
+            return ""
+        part = getattr(part, field.name)[path[1]]
+        names.append(part.name)
+        path = path[2:]
+    return ".".join(names)
 
 
 if __name__ == "__main__":

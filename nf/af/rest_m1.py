@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.message import Message
-
 from nf.af import provisioning
 from nf.af.providers import AUTHORIZATION, Provider, Providers
+from nf.af.rest_m1_answers import Call, answer, check
+from nf.af.rest_m1_metrics import tell_metrics
 from nf.af.v1 import provisioning_pb2 as m1
-from nf.common.rest import Answer, Door, RestCall
+from nf.common.rest import Answer, Door
 from nf.common.store import Store, Transaction
 
 PREFIX = "/3gpp-m1/v2"
@@ -19,9 +19,6 @@ CONSUMPTION = f"{SESSION}/consumption-reporting-configuration"
 TEMPLATES = f"{SESSION}/policy-templates"
 TEMPLATE = f"{TEMPLATES}/{{policyTemplateId}}"
 PROTOCOLS = f"{SESSION}/protocols"
-
-Call = RestCall[Provider]
-Resource = m1.ProvisioningSession | m1.PolicyTemplate | m1.ConsumptionReportingConfiguration
 
 
 def build_door(store: Store, providers: Providers) -> Door[Provider]:
@@ -41,18 +38,8 @@ def build_door(store: Store, providers: Providers) -> Door[Provider]:
     _tell_sessions(door, M1Sessions(store))
     _tell_consumption(door, M1Consumption(store))
     _tell_templates(door, M1Templates(store))
+    tell_metrics(door, store)
     return door
-
-
-def answer(status: int, resource: Resource, *, location: str = "", body: bool = True) -> Answer:
-    """The answer about a resource, with its validators."""
-    shown: Message | None = resource if body else None
-    return Answer(status, shown, etag=resource.etag, last_modified=resource.update_time, location=location)
-
-
-def check(call: Call, resource: Resource, what: str) -> None:
-    """Raises EtagMismatch when the request was meant for another state of the resource."""
-    call.check_preconditions(what, resource.etag, resource.update_time)
 
 
 class M1Sessions:

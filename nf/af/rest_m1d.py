@@ -11,7 +11,8 @@ from typing import Final
 
 from nf.af import provisioning
 from nf.af.providers import AUTHORIZATION, Provider, Providers
-from nf.af.rest_m1 import Call, M1Consumption, answer
+from nf.af.rest_m1 import M1Consumption
+from nf.af.rest_m1_answers import Call, answer
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.rest import Answer, Door
 from nf.common.store import Reader, Store

@@ -159,8 +159,18 @@ def application(telemetry: Telemetry, healthy: Callable[[], bool], routes: Seque
         serving = healthy()
         return Response("serving\n" if serving else "not serving\n", 200 if serving else 503, media_type="text/plain")
 
+    async def openapi(request: Request) -> Response:
+        # Here: the doors stand on this module.
+        from nf.common.openapi import document
+        from nf.common.rest import Door
+
+        doors = [each for each in request.app.router.routes if isinstance(each, Door)]
+        return Response(
+            json.dumps(document(doors)), headers={"cache-control": "max-age=60"}, media_type="application/json"
+        )
+
     app = Starlette(
-        routes=[Route("/metrics", metrics), Route("/healthz", healthz), *routes],
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/openapi.json", openapi), *routes],
         exception_handlers={CastcoreError: _castcore_error, HTTPException: _http_exception},
         middleware=[Middleware(_Surroundings)],
     )

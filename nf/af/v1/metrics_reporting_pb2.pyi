@@ -37,6 +37,7 @@ class MetricsReportingConfiguration(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     provisioning_session_id: _builtins.str
     """The provisioning session it belongs to. Set by the AF."""
     metrics_reporting_configuration_id: _builtins.str
@@ -65,6 +66,10 @@ class MetricsReportingConfiguration(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Set by the AF."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed. Set by the AF."""
+
     def __init__(
         self,
         *,
@@ -79,10 +84,11 @@ class MetricsReportingConfiguration(_message.Message):
         metrics: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "_sampling_period_s", b"_sampling_period_s", "create_time", b"create_time", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "sampling_period_s", b"sampling_period_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "_sampling_period_s", b"_sampling_period_s", "create_time", b"create_time", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "sampling_period_s", b"sampling_period_s", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "_sampling_period_s", b"_sampling_period_s", "create_time", b"create_time", "data_network_name", b"data_network_name", "etag", b"etag", "metrics", b"metrics", "metrics_reporting_configuration_id", b"metrics_reporting_configuration_id", "provisioning_session_id", b"provisioning_session_id", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "sampling_period_s", b"sampling_period_s", "scheme", b"scheme", "url_filters", b"url_filters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s", "_sample_percentage", b"_sample_percentage", "_sampling_period_s", b"_sampling_period_s", "create_time", b"create_time", "data_network_name", b"data_network_name", "etag", b"etag", "metrics", b"metrics", "metrics_reporting_configuration_id", b"metrics_reporting_configuration_id", "provisioning_session_id", b"provisioning_session_id", "reporting_interval_s", b"reporting_interval_s", "sample_percentage", b"sample_percentage", "sampling_period_s", b"sampling_period_s", "scheme", b"scheme", "update_time", b"update_time", "url_filters", b"url_filters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reporting_interval_s: _TypeAlias = _typing.Literal["reporting_interval_s"]  # noqa: Y015
     _WhichOneofArgType__reporting_interval_s: _TypeAlias = _typing.Literal["_reporting_interval_s", b"_reporting_interval_s"]  # noqa: Y015
