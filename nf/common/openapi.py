@@ -174,7 +174,8 @@ def _operation(door: Door[object], operation: Operation[object], schemas: Schema
 def _request(operation: Operation[object], schemas: Schemas) -> Schema:
     request = operation.request
     if isinstance(request, Media):
-        return {each: {"schema": dict(request.schema)} for each in request.media_types}
+        # What is no JSON is bytes, of which a schema says nothing.
+        return {each: {"schema": dict(request.schema) if each == JSON else {}} for each in request.media_types}
     assert request is not None
     if operation.method == "PATCH":
         return {
