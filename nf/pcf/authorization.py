@@ -20,6 +20,7 @@ from nf.pcf.machine import APP_SESSION, Event, State
 from nf.pcf.rating import terms_of
 from nf.pcf.requests import check_app_session, check_service_information
 from nf.pcf.sessions import final_usage, step
+from nf.pcf.usage_monitoring import begin as begin_monitoring
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import (
     AppSession,
@@ -30,8 +31,18 @@ from nf.pcf.v1.policy_authorization_pb2 import (
 )
 from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy
 
+_THRESHOLD: Final = "usg_thres"
 # What binds a session to its PDU session stays as it is.
-_CHANGEABLE: Final = ("af_app_id", "asp_id", "spon_id", "spon_status", "gpsis", "med_components", "events")
+_CHANGEABLE: Final = (
+    "af_app_id",
+    "asp_id",
+    "spon_id",
+    "spon_status",
+    "gpsis",
+    "med_components",
+    "events",
+    _THRESHOLD,
+)
 
 
 class _Known(Exception):
@@ -132,12 +143,22 @@ class PolicyAuthorization:
             after.asc_resp_data.enforcement.CopyFrom(decision.enforcement)
             return with_rule(policy.decision.pcc_rules, decision.pcc_rule(rule.pcc_rule_id))
 
+        def done(transaction: Transaction) -> AppSession:
+            current = transaction.require(AppSession, app_session_id)
+            # What came with the answer may have reached the threshold before.
+            after.ClearField("usage_monitoring")
+            after.MergeFrom(AppSession(usage_monitoring=current.usage_monitoring))
+            if _THRESHOLD not in mask.paths:
+                return step(transaction, after, Event.INSTALLED)
+            due = begin_monitoring(transaction, after)
+            return step(transaction, after, Event.INSTALLED, due=due)
+
         if session.state == AppSession.STATE_TERMINATED:
             raise PduSessionNotAvailable(f"app session {app_session_id!r} is TERMINATED")
         return await self._enforcer.change(
             session.sm_policy_id,
             begin=begin,
-            done=lambda tx: step(tx, after, Event.INSTALLED),
+            done=done,
             refused=lambda _: None,
         )
 
@@ -198,7 +219,8 @@ class PolicyAuthorization:
             sm_policy_id=policy.sm_policy_id,
         )
         session.create_time.FromDatetime(transaction.clock.now())
-        transaction.insert(session, session.app_session_id, parent=policy.sm_policy_id)
+        due = begin_monitoring(transaction, session)
+        transaction.insert(session, session.app_session_id, parent=policy.sm_policy_id, due=due)
         open_rule(
             transaction,
             sm_policy_id=policy.sm_policy_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.common.subscribe import Subscriber
@@ -19,10 +20,12 @@ from nf.pcf.service import (
     PolicyAuthorizationService,
     SmPolicyControlService,
 )
+from nf.pcf.usage_monitoring import end_of_time
 from nf.pcf.v1.operator_policies_pb2_grpc import (
     add_LedgerServiceServicer_to_server,
     add_OperatorPoliciesServiceServicer_to_server,
 )
+from nf.pcf.v1.policy_authorization_pb2 import AppSession
 from nf.pcf.v1.policy_authorization_pb2_grpc import (
     add_PcfEventsServiceServicer_to_server,
     add_PolicyAuthorizationServiceServicer_to_server,
@@ -51,12 +54,19 @@ def build(ctx: Context[PcfSection]) -> Function:
         prepare=lambda event: await_decision(enforcer, event),
     )
 
+    async def end_threshold(name: str, _: AppSession) -> None:
+        await ctx.store.write(lambda tx: end_of_time(tx, name))
+
+    thresholds = DueDriver(ctx.store, AppSession, end_threshold)
+
     async def start() -> None:
         await enforcer.start()
+        await thresholds.start()
         await subscriber.start()
 
     async def stop() -> None:
         await subscriber.stop()
+        await thresholds.stop()
         await enforcer.stop()
 
     authorization = PolicyAuthorizationService(PolicyAuthorization(ctx.store, enforcer, arranged))

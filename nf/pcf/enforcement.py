@@ -24,7 +24,8 @@ from nf.pcf.errors import PduSessionNotAvailable, PolicyAssociationNotFound
 from nf.pcf.ledger import find_rule, record_usage, rule_of_session, set_terms
 from nf.pcf.machine import GRANTED, Event, State
 from nf.pcf.rating import terms_of
-from nf.pcf.sessions import SOURCE, emit, problem_of, step, usage_notification
+from nf.pcf.sessions import SOURCE, problem_of, step
+from nf.pcf.usage_monitoring import tell_usage
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import AppSession, Enforcement
 from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy, SmPolicyDecision
@@ -64,7 +65,7 @@ def take_usage(transaction: Transaction, usage: PccRuleUsage, *, path: str) -> N
         return
     session = transaction.get(AppSession, rule.app_session_id)
     if session is not None:
-        emit(transaction, session, usage_notification(transaction, rule), path=path)
+        tell_usage(transaction, session, rule, path=path)
 
 
 @dataclass(frozen=True, slots=True)

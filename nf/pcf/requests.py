@@ -9,10 +9,17 @@ from typing import Final
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.pcf.errors import InvalidServiceInformation
 from nf.pcf.policies import is_identifier, rate_violation, slice_violations
-from nf.pcf.v1.policy_authorization_pb2 import AppSession, AppSessionContextReqData, MediaComponent
+from nf.pcf.v1.policy_authorization_pb2 import (
+    AppSession,
+    AppSessionContextReqData,
+    MediaComponent,
+    UsageThreshold,
+)
 from nf.pcf.v1.sm_policy_control_pb2 import SmPolicy
 
 _UE_PREFIX_BITS: Final = 64
+# Ten years: what is longer is no threshold.
+_MAX_DURATION_S: Final = 10 * 366 * 86_400
 _RATES: Final = (
     "mar_bw_dl_bps",
     "mar_bw_ul_bps",
@@ -41,6 +48,14 @@ def _component_violations(component: MediaComponent, field: str) -> Iterator[Fie
     numbers = [flow.f_num for flow in component.med_sub_comps]
     if len(set(numbers)) < len(numbers):
         yield FieldViolation(f"{field}.med_sub_comps", f"expected different f_num, got {numbers}")
+
+
+def _threshold_violations(threshold: UsageThreshold) -> Iterator[FieldViolation]:
+    field = "asc_req_data.usg_thres"
+    if threshold == UsageThreshold():
+        yield FieldViolation(field, "expected a duration or a volume, got neither")
+    if threshold.duration_s > _MAX_DURATION_S:
+        yield FieldViolation(f"{field}.duration_s", f"expected at most {_MAX_DURATION_S}, got {threshold.duration_s}")
 
 
 def _address_violations(request: AppSessionContextReqData) -> Iterator[FieldViolation]:
@@ -74,6 +89,8 @@ def check_service_information(request: AppSessionContextReqData) -> None:
         found.append(FieldViolation("asc_req_data.med_components", f"expected different med_comp_n, got {numbers}"))
     for at, component in enumerate(components):
         found += _component_violations(component, f"asc_req_data.med_components[{at}]")
+    if request.HasField("usg_thres"):
+        found += _threshold_violations(request.usg_thres)
     if found:
         raise InvalidServiceInformation(_joined(found), violations=found)
 

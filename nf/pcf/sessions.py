@@ -5,10 +5,11 @@ Works within the store's transactions; what has to be said to the SMF is said by
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from nf.common.errors import CastcoreError
-from nf.common.store import Reader, Transaction
+from nf.common.store import KEEP, Keep, Reader, Transaction
 from nf.common.usage import usage_of
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.ledger import LedgerRule, account_of, rule_of_session
@@ -45,10 +46,12 @@ def step(
     *,
     problem: ProblemDetails | None = None,
     path: str = "",
+    due: datetime | Keep | None = KEEP,
 ) -> AppSession:
     """Does in the store what ``event`` brings about, and returns the session as it is then.
 
-    ``problem`` is told with the event that goes out, ``path`` is what the news has crossed. Raises InvalidTransition.
+    ``problem`` is told with the event that goes out, ``path`` is what the news has crossed. ``due`` is when
+    the time of a usage threshold is over. Raises InvalidTransition.
     """
     transition = APP_SESSION.step(State(session.state), event)
     changed = AppSession()
@@ -59,7 +62,7 @@ def step(
     if Effect.FORGET in transition.effects:
         transaction.delete(AppSession, session.app_session_id)
     else:
-        changed = transaction.update(changed, session.app_session_id)
+        changed = transaction.update(changed, session.app_session_id, due=due)
     for effect in transition.effects:
         if effect in _NOTIFICATIONS:
             notification = EventNotification(

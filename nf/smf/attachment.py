@@ -44,7 +44,12 @@ from nf.smf.usage_log import (
     usage_of_rules,
 )
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, PduSession, TunnelInfo
-from upf.n4.v1.n4_pb2 import DeleteSessionRequest, EstablishSessionRequest, ModifySessionResponse
+from upf.n4.v1.n4_pb2 import (
+    DeleteSessionRequest,
+    EstablishSessionRequest,
+    ModifySessionResponse,
+    Session,
+)
 
 if TYPE_CHECKING:
     from nf.pcf.v1.sm_policy_control_pb2_grpc import SmPolicyControlServiceAsyncStub
@@ -77,6 +82,8 @@ class PduSessions:
         self._measurement_period_ms = measurement_period_ms
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # By CP-SEID: the N4 session of a decision, by its revision, and the identifiers that it uses.
+        self._built: dict[int, tuple[int, IdAllocation, Session]] = {}
         # By policy association: which session has it.
         self._references: dict[str, str] = {}
 
@@ -243,7 +250,7 @@ class PduSessions:
         self, session: PduSession, known: IdAllocation, decision: SmPolicyDecision, recovery_ns: int
     ) -> list[PccRuleUsage]:
         period_ms = self._measurement_period_ms
-        before, _ = n4_session(session, session.decision, known, measurement_period_ms=period_ms)
+        before = self._built_before(session, known)
         after, ids = n4_session(session, decision, known, measurement_period_ms=period_ms)
         request = modification(before, after)
         answer = ModifySessionResponse()
@@ -255,6 +262,8 @@ class PduSessions:
                 spent = IdAllocation(known.ids, ids.highest)
                 await self._store.write(lambda tx: keep_allocation(tx, session.cp_seid, spent))
                 raise
+
+        self._built[session.cp_seid] = decision.revision, ids, after
 
         def commit(transaction: Transaction) -> list[PccRuleUsage]:
             record_usage(transaction, session, known, recovery_ns, answer.usage_reports)
@@ -270,12 +279,22 @@ class PduSessions:
 
         return await self._store.write(commit)
 
+    def _built_before(self, session: PduSession, ids: IdAllocation) -> Session:
+        """The N4 session in force: as it was made for the change before, unless something else has come in between."""
+        revision, built_with, built = self._built.get(session.cp_seid, (0, ids, Session()))
+        if revision == session.decision.revision and built_with == ids:
+            return built
+        made, _ = n4_session(session, session.decision, ids, measurement_period_ms=self._measurement_period_ms)
+        return made
+
     async def _take_down(self, sm_context_ref: str) -> None:
         """Takes a RELEASING session down; nothing happens in another state. May be repeated at any point."""
         async with self.lock(sm_context_ref):
             session = await self._store.read(lambda reader: reader.get(PduSession, sm_context_ref))
             if session is None or session.state != PduSession.STATE_RELEASING:
                 return
+            self._built.pop(session.cp_seid, None)
+            self._references.pop(session.sm_policy_id, None)
             ids = await self._store.read(lambda reader: allocation_of(reader, session.cp_seid))
             if ids.ids:
                 await self._in_step(lambda recovery_ns: self._delete_at_upf(session, ids, recovery_ns))

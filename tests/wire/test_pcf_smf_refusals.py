@@ -220,7 +220,7 @@ async def test_an_impossible_operator_policy_is_refused_by_its_field(plane: Cont
         await plane.operator.CreateOperatorPolicy(op.CreateOperatorPolicyRequest(operator_policy=mark))
     assert [violation.field for violation in refusal.value.violations] == [
         "operator_policy.threshold_dl_bps",
-        "operator_policy.enforcement_method",
+        "operator_policy.dscp_red",
     ]
 
 
