@@ -66,7 +66,13 @@ class Stack:
         self._telemetry = Telemetry()
         self._tls = {name: self._credentials(name) for name in (*functions, "http")}
         self._hosts = {
-            name: Host(name, self._telemetry, grace_s=configuration.section(name).grace_s, tls=self._tls[name])
+            name: Host(
+                name,
+                self._telemetry,
+                grace_s=configuration.section(name).grace_s,
+                tls=self._tls[name],
+                allowed_peers=configuration.section(name).allowed_peers,
+            )
             for name in functions
         }
         self._retentions: list[EventRetention] = []

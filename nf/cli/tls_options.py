@@ -18,6 +18,17 @@ TlsCertificateOption = Annotated[
 ]
 TlsKeyOption = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key (PEM).")]
 
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="CASTCORE_TOKEN",
+        show_envvar=False,
+        help="Who asks, where providers are configured; better in the environment as CASTCORE_TOKEN.",
+    ),
+]
+
 
 def credentials_of(ca: Path | None, certificate: Path | None, key: Path | None) -> Credentials | None:
     """What the three options say, None where none is given. Raises InvalidArgument unless all are, and TlsError."""

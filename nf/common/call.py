@@ -16,6 +16,7 @@ import structlog
 from nf.common.resources import new_id
 
 CORRELATION_KEY = "x-correlation-id"
+AUTHORIZATION_KEY = "authorization"
 _MAX_CORRELATION_ID = 128
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)

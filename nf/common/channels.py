@@ -49,8 +49,9 @@ _OPTIONS: Final = (
 class _Outgoing:
     """What the interceptors of one channel share."""
 
-    def __init__(self, function: str, peer: str, deadline_s: float, telemetry: Telemetry) -> None:
+    def __init__(self, function: str, peer: str, deadline_s: float, telemetry: Telemetry, token: str) -> None:
         self.peer = peer
+        self._token = token
         self._function = function
         self._deadline_s = deadline_s
         self._telemetry = telemetry
@@ -74,6 +75,8 @@ class _Outgoing:
         given_id = any(key == call.CORRELATION_KEY for key, _ in metadata)
         if not given_id and (correlation_id := call.correlation_id()):
             metadata.add(call.CORRELATION_KEY, correlation_id)
+        if self._token and not any(key == call.AUTHORIZATION_KEY for key, _ in metadata):
+            metadata.add(call.AUTHORIZATION_KEY, f"Bearer {self._token}")
         timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
         return grpc.aio.ClientCallDetails(given.method, timeout_s, metadata, given.credentials, given.wait_for_ready)
 
@@ -187,7 +190,7 @@ class Channels:
 
     Unary calls have ``deadline_s`` unless they name their own, and never more than is left of the request being served
     (``nf.common.call``). Every failure is raised as CastcoreError. With ``tls`` both ends show certificates; ``plain``
-    are the peers that speak in clear text all the same.
+    are the peers that speak in clear text all the same. ``token`` is shown with every call (RFC 6750).
     """
 
     def __init__(
@@ -199,8 +202,10 @@ class Channels:
         telemetry: Telemetry | None = None,
         tls: Credentials | None = None,
         plain: Collection[str] = (),
+        token: str = "",
     ) -> None:
         self._targets = targets
+        self._token = token
         self._tls = tls
         self._plain = plain
         self._function = function
@@ -227,7 +232,7 @@ class Channels:
         if target is None:
             known = ", ".join(sorted(self._targets)) or "none"
             raise InvalidArgument(f"peer {peer!r} has no address (known: {known})")
-        outgoing = _Outgoing(self._function, peer, self._deadline_s, self._telemetry)
+        outgoing = _Outgoing(self._function, peer, self._deadline_s, self._telemetry, self._token)
         interceptors = [_UnaryUnary(outgoing), _UnaryStream(outgoing), _StreamUnary(outgoing)]
         if self._tls is None or peer in self._plain:
             return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)

@@ -20,8 +20,8 @@ from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.toml_lines import KeyPath, key_lines, line_of
 
 PREFIX: Final = "CASTCORE_"
-# Switches of the build, not of the configuration.
-_NOT_OURS: Final = frozenset({"CASTCORE_DEBUG", "CASTCORE_ENGINE"})
+# Switches of the build and options of commands, not of the configuration.
+_NOT_OURS: Final = frozenset({"CASTCORE_DEBUG", "CASTCORE_ENGINE", "CASTCORE_TOKEN"})
 
 
 class Section(BaseModel):
@@ -63,6 +63,8 @@ class FunctionSection(Section):
     grpc_address: Address = "127.0.0.1:0"
     grace_s: float = Field(default=5.0, ge=0)
     tls: TlsSection | None = None
+    # With TLS: who may call, by the name (CN) of its certificate; empty: everyone with one of the authority.
+    allowed_peers: tuple[str, ...] = ()
 
 
 Model = TypeVar("Model", bound=Section)

@@ -21,13 +21,19 @@ class Host:
     """
 
     def __init__(
-        self, name: str, telemetry: Telemetry, *, grace_s: float = 5.0, tls: Credentials | None = None
+        self,
+        name: str,
+        telemetry: Telemetry,
+        *,
+        grace_s: float = 5.0,
+        tls: Credentials | None = None,
+        allowed_peers: Collection[str] = (),
     ) -> None:
         self.name = name
         self._telemetry = telemetry
         self._grace_s = grace_s
         self._tls = tls
-        self._server = GrpcServer(name, telemetry, tls=tls)
+        self._server = GrpcServer(name, telemetry, tls=tls, allowed_peers=allowed_peers)
         self._undo: list[Callable[[], Awaitable[None]]] = []
         self._function: Function | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from functools import cache
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 
 from nf.common import call
 from nf.common.calls import Calls
-from nf.common.errors import CastcoreError, Internal, Unimplemented
+from nf.common.errors import CastcoreError, Internal, PermissionDenied, Unimplemented
 from nf.common.rpc_status import to_grpc
 from nf.common.telemetry import Telemetry, logger, tells
 
@@ -31,6 +31,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 # What a servicer's method is to gRPC: (request or requests, context) → answer, awaitable or stream.
 Behaviour: TypeAlias = Callable[[object, Context], object]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
+
+
+class PeerNotAllowed(PermissionDenied):
+    """The certificate of the peer is of the authority, but its holder may not call this function."""
+
+    reason = "PEER_NOT_ALLOWED"
 
 
 @cache
@@ -50,11 +56,19 @@ def idempotency_of(method: str) -> MethodOptions.IdempotencyLevel.ValueType:
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a function's server."""
 
-    def __init__(self, function: str, telemetry: Telemetry, calls: Calls, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        function: str,
+        telemetry: Telemetry,
+        calls: Calls,
+        stopping: asyncio.Event,
+        allowed_peers: Collection[str] = (),
+    ) -> None:
         self._function = function
         self._telemetry = telemetry
         self._calls = calls
         self._stopping = stopping
+        self._allowed_peers = frozenset(allowed_peers)
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -93,9 +107,19 @@ class Interceptor(grpc.aio.ServerInterceptor):
             cast(Callable[..., object], make)(wrapped, handler.request_deserializer, handler.response_serializer),
         )
 
+    def _admit(self, context: Context) -> None:
+        """Raises PeerNotAllowed unless the certificate of the peer has one of the names that may call."""
+        if not self._allowed_peers:
+            return
+        names = [each.decode("utf-8", "replace") for each in context.auth_context().get("x509_common_name", ())]
+        if not any(name in self._allowed_peers for name in names):
+            told = repr(", ".join(names)) if names else "without a certificate"
+            raise PeerNotAllowed(f"the peer {told} may not call here")
+
     def _unary(self, behaviour: Behaviour, around: _Around, *, detach: bool) -> Behaviour:
         async def serve(request: object, context: Context) -> object:
             async with around(context):
+                self._admit(context)
                 answer = behaviour(request, context)
                 if not inspect.isawaitable(answer):
                     return answer
@@ -111,6 +135,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         async def serve(request: object, context: Context) -> AsyncIterator[object]:
             async with around(context):
+                self._admit(context)
                 answer = behaviour(request, context)
                 if not isinstance(answer, AsyncIterator):
                     raise Internal(f"{method}: expected an asynchronous iterator, got {type(answer).__name__}")
@@ -124,6 +149,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         async def serve_writing(request: object, context: Context) -> None:
             async with around(context):
+                self._admit(context)
                 await cast(Awaitable[None], behaviour(request, context))
 
         return serve_writing if inspect.iscoroutinefunction(behaviour) else serve

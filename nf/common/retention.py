@@ -85,7 +85,7 @@ class EventRetention:
         """Removes what need not be kept, and returns how many events those were."""
         removed, more = 0, True
         while more:
-            now, more = await self._store.write(lambda transaction: prune(transaction, self._limits))
+            now, more = await self._store.write(lambda transaction: prune(transaction, self._limits), apart=True)
             removed += now
         return removed
 

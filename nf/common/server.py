@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, cast
 
 import grpc
@@ -56,10 +56,18 @@ class _Registrar:
 class GrpcServer:
     """A function's server. ``bind`` (or ``start`` with an address), ``add``, ``start``, ``set_serving``, ``stop``.
 
-    With ``tls`` it answers peers that show a certificate of the same authority, and no other.
+    With ``tls`` it answers peers that show a certificate of the same authority, and no other; with ``allowed_peers``
+    only those among them whose certificate has one of these names (CN).
     """
 
-    def __init__(self, function: str, telemetry: Telemetry, *, tls: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        function: str,
+        telemetry: Telemetry,
+        *,
+        tls: Credentials | None = None,
+        allowed_peers: Collection[str] = (),
+    ) -> None:
         self.function = function
         self._tls = tls
         self.address = ""
@@ -67,7 +75,7 @@ class GrpcServer:
         self._started = False
         self._calls = Calls()
         self._server = grpc.aio.server(
-            interceptors=[Interceptor(function, telemetry, self._calls, self.stopping)], options=_OPTIONS
+            interceptors=[Interceptor(function, telemetry, self._calls, self.stopping, allowed_peers)], options=_OPTIONS
         )
         self._registrar = _Registrar(self._server)
         self._health = health.aio.HealthServicer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,18 +12,26 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
+from command import CASTCORE
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_core import activate
 
+from nf.af.config import ProviderSection
 from nf.af.v1.media_session_pb2 import DynamicPolicy, GetDynamicPolicyRequest
 from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub
+from nf.af.v1.provisioning_pb2 import (
+    PROVISIONING_SESSION_TYPE_DOWNLINK,
+    CreateProvisioningSessionRequest,
+    ProvisioningSession,
+)
+from nf.af.v1.provisioning_pb2_grpc import ProvisioningSessionsServiceStub
 from nf.cli.certs.making import make_files
 from nf.cli.configuration import Configuration, HttpSection, StateSection
 from nf.cli.stack import FUNCTIONS, Stack
 from nf.common.channels import Channels
 from nf.common.clock import ManualClock
 from nf.common.config import TlsSection
-from nf.common.errors import Unavailable
+from nf.common.errors import PermissionDenied, Unavailable
 from nf.common.http import HttpServer, application
 from nf.common.server import GrpcServer
 from nf.common.telemetry import Telemetry
@@ -189,6 +199,66 @@ async def test_a_whole_stack_with_tls_puts_a_dynamic_policy_in_force_and_refuses
                     await health(stack.grpc[name], stranger)
     finally:
         await channels.close()
+        await stack.stop()
+
+
+async def test_a_function_may_be_for_some_peers_alone(lab: Path):
+    """A UE has a certificate of the lab, and is nevertheless not to call the PCF."""
+    started = GrpcServer("pcf", Telemetry(), tls=credentials(lab, "pcf"), allowed_peers=("af", "smf"))
+    address = await started.start("127.0.0.1:0")
+    await started.set_serving()
+    assert await health(address, credentials(lab, "af")) == "SERVING"
+    with pytest.raises(PermissionDenied, match="the peer 'ue' may not call here") as refused:
+        await health(address, credentials(lab, "ue"))
+    assert refused.value.reason == "PEER_NOT_ALLOWED"
+    await started.stop(0)
+
+
+async def command(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        CASTCORE,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_commands_show_a_certificate_and_a_token(lab: Path, tmp_path: Path):
+    token = "studio-0123456789abcdef"
+    configuration = Configuration(state=StateSection(directory=str(tmp_path)), tls=section(lab))
+    af = configuration.af.model_copy(update={"providers": (ProviderSection(asp_id="studio", token=token),)})
+    stack = Stack(configuration.model_copy(update={"af": af}))
+    await stack.start()
+    shown = ("--tls-ca", f"{lab}/ca.pem", "--tls-certificate", f"{lab}/ue.pem", "--tls-key", f"{lab}/ue.key")
+    asked = ("ls", "provisioning-sessions", "--json", "--grpc", f"af={stack.grpc['af']}")
+    try:
+        channels = Channels(stack.grpc, tls=credentials(lab, "ue"), token=token)
+        made = await ProvisioningSessionsServiceStub(channels.get("af")).CreateProvisioningSession(
+            CreateProvisioningSessionRequest(
+                provisioning_session=ProvisioningSession(
+                    provisioning_session_type=PROVISIONING_SESSION_TYPE_DOWNLINK, app_id="app"
+                )
+            )
+        )
+        await channels.close()
+        code, out, _ = await command(*asked, *shown, CASTCORE_TOKEN=token)
+        assert (code, out.count("\n")) == (0, 1)
+        assert made.provisioning_session.provisioning_session_id in out
+        code, out, err = await command(*asked, *shown, "--token", "wrong-0123456789abcdef")
+        assert (code, out) == (1, "")
+        assert "the token is none of a configured provider" in err
+        code, out, err = await command(*asked, "--token", token)
+        assert (code, out) == (1, "")
+        code, out, err = await command(*asked, *shown[:4])
+        assert (code, err) == (
+            1,
+            "castcore: option '--tls-key': missing, expected all of --tls-ca, --tls-certificate, --tls-key or none\n",
+        )
+    finally:
         await stack.stop()
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from nf.cli.resources.kinds import KINDS, SOURCES, Kind
+from nf.cli.tls_options import TlsCaOption, TlsCertificateOption, TlsKeyOption, TokenOption
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
     from nf.common.channels import Channels
+    from nf.common.tls import Credentials
 
 KindArgument = Annotated[str, typer.Argument(metavar="KIND", help="A kind of resource, as listed below.")]
 GrpcOption = Annotated[
@@ -49,6 +51,10 @@ def ls(
     grpc: GrpcOption = None,
     config: ConfigOption = None,
     directory: DirOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List resources of a running stack, those of one kind.
@@ -68,7 +74,7 @@ def ls(
 
         await tell_list(channels, kind, filters, limit=limit, as_json=as_json)
 
-    _with_channels(tell, [wanted.function], grpc, config, directory)
+    _with_channels(tell, [wanted.function], grpc, config, directory, _Shown(tls_ca, tls_certificate, tls_key, token))
 
 
 def show(
@@ -77,6 +83,10 @@ def show(
     grpc: GrpcOption = None,
     config: ConfigOption = None,
     directory: DirOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one resource of a running stack, whole.
@@ -90,7 +100,7 @@ def show(
 
         await tell_one(channels, kind, name, as_json=as_json)
 
-    _with_channels(tell, [wanted.function], grpc, config, directory)
+    _with_channels(tell, [wanted.function], grpc, config, directory, _Shown(tls_ca, tls_certificate, tls_key, token))
 
 
 def watch(
@@ -121,6 +131,10 @@ def watch(
     grpc: GrpcOption = None,
     config: ConfigOption = None,
     directory: DirOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_certificate: TlsCertificateOption = None,
+    tls_key: TlsKeyOption = None,
+    token: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell the events of a running stack as they happen, until Ctrl-C.
@@ -144,7 +158,31 @@ def watch(
         begin = 0 if after is None and no_follow else after
         await tell_events(channels, sources, subject or "", after=begin, follow=not no_follow, as_json=as_json)
 
-    _with_channels(tell, sources, grpc, config, directory)
+    _with_channels(tell, sources, grpc, config, directory, _Shown(tls_ca, tls_certificate, tls_key, token))
+
+
+class _Shown(NamedTuple):
+    """What the command shows: a certificate and a token."""
+
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+    token: str | None
+
+    def credentials(self, config: Path | None) -> Credentials | None:
+        """As the options say, else as the configuration does, for the name "operator".
+
+        Raises InvalidArgument, TlsError.
+        """
+        from nf.cli.configuration import read
+        from nf.cli.tls_options import credentials_of
+        from nf.common.tls import Credentials
+
+        told = credentials_of(self.ca, self.certificate, self.key)
+        section = read(config).tls
+        if told is not None or section is None:
+            return told
+        return Credentials.load(section, "operator")
 
 
 for _command in (ls, show):
@@ -163,6 +201,7 @@ def _with_channels(
     grpc: list[str] | None,
     config: Path | None,
     directory: Path | None,
+    shown: _Shown,
 ) -> None:
     """Does the work, with channels to the functions; Ctrl-C ends it."""
     import asyncio
@@ -172,9 +211,10 @@ def _with_channels(
     from nf.common.run import run
 
     targets = addresses(functions, grpc or (), config, directory)
+    tls = shown.credentials(config)
 
     async def until_stopped(stop: asyncio.Event) -> None:
-        channels = Channels(targets, function="command")
+        channels = Channels(targets, function="command", tls=tls, token=shown.token or "")
         working = asyncio.ensure_future(work(channels))
         stopping = asyncio.ensure_future(stop.wait())
         try:
