@@ -90,7 +90,7 @@ def build(ctx: Context[AfSection]) -> Function:
         store,
         lambda after: pcf_events(PcfEventsServiceStub(ctx.channels.get("pcf")), after),
         handle,
-        prepare=lambda event: prepare(activation, event),
+        prepare=lambda event: prepare(activation, store, event),
     )
 
     hosts = CallbackHosts(config.callback_hosts)

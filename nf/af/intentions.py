@@ -233,11 +233,16 @@ def _record(transaction: Transaction, desired: Desired, answer: n5.AppSessionCon
     transaction.put(record, policy_id)
 
 
+def is_known(reader: Reader, notification: n5.EventNotification) -> bool:
+    """Whether the PCF's answers have told what an event says is in force, or what came after it."""
+    record = reader.get(n5.AppSession, notification.app_session_id)
+    return record is not None and notification.revision <= record.asc_resp_data.revision
+
+
 def refresh(transaction: Transaction, policy: m5.DynamicPolicy, notification: n5.EventNotification) -> None:
     """Stores what the PCF enforces now, unless its answers have told that, or what came after it, already."""
     record = transaction.get(n5.AppSession, policy.dynamic_policy_id)
-    running = DynamicPolicyState(policy.state) in RUNNING
-    if record is None or not running or notification.revision <= record.asc_resp_data.revision:
+    if record is None or DynamicPolicyState(policy.state) not in RUNNING or is_known(transaction, notification):
         return
     record.asc_resp_data.revision = notification.revision
     transaction.update(record, policy.dynamic_policy_id)

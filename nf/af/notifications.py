@@ -11,7 +11,7 @@ from nf.af.machine import DynamicPolicyEvent
 from nf.af.transitions import policy_subject, step_policy
 from nf.af.v1.media_session_pb2 import DynamicPolicy
 from nf.af.visibility import audience_of
-from nf.common.store import Transaction
+from nf.common.store import Reader, Store, Transaction
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -42,11 +42,25 @@ async def pcf_events(stub: PcfEventsServiceAsyncStub, after_sequence: int) -> As
         yield response.event
 
 
-async def prepare(activation: Activation, event: Event) -> None:
-    """Before an event takes effect: what is under way for its policy ends, so an activation comes before its news."""
+async def prepare(activation: Activation, store: Store, event: Event) -> bool:
+    """Before an event takes effect: what is under way for its policy ends, so an activation comes before its news.
+
+    False: the answers of the PCF have told already what is in force.
+    """
     notification = n5.EventNotification()
-    if event.payload.Unpack(notification):
-        await activation.settled(notification.app_session_id)
+    if not event.payload.Unpack(notification):
+        return True
+    await activation.settled(notification.app_session_id)
+    if notification.event != n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
+        return True
+    return await store.read(lambda reader: _is_news(reader, notification))
+
+
+def _is_news(reader: Reader, notification: n5.EventNotification) -> bool:
+    policy = reader.get(DynamicPolicy, notification.app_session_id)
+    if policy is None or policy.state == DynamicPolicy.STATE_INTERRUPTED:
+        return policy is not None
+    return not intentions.is_known(reader, notification)
 
 
 def handle(transaction: Transaction, event: Event) -> None:

@@ -25,8 +25,9 @@ class Subscriber:
     """Follows a stream of events from the persisted cursor ``name`` on, for ever, until ``stop``.
 
     ``open_stream(after)`` gives the peer's events after that sequence. ``prepare`` (optional) may call out before the
-    write; it has to be harmless when repeated. ``handle`` runs in the transaction that advances the cursor. When the
-    stream ends or anything fails, the stream is opened again after a pause that doubles up to five seconds.
+    write; it has to be harmless when repeated. Where it returns False, the event has no effect: nothing is written, and
+    after a restart it comes again. ``handle`` runs in the transaction that advances the cursor. When the stream ends or
+    anything fails, the stream is opened again after a pause that doubles up to five seconds.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Subscriber:
         open_stream: Callable[[int], AsyncIterator[Event]],
         handle: Callable[[Transaction, Event], None],
         *,
-        prepare: Callable[[Event], Awaitable[None]] | None = None,
+        prepare: Callable[[Event], Awaitable[bool | None]] | None = None,
         first_backoff_s: float = FIRST_BACKOFF_S,
         max_backoff_s: float = MAX_BACKOFF_S,
     ) -> None:
@@ -97,9 +98,9 @@ class Subscriber:
                     # Another process follows from here.
                     break
                 call.set_correlation_id(event.correlation_id)
-                if self._prepare is not None:
-                    await self._prepare(event)
-                await self._store.write(self._effects(event))
+                effective = True if self._prepare is None else await self._prepare(event)
+                if effective is not False:
+                    await self._store.write(self._effects(event))
                 position, handled = event.sequence, True
         finally:
             # A handler that failed must not leave the call to the peer open.
