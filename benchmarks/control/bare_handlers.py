@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nf.common.calls import Calls
 from nf.common.http import HttpServer
 from nf.common.run import run
 
@@ -30,12 +31,15 @@ def application(body: bytes) -> Starlette:
         assert report["consumptionReportingUnits"]
         return Response(status_code=204)
 
-    return Starlette(
+    bare = Starlette(
         routes=[
             Route("/3gpp-m5/v2/service-access-information/{provisioning_session_id}", fetch),
             Route("/3gpp-m5/v2/consumption-reporting/{provisioning_session_id}", take, methods=["POST"]),
         ]
     )
+    # What the server asks of an application.
+    bare.state.stopping, bare.state.calls = asyncio.Event(), Calls()
+    return bare
 
 
 APPLICATION = application(Path(sys.argv[1]).read_bytes())

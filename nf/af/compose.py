@@ -156,11 +156,12 @@ def build(ctx: Context[AfSection]) -> Function:
             servicer(add_AfEventsServiceServicer_to_server, AfEventsService(store, providers, config)),
         ),
         routes=(
+            # Those that are called most go first.
+            rest_m5.build_door(store, config, activation, reports, metrics, access),
+            rest_draft.build_door(reports),
             rest_m1.build_door(store, providers),
             rest_m1d.build_door(store, providers),
             rest_notifications.door(subscriptions, providers),
-            rest_m5.build_door(store, config, activation, reports, metrics, access),
-            rest_draft.build_door(reports),
             rest_management.build_door(store, providers, reports, metrics),
         ),
         prepare=prepare_store,

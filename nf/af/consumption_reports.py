@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nf.af.cell_identities import NAMES, normalised
@@ -223,6 +224,7 @@ def _check_endpoint(endpoint: EndpointAddress, path: str, found: list[FieldViola
             _add(found, f"{path}.{field}", f"expected an IPv{version} address, found {text[:64]!r}")
 
 
+@lru_cache(4096)
 def _is_address(text: str, version: int) -> bool:
     try:
         return ipaddress.ip_address(text).version == version

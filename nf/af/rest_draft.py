@@ -87,6 +87,8 @@ class _Sessions:
             answers={200: None},
             errors=(404,),
             conditional=False,
+            # A report that is taken is written, whoever still waits for the answer.
+            detached=False,
         )
 
     async def create(self, call: Call) -> Answer:

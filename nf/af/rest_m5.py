@@ -50,7 +50,7 @@ def build_door(
         "trusted proxy, by X-UE-Address.",
         max_body_bytes=max(DEFAULT_MAX_BODY_BYTES, config.metrics_report_max_bytes),
     )
-    _ServiceAccess(config, access).join(made)
+    _ServiceAccess(store, config, access).join(made)
     _DynamicPolicies(store, config, activation).join(made)
     _Reporting(reports, metrics).join(made)
     return made
@@ -70,7 +70,8 @@ def _anyone(_: Mapping[str, str]) -> None:
 class _ServiceAccess:
     """Service access information (§11.2)."""
 
-    def __init__(self, config: AfSection, access: AccessCache) -> None:
+    def __init__(self, store: Store, config: AfSection, access: AccessCache) -> None:
+        self._store = store
         self._addresses = config.m5_server_addresses
         # Clients rely on it that they may keep what they get for a while.
         self._max_age_s = max(1, config.service_access_max_age_s)
@@ -86,6 +87,7 @@ class _ServiceAccess:
             answers={200: m5.ServiceAccessInformation},
             errors=(404,),
             max_age_s=self._max_age_s,
+            generation=lambda: self._store.generation,
         )
 
     async def read(self, call: Call) -> Answer:
@@ -221,8 +223,9 @@ class _Reporting:
             answers={204: None},
             errors=(404,),
             conditional=False,
+            # A report that is taken is written, whoever still waits for the answer.
+            detached=False,
         )
-
         door.operation(
             "POST",
             "/metrics-reporting/{provisioningSessionId}/{metricsReportingConfigurationId}",

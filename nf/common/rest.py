@@ -7,6 +7,7 @@ conditional requests, patches, problems. A handler gets a ``RestCall`` and retur
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from time import perf_counter
@@ -15,6 +16,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
+from prometheus_client import Counter, Histogram
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
@@ -28,7 +30,7 @@ from nf.common.rest_body import check_accept, check_length, check_media_type, re
 from nf.common.rest_call import Answer, Media, Operation, Query, RestCall
 from nf.common.rest_conditional import http_date, is_not_modified, moment_of
 from nf.common.rest_errors import MethodNotAllowed
-from nf.common.telemetry import Telemetry, logger
+from nf.common.telemetry import Telemetry, logger, tells
 
 __all__ = ["Answer", "Door", "Media", "Operation", "Query", "RestCall"]
 
@@ -40,6 +42,12 @@ DEFAULT_MAX_BODY_BYTES: Final = 1_048_576
 DEFAULT_MAX_AGE_S: Final = 5
 _MAX_RESPONSE_TIME: Final = "3gpp-sbi-max-rsp-time"
 _SAFE: Final = ("GET", "HEAD")
+# By these a request shapes the answer, beside its URL.
+_SHAPING: Final = frozenset(
+    (b"host", b"accept", b"authorization", b"if-none-match", b"if-modified-since", _MAX_RESPONSE_TIME.encode())
+)
+# So many answers are kept, of those operations whose answers may be.
+_KEPT: Final = 1024
 
 
 class _Resource(Generic[Caller]):
@@ -86,6 +94,8 @@ class Door(BaseRoute, Generic[Caller]):
         self._max_body_bytes = max_body_bytes
         self._max_age_s = max_age_s
         self._resources: dict[str, _Resource[Caller]] = {}
+        self._kept: OrderedDict[tuple[object, ...], tuple[int, Response]] = OrderedDict()
+        self._counters: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         # By number of segments, those with fewer parameters first.
         self._patterns: dict[int, list[tuple[tuple[str, ...], _Resource[Caller]]]] = {}
 
@@ -106,16 +116,21 @@ class Door(BaseRoute, Generic[Caller]):
         conditional: bool = True,
         aliases: Mapping[str, str] = MappingProxyType({}),
         max_age_s: int | None = None,
+        generation: Callable[[], int] | None = None,
+        detached: bool = True,
     ) -> None:
         """Tells the door one method of the resource at ``path`` ("/things/{thingId}", below the prefix).
 
         ``answers`` are the bodies by status, ``errors`` the statuses beyond those that every operation has;
         ``conditional``: whether the resource has an entity tag, ``aliases``: names of properties that are taken for
-        others. Raises ValueError for an operation that is there.
+        others. ``generation``: what a GET answers is good, for all who ask in the same way, until it changes; it is
+        read before the handler is called. ``detached`` False: the handler itself sees to it that what it has begun is
+        finished.
+        Raises ValueError for an operation that is there.
         """
         told: Operation[Caller] = Operation(
             method, path, handler, operation_id, summary, request, request_required, dict(answers), tuple(errors),
-            tuple(query), description, conditional, aliases, max_age_s,
+            tuple(query), description, conditional, aliases, max_age_s, generation, detached,
         )  # fmt: skip
         resource = self._resources.get(path)
         if resource is None:
@@ -145,11 +160,36 @@ class Door(BaseRoute, Generic[Caller]):
         method = cast(str, scope["method"])
         operation = resource.operations.get("GET" if method == "HEAD" else method)
         begun = perf_counter()
-        response = await self._respond(scope, receive, resource, operation)
+        if operation is not None and operation.generation is not None and method == "GET":
+            response = await self._kept_or_new(scope, receive, resource, operation, operation.generation())
+        else:
+            response = await self._respond(scope, receive, resource, operation)
         if method == "HEAD":
             response.body = b""
         await response(scope, receive, send)
         self._tell(scope, operation, response.status_code, perf_counter() - begun)
+
+    async def _kept_or_new(
+        self,
+        scope: Scope,
+        receive: Receive,
+        resource: _Resource[Caller],
+        operation: Operation[Caller],
+        generation: int,
+    ) -> Response:
+        """The answer that was given to the same question, while nothing has changed since; else a new one."""
+        shaping = [(name, value) for name, value in scope["headers"] if name in _SHAPING]
+        key = (scope["scheme"], scope["path"], scope["query_string"], *shaping)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == generation:
+            return kept[1]
+        response = await self._respond(scope, receive, resource, operation)
+        if response.status_code in (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED):
+            self._kept[key] = (generation, response)
+            self._kept.move_to_end(key)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return response
 
     def _find(self, path: str) -> tuple[_Resource[Caller], dict[str, str]] | None:
         if path and path[0] != "/":
@@ -211,7 +251,7 @@ class Door(BaseRoute, Generic[Caller]):
         if (stopping := getattr(state, "stopping", None)) is not None:
             current_call.adopt_stopping(stopping)
         work = operation.handler(request)
-        if operation.method not in _SAFE:
+        if operation.detached and operation.method not in _SAFE:
             # What has been begun is finished, though the client hangs up or its deadline passes.
             calls: Calls = getattr(state, "calls", None) or Calls()
             work = calls.detached(work, operation.operation_id, self._function)
@@ -262,16 +302,32 @@ class Door(BaseRoute, Generic[Caller]):
         return Response(body, status_code=answer.status, headers=headers, media_type=answer.media_type)
 
     def _tell(self, scope: Scope, operation: Operation[Caller] | None, status: int, elapsed_s: float) -> None:
-        name = operation.operation_id if operation is not None else cast(str, scope["method"])
-        telemetry: Telemetry | None = getattr(getattr(scope.get("app"), "state", None), "telemetry", None)
-        if telemetry is not None and operation is not None:
-            method = f"{operation.method} {self.prefix}{operation.path}"
-            telemetry.server_calls.labels(self._function, method, str(status)).inc()
-            telemetry.server_latency_s.labels(self._function, method).observe(elapsed_s)
+        if operation is not None:
+            counters = self._counters.get((operation.operation_id, status))
+            if counters is None:
+                counters = self._counters_of(scope, operation, status)
+            if counters is not None:
+                counters[0].inc()
+                counters[1].observe(elapsed_s)
         # What goes as it should is in the metrics.
         quiet = operation is not None and status < HTTPStatus.BAD_REQUEST
+        if quiet and not tells("debug"):
+            return
+        name = operation.operation_id if operation is not None else cast(str, scope["method"])
         log = logger(self._function)
         (log.debug if quiet else log.info)("http", method=name, code=status, elapsed_ms=round(elapsed_s * 1000, 3))
+
+    def _counters_of(self, scope: Scope, operation: Operation[Caller], status: int) -> tuple[Counter, Histogram] | None:
+        telemetry: Telemetry | None = getattr(getattr(scope.get("app"), "state", None), "telemetry", None)
+        if telemetry is None:
+            return None
+        method = f"{operation.method} {self.prefix}{operation.path}"
+        counters = (
+            telemetry.server_calls.labels(self._function, method, str(status)),
+            telemetry.server_latency_s.labels(self._function, method),
+        )
+        self._counters[operation.operation_id, status] = counters
+        return counters
 
 
 def _headers_of(scope: Scope) -> dict[str, str]:

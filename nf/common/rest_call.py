@@ -80,18 +80,24 @@ class Operation(Generic[Caller]):
     aliases: Mapping[str, str]
     max_age_s: int | None
 
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """The media types of the request body."""
+    generation: Callable[[], int] | None = None
+    detached: bool = True
+    # The media types of the request body, and of the answers.
+    taken: tuple[str, ...] = field(init=False)
+    offered: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "taken", self._taken())
+        object.__setattr__(self, "offered", self._offered())
+
+    def _taken(self) -> tuple[str, ...]:
         if self.request is None:
             return ()
         if isinstance(self.request, Media):
             return self.request.media_types
         return PATCHES if self.method == "PATCH" else (JSON,)
 
-    @property
-    def offered(self) -> tuple[str, ...]:
-        """The media types of the answers."""
+    def _offered(self) -> tuple[str, ...]:
         found: dict[str, None] = {}
         for answer in self.answers.values():
             if answer is not None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,6 +23,7 @@ def moment_of(moment: datetime | Timestamp | None) -> datetime | None:
     return moment
 
 
+@lru_cache(1024)
 def http_date(moment: datetime) -> str:
     """The moment as HTTP has it: "Sun, 01 Mar 2026 12:00:00 GMT"."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -100,9 +100,12 @@ def configure_logging(level: str = "info", log_format: LogFormat = "console", st
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=target, force=True)
 
 
+_LEVELS: Final = logging.getLevelNamesMapping()
+
+
 def tells(level: str) -> bool:
     """Whether the process logs what is of that level: who would have to make it first can leave that."""
-    return logging.getLevelNamesMapping()[level.upper()] >= _threshold
+    return _LEVELS[level.upper()] >= _threshold
 
 
 def logger(function: str) -> structlog.typing.FilteringBoundLogger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.clock import ManualClock
 from nf.common.codec import to_json
 from nf.common.errors import FailedPrecondition
+from nf.common.store import Reader
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 POLICIES = "/3gpp-m5/v2/dynamic-policies"
@@ -148,6 +149,30 @@ async def test_many_clients_at_once_get_the_same_after_a_write(stack: AfStack) -
     answers = await asyncio.gather(*(stack.http_client.get(url) for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
+
+
+async def test_it_is_read_once_until_anything_is_written(stack: AfStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    session_id = (await stack.new_session()).provisioning_session_id
+    reads: list[object] = []
+    read = stack.store.read
+
+    async def counted(look: Callable[[Reader], object]) -> object:
+        reads.append(look)
+        return await read(look)
+
+    monkeypatch.setattr(stack.store, "read", counted)
+    first = await stack.http_client.get(access_url(session_id))
+    again = await stack.http_client.get(access_url(session_id))
+    assert (again.content, len(reads)) == (first.content, 1)
+    # By another name the AF has another address to tell.
+    await stack.http_client.get(access_url(session_id), headers={"host": "af.example"})
+    assert len(reads) == 2
+    head = await stack.http_client.head(access_url(session_id))
+    assert (head.content, head.headers["etag"]) == (b"", first.headers["etag"])
+    await configured(stack, session_id)
+    changed = await stack.http_client.get(access_url(session_id))
+    assert "clientConsumptionReportingConfiguration" in changed.json()
+    assert changed.headers["x-correlation-id"] != first.headers["x-correlation-id"]
 
 
 async def test_configured_addresses_are_told_instead_of_this_door(tmp_path: Path) -> None:
