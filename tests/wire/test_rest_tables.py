@@ -185,6 +185,8 @@ POLICY = {
 SESSION_1 = f"{M1}/provisioning-sessions/{{provisioningSessionId}}"
 CONFIGURATION_1 = f"{SESSION_1}/consumption-reporting-configuration"
 TEMPLATE_1 = f"{SESSION_1}/policy-templates/{{policyTemplateId}}"
+METRICS_1 = f"{SESSION_1}/metrics-reporting-configurations/{{metricsReportingConfigurationId}}"
+METRICS = {"samplingPeriod": 5}
 POLICY_5 = f"{M5}/dynamic-policies/{{dynamicPolicyId}}"
 # Of what never happens: nobody has to be told.
 SUBSCRIBING = {"callbackUrl": "http://127.0.0.1:9/", "subject": "nothing"}
@@ -219,6 +221,13 @@ OPERATIONS = [
     Row("PATCH", TEMPLATE_1, 200, {"externalReference": "patched"}, MERGE_PATCH, headers=BODY,
         answer=has(externalReference="patched")),
     Row("DELETE", TEMPLATE_1, 204, answer=nothing),
+    Row("POST", f"{SESSION_1}/metrics-reporting-configurations", 201, METRICS,
+        headers={**BODY, "location": f"{{http}}{SESSION_1}/metrics-reporting-configurations/[0-9a-f]{{32}}"},
+        answer=has(samplingPeriod=5)),
+    Row("GET", METRICS_1, 200, headers=TAGGED, answer=has(samplingPeriod=10)),
+    Row("PUT", METRICS_1, 204, METRICS, answer=nothing),
+    Row("PATCH", METRICS_1, 200, {"samplingPeriod": 7}, MERGE_PATCH, headers=BODY, answer=has(samplingPeriod=7)),
+    Row("DELETE", METRICS_1, 204, answer=nothing),
     # M5
     Row("GET", f"{M5}/service-access-information/{{provisioningSessionId}}", 200,
         headers={**TAGGED, "last-modified": ".* GMT"},
