@@ -184,6 +184,7 @@ REFUSED = {
 }
 LATE = f'<Period start="PT1S">{SET}</Period>\n<Period start="PT6S">{SET}</Period>\n<Period start="PT3S">{SET}</Period>'
 REFUSED_BODIES = {
+    f"<BaseURL>http://[</BaseURL><Period>{SET}</Period>": "line 3, BaseURL: address 'http://[': Invalid IPv6 URL",
     "": "line 2, MPD: found no Period, expected one at least",
     "<Period><AdaptationSet/></Period>": "line 3, AdaptationSet: found no Representation, expected one at least",
     f'<Period start="1">{SET}</Period>': (

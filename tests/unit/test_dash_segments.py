@@ -111,3 +111,19 @@ def test_the_period_that_plays_is_found() -> None:
 def test_templates_are_expanded() -> None:
     made = expand("$$/$RepresentationID$/$Bandwidth%07d$-$Time$", representation_id="v", bandwidth_bps=125, time=90)
     assert made == "$/v/0000125-90"
+
+
+def test_a_timeline_of_years_is_entered_in_the_middle() -> None:
+    template = (
+        '<SegmentTemplate media="$Time$"><SegmentTimeline><S t="0" d="2" r="999999999999"/>'
+        '<S d="3" r="999999999999999"/></SegmentTimeline></SegmentTemplate>'
+    )
+    assert listed(template, LIVE, 1_000_001, most=2) == [("1000000", 1_000_000, 2), ("1000002", 1_000_002, 2)]
+    assert listed(template, LIVE, 2_000_000_000_002, most=1) == [("2000000000000", 2_000_000_000_000, 3)]
+
+
+def test_segments_shorter_than_any_rounding_are_entered_at_once() -> None:
+    template = '<SegmentTemplate media="$Number$" timescale="99999999999999999999" duration="2"/>'
+    ((name, start_s, _),) = listed(template, LIVE, 5, most=1)
+    assert start_s == pytest.approx(5.001)
+    assert int(name) == pytest.approx(2.5005e20)

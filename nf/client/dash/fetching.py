@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from nf.client.dash.addresses import resolve
 from nf.client.dash.errors import NothingToPlay, SegmentUnavailable
 from nf.client.dash.http_connection import CONNECT_S, Answer, HttpConnection, Opener
 from nf.client.dash.mpd import ByteRange
@@ -114,7 +115,7 @@ class Connections:
             location = fetched.answer.headers.get("location", "")
             if fetched.answer.status not in _REDIRECTED or not location:
                 return fetched
-            url = urljoin(url, location)
+            url = resolve(url, location)
         raise SegmentUnavailable(f"{url}: found more than {_REDIRECTIONS} redirections")
 
     async def _get(self, url: str, lane: int, headers: dict[str, str], *, keep: bool) -> Fetched:

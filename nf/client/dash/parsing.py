@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
-from urllib.parse import urljoin
 
+from nf.client.dash.addresses import resolve
 from nf.client.dash.elements import Element, parse_document
+from nf.client.dash.errors import MpdError
 from nf.client.dash.mpd import (
     AdaptationSet,
     Addressing,
@@ -80,7 +81,7 @@ def parse(document: bytes, url: str = "", *, name: str = "") -> Presentation:
         minimum_update_period_s=root.duration("minimumUpdatePeriod"),
         time_shift_buffer_depth_s=root.duration("timeShiftBufferDepth"),
         suggested_presentation_delay_s=root.duration("suggestedPresentationDelay"),
-        locations=tuple(urljoin(url, each.text) for each in root.children("Location") if each.text),
+        locations=tuple(_resolved(each, url) for each in root.children("Location") if each.text),
         service_descriptions=tuple(_service_description(each) for each in root.children("ServiceDescription")),
         periods=_periods(root, top, duration_s, dynamic=dynamic),
     )
@@ -198,8 +199,8 @@ _COMMON: Final = ("mimeType", "codecs", "width", "height")
 
 def _descend(above: _Inherited, element: Element) -> _Inherited:
     """What an element inherits, and adds to that."""
-    references = [each.text for each in element.children("BaseURL")]
-    urls = [urljoin(base, reference) for reference in references or [""] for base in above.base_urls]
+    references = list(element.children("BaseURL"))
+    urls = [_resolved(each, base) for each in references for base in above.base_urls] or list(above.base_urls)
     attributes = {tag: dict(kept) for tag, kept in above.attributes.items()}
     children = {tag: dict(kept) for tag, kept in above.children.items()}
     innermost = dict(above.innermost)
@@ -223,6 +224,14 @@ def _descend(above: _Inherited, element: Element) -> _Inherited:
             kept["SegmentURL"] = own
     common = above.common | {key: element.attributes[key] for key in _COMMON if key in element.attributes}
     return _Inherited(tuple(urls[:_MAX_ALTERNATIVES]), attributes, children, innermost, common)
+
+
+def _resolved(element: Element, base: str) -> str:
+    """The address that an element has for its text."""
+    try:
+        return resolve(base, element.text)
+    except MpdError as error:
+        element.refuse(error.message)
 
 
 def _addressing(element: Element, inherited: _Inherited) -> Addressing:

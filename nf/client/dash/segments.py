@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import count
 from typing import Final
-from urllib.parse import urljoin
 
+from nf.client.dash.addresses import resolve
 from nf.client.dash.mpd import (
     ByteRange,
     Period,
@@ -19,12 +19,13 @@ from nf.client.dash.mpd import (
     SegmentBase,
     SegmentList,
     SegmentTemplate,
-    TimelineEntry,
 )
 from nf.client.dash.templates import expand
 
 # A segment that begins so little before an instant, as rounded timescales have it, is the one at that instant.
 _ROUNDING_S: Final = Fraction(1, 1000)
+# Further ahead than this nothing is waited for; a date can still say it.
+_FAR_S: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def segments(period: Period, representation: Representation, from_s: Fraction = 
         if whole.end_s > from_s + _ROUNDING_S:
             yield whole
         return
-    places = _places(addressing, period, from_s)
+    places = _places(addressing, period, from_s + _ROUNDING_S)
     for index, start, length in places:
         begins = period.start_s + Fraction(start - addressing.presentation_time_offset, addressing.timescale)
         ends = begins + Fraction(length, addressing.timescale)
@@ -119,7 +120,7 @@ def _places(
 ) -> Iterator[tuple[int, int, int]]:
     """Index, start and duration of segments in units of the timescale."""
     if addressing.timeline:
-        yield from _timeline_places(addressing, period)
+        yield from _timeline_places(addressing, period, from_s)
         return
     length = addressing.duration
     if length is None:
@@ -134,34 +135,41 @@ def _places(
         yield index, addressing.presentation_time_offset + index * length, length
 
 
-def _timeline_places(addressing: SegmentTemplate | SegmentList, period: Period) -> Iterator[tuple[int, int, int]]:
+def _timeline_places(
+    addressing: SegmentTemplate | SegmentList, period: Period, from_s: Fraction
+) -> Iterator[tuple[int, int, int]]:
+    wanted = int((from_s - period.start_s) * addressing.timescale) + addressing.presentation_time_offset
     index, at = 0, 0
     for position, entry in enumerate(addressing.timeline):
         if entry.start is not None:
             at = entry.start
-        for _ in _repeats(addressing, period, position, entry, at):
-            yield index, at, entry.duration
-            index += 1
-            at += entry.duration
+        total = _count(addressing, period, position, at)
+        # Straight to the first that may still play at the instant: a long timeline is told in few words.
+        skipped = max(0, (wanted - at) // entry.duration - 1)
+        skipped = skipped if total is None else min(skipped, total)
+        for each in count(skipped) if total is None else range(skipped, total):
+            yield index + each, at + each * entry.duration, entry.duration
+        if total is not None:
+            index, at = index + total, at + total * entry.duration
 
 
-def _repeats(
-    addressing: SegmentTemplate | SegmentList, period: Period, position: int, entry: TimelineEntry, at: int
-) -> Iterator[int]:
+def _count(addressing: SegmentTemplate | SegmentList, period: Period, position: int, at: int) -> int | None:
+    """How many segments an entry of the timeline, which begins at ``at``, stands for; None: without end."""
+    entry = addressing.timeline[position]
     if entry.repeat >= 0:
-        return iter(range(entry.repeat + 1))
+        return entry.repeat + 1
     following = addressing.timeline[position + 1 : position + 2]
     if following and following[0].start is not None:
         end = following[0].start
     elif period.duration_s is not None:
         end = addressing.presentation_time_offset + int(period.duration_s * addressing.timescale)
     else:
-        return count()
-    return iter(range(max(0, -((at - end) // entry.duration))))
+        return None
+    return max(0, -((at - end) // entry.duration))
 
 
 def _absolute(representation: Representation, reference: str) -> tuple[str, ...]:
-    return tuple(urljoin(base, reference) for base in representation.base_urls)
+    return tuple(resolve(base, reference) for base in representation.base_urls)
 
 
 def period_at(presentation: Presentation, at_s: Fraction) -> Period | None:
@@ -177,7 +185,7 @@ def available_from(presentation: Presentation, segment: Segment) -> datetime | N
     if not presentation.dynamic or presentation.availability_start_time is None:
         return None
     after_s = segment.end_s - segment.availability_time_offset_s
-    return presentation.availability_start_time + timedelta(seconds=float(max(after_s, Fraction(0))))
+    return presentation.availability_start_time + timedelta(seconds=min(float(max(after_s, Fraction(0))), _FAR_S))
 
 
 def live_edge_s(presentation: Presentation, now: datetime) -> Fraction:
