@@ -30,7 +30,7 @@ DEFAULT_DEADLINE_S: Final = 5.0
 # How long what comes without Cache-Control may be kept.
 _DEFAULT_MAX_AGE_S: Final = 60.0
 # M5 has no notifications over HTTP: how often an instance is looked at.
-_WATCH_INTERVAL_S: Final = 2.0
+WATCH_INTERVAL_S: Final = 2.0
 _MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]+)", re.IGNORECASE)
 # The client's pool takes the longer for each request, the more connections and waiting requests it has.
 _CONNECTIONS: Final = 8
@@ -53,10 +53,12 @@ class HttpM5:
         draft_asp_id: str = "",
         deadline_s: float = DEFAULT_DEADLINE_S,
         connections: int = _CONNECTIONS,
+        watch_interval_s: float = WATCH_INTERVAL_S,
         clock: Clock | None = None,
     ) -> None:
         self._root = m5_root(url)
         self._clock = clock if clock is not None else SystemClock()
+        self._watch_interval_s = watch_interval_s
         self._url = url
         self._draft_asp_id = draft_asp_id
         self._headers = {UE_ADDRESS_HEADER: ue_address} if ue_address else {}
@@ -133,7 +135,7 @@ class HttpM5:
         await self._call("DELETE", _policy_path(dynamic_policy_id))
 
     async def watch_dynamic_policy(self, dynamic_policy_id: str) -> AsyncIterator[m5.DynamicPolicy]:
-        """The instance whenever it has changed, looked at every two seconds; STATE_TERMINATED comes last."""
+        """The instance whenever it has changed, looked at every so often; STATE_TERMINATED comes last."""
         etag, known = "", m5.DynamicPolicy(dynamic_policy_id=dynamic_policy_id)
         while True:
             try:
@@ -153,7 +155,7 @@ class HttpM5:
                     if current.state == m5.DynamicPolicy.STATE_TERMINATED:
                         return
                 etag = response.headers.get("etag", "")
-            await self._clock.sleep_until(self._clock.now() + timedelta(seconds=_WATCH_INTERVAL_S))
+            await self._clock.sleep_until(self._clock.now() + timedelta(seconds=self._watch_interval_s))
 
     async def report_consumption(
         self, provisioning_session_id: str, report: ConsumptionReport, server_addresses: Sequence[str] = ()
@@ -195,7 +197,9 @@ class HttpM5:
         headers: Mapping[str, str] | None = None,
         root: str = "",
     ) -> httpx.Response:
-        return await call(self._client, method, f"{root or self._root}{path}", content=content, headers=headers or {})
+        sent = {**self._headers, **(headers or {})}
+        async with self._turn:
+            return await call(self._client, method, f"{root or self._root}{path}", content=content, headers=sent)
 
 
 async def call(
