@@ -23,6 +23,7 @@ from grpc_tools import protoc
 from pydantic.fields import FieldInfo
 
 import nf.af.machine
+import nf.client.machine
 import nf.pcf.machine
 import nf.smf.machine
 from nf.cli.configuration import Configuration
@@ -80,6 +81,14 @@ _MACHINES: Final = (
         "smf",
         nf.smf.machine.PDU_SESSION,
         "A UE's connection at the SMF (TS 23.502 §4.3). ABSENT stands for a session that the SMF does not keep.",
+    ),
+    (
+        "consumption-reporting",
+        "Consumption reporting",
+        "client",
+        nf.client.machine.CONSUMPTION_REPORTING,
+        "Of one media session, at the Media Session Handler (TS 26.501 §5.6). OFF and READY: nothing is consumed yet; "
+        "SILENT and OFF: it may not be reported.",
     ),
 )
 
