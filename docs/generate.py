@@ -1,11 +1,13 @@
 """Writes the generated parts of the documentation: `make docs`.
 
-docs/lifecycles.md is written whole. Elsewhere, in the README too, what stands between ``<!-- generated: WHAT … -->``
-and ``<!-- end -->`` is replaced; WHAT is one of SECTIONS. `tests/golden/test_docs_current.py` fails at a stale page.
+docs/lifecycles.md and docs/openapi.json are written whole. Elsewhere, in the README too, what stands between
+``<!-- generated: WHAT … -->`` and ``<!-- end -->`` is replaced; WHAT is one of SECTIONS.
+`tests/golden/test_docs_current.py` fails at a stale page.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
@@ -14,28 +16,38 @@ import tempfile
 import types
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeGuard, get_args, get_origin
+from typing import Annotated, Final, Literal, TypeGuard, cast, get_args, get_origin
 
 import typer.main
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodOptions
 from grpc_tools import protoc
 from pydantic.fields import FieldInfo
 
+import nf.af.compose
 import nf.af.machine
 import nf.client.machine
 import nf.pcf.machine
 import nf.smf.machine
+from nf.af.config import AfSection, ProviderSection
 from nf.cli.configuration import Configuration
 from nf.cli.main import app
+from nf.common.channels import Channels
+from nf.common.clock import SystemClock
 from nf.common.config import Address, Section, TlsSection
 from nf.common.errors import CastcoreError
+from nf.common.function import Context
 from nf.common.machine import Machine
+from nf.common.openapi import document
+from nf.common.rest import Door
+from nf.common.store import Store, url_for
+from nf.common.telemetry import Telemetry
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
 
-_SECTION: Final = re.compile(r"(<!-- generated: (\w+)((?: [\w.-]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_SECTION: Final = re.compile(r"(<!-- generated: (\w+)((?: [\w./-]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 _IDEMPOTENCY: Final = {
     MethodOptions.IDEMPOTENCY_UNKNOWN: "no",
     MethodOptions.NO_SIDE_EFFECTS: "reads only",
@@ -309,6 +321,44 @@ def options(command: str) -> str:
     return table(*rows)
 
 
+# --- HTTP ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def openapi() -> dict[str, object]:
+    """The OpenAPI document of a stack whose configuration names providers."""
+
+    async def doors() -> dict[str, object]:
+        with tempfile.TemporaryDirectory() as directory:
+            store = Store.open(url_for(Path(directory), "af"), clock=SystemClock(), tables=nf.af.compose.TABLES)
+            provider = ProviderSection(asp_id="provider", token="0" * 32)
+            config = AfSection(grpc_address="127.0.0.1:50051", providers=(provider,))
+            context = Context("af", config, SystemClock(), store, Channels({}), Telemetry(), "http://127.0.0.1:9090")
+            try:
+                routes = nf.af.compose.build(context).routes
+                return document(each for each in routes if isinstance(each, Door))
+            finally:
+                await context.channels.close()
+                await store.close()
+
+    return asyncio.run(doors())
+
+
+def operations(prefix: str) -> str:
+    """What is served below a path: method, path, what it answers, what it does."""
+    rows = [("method", "path", "answers", "what it does")]
+    for path, item in cast("dict[str, dict[str, dict[str, object]]]", openapi()["paths"]).items():
+        if not path.startswith(prefix):
+            continue
+        for method, told in item.items():
+            if method != "parameters":
+                answers = [each for each in cast("dict[str, object]", told["responses"]) if each < "300"]
+                rows.append(
+                    (method.upper(), f"`{path.removeprefix(prefix)}`", ", ".join(answers), str(told["summary"]))
+                )
+    return table(*rows)
+
+
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +416,7 @@ SECTIONS: Final[dict[str, Callable[[str], str]]] = {
     "decisions": decisions,
     "errors": errors,
     "live_speed": live_speed,
+    "operations": operations,
     "options": options,
     "policing_speed": policing_speed,
 }
@@ -373,7 +424,10 @@ SECTIONS: Final[dict[str, Callable[[str], str]]] = {
 
 def generated() -> dict[Path, str]:
     """Every page with generated parts, as it should be."""
-    pages = {DOCS / "lifecycles.md": lifecycles()}
+    pages = {
+        DOCS / "lifecycles.md": lifecycles(),
+        DOCS / "openapi.json": json.dumps(openapi(), indent=1, ensure_ascii=False) + "\n",
+    }
     for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         if page not in pages and _SECTION.search(text):

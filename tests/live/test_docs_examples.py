@@ -37,3 +37,31 @@ def test_the_client_of_the_running_page_provisions_a_session_without_any_contrac
         core.terminate()
         core.communicate(timeout=30)
     assert core.returncode == 0
+
+
+def test_the_requests_of_the_http_page_lead_to_service_access_information(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "http.md").read_text()
+    (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    core = subprocess.Popen(
+        [CASTCORE, "up", "--json", "--dir", tmp_path / "state"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert core.stdout is not None
+        http = json.loads(core.stdout.readline())["http"]
+        assert script.startswith("AF=http://127.0.0.1:9090\n")
+        script = script.replace("http://127.0.0.1:9090", http, 1)
+        ran = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, check=True, text=True)
+        decoder, rest, answers = json.JSONDecoder(), ran.stdout, []
+        while rest:
+            answer, end = decoder.raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:]
+        template, created, patched, access = answers
+        assert (template["state"], template["qoSSpecification"]) == ("PENDING", {"maxBtrDl": "5.000 Mbps"})
+        assert created == {"reportingInterval": 60}
+        assert patched == {"reportingInterval": 60, "samplePercentage": 10.0}
+        assert access["clientConsumptionReportingConfiguration"]["samplePercentage"] == 10.0
+    finally:
+        core.terminate()
+        core.communicate(timeout=30)
+    assert core.returncode == 0
