@@ -23,9 +23,9 @@ from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.af.visibility import audience_of
 from nf.common.errors import FailedPrecondition, InvalidArgument
+from nf.common.reader import MAX_INTEGER
 from nf.common.resources import apply_mask, check_etag, copy_of
 from nf.common.store import KEEP, Keep, Reader, Transaction
-from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import ProblemDetails
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 

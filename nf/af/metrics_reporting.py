@@ -13,9 +13,9 @@ from nf.af.v1 import metrics_reporting_pb2 as messages
 from nf.af.v1.media_session_pb2 import ClientMetricsReportingConfiguration
 from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.reader import not_found
 from nf.common.resources import apply_mask, new_id
 from nf.common.store import Page, Reader, Transaction
-from nf.common.transaction import not_found
 
 # What a provider may set, and so change.
 SETTABLE: Final = (

@@ -35,9 +35,9 @@ from nf.af.v1 import metrics_reporting_pb2 as messages
 from nf.af.v1.metrics_reporting_pb2 import MetricsReport
 from nf.common.bulk import insert_rows
 from nf.common.errors import InvalidArgument
+from nf.common.reader import not_found
 from nf.common.resources import decode_page_token, encode_page_token, new_id, page_limit
 from nf.common.store import Reader, Transaction
-from nf.common.transaction import not_found
 
 metadata = MetaData()
 

@@ -20,7 +20,7 @@ from nf.af.errors import NotOwnAspId, OperatorOnly
 from nf.af.v1.provisioning_pb2 import ProvisioningSession
 from nf.common.call import AUTHORIZATION_KEY
 from nf.common.errors import Unauthenticated
-from nf.common.transaction import not_found
+from nf.common.reader import not_found
 
 AUTHORIZATION: Final = AUTHORIZATION_KEY
 Context = grpc.aio.ServicerContext[Message, Message]

@@ -17,9 +17,9 @@ from nf.af.transitions import step_template
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.reader import not_found
 from nf.common.resources import apply_mask, check_etag, copy_of, new_id
 from nf.common.store import Page, Reader, Transaction
-from nf.common.transaction import not_found
 from nf.pcf.v1.operator_policies_pb2 import QosReference
 
 # No session, template or configuration that means something comes near to it.

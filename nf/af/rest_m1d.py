@@ -14,9 +14,9 @@ from nf.af.providers import AUTHORIZATION, Provider, Providers
 from nf.af.rest_m1 import M1Consumption
 from nf.af.rest_m1_answers import Call, answer
 from nf.af.v1 import provisioning_pb2 as m1
+from nf.common.reader import not_found
 from nf.common.rest import Answer, Door
 from nf.common.store import Reader, Store
-from nf.common.transaction import not_found
 
 PREFIX = "/3gpp-m1d/v1"
 CONSUMPTION = (

@@ -24,10 +24,10 @@ from nf.af.v1.metrics_reporting_pb2 import MetricsReportingConfiguration
 from nf.common.codec import to_json
 from nf.common.date_time import parse_date_time
 from nf.common.errors import InvalidArgument
+from nf.common.reader import MAX_INTEGER
 from nf.common.resources import MAX_PAGE_SIZE
 from nf.common.rest import Answer, Door, Media, Query, RestCall
 from nf.common.store import Page, Store
-from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.events_pb2 import Event
 
 PREFIX: Final = "/castcore/v1"

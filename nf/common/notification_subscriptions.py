@@ -14,9 +14,9 @@ from nf.common.callback_hosts import CallbackHosts
 from nf.common.clock import Clock
 from nf.common.errors import FieldViolation, InvalidArgument, ResourceExhausted
 from nf.common.events import check_kept
+from nf.common.reader import not_found
 from nf.common.resources import apply_mask, check_etag, copy_of, new_id
 from nf.common.store import Page, Reader, Transaction
-from nf.common.transaction import not_found
 from nf.common.v1.notifications_pb2 import (
     NotificationDelivery,
     NotificationSubscription,

@@ -23,10 +23,11 @@ from nf.common.database import LAST_COMMIT, LAST_SEQUENCE, Database, Durability,
 from nf.common.dialect import insert_if_absent, open_database, url_for
 from nf.common.duty import Duty
 from nf.common.errors import CastcoreError, FailedPrecondition, Unavailable
+from nf.common.reader import Due, Page, Reader
 from nf.common.resources import new_id
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, VERSION, counters, metadata, properties
 from nf.common.statements import Session, Statement, TooLong
-from nf.common.transaction import KEEP, Due, Keep, Page, Reader, RequestIdReused, Transaction
+from nf.common.transaction import KEEP, Keep, RequestIdReused, Transaction
 from nf.common.writer import Job, Writer
 
 __all__ = ["KEEP", "Due", "Keep", "Page", "Reader", "RequestIdReused", "Store", "Transaction", "url_for"]

@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from nf.common.call import correlation_id
-from nf.common.clock import Clock, from_ns, to_ns
-from nf.common.database import LAST_SEQUENCE
+from nf.common.clock import Clock, to_ns
 from nf.common.dialect import insert_if_absent
-from nf.common.errors import AlreadyExists, InvalidArgument, NotFound
+from nf.common.errors import AlreadyExists, InvalidArgument
+from nf.common.reader import Items, Reader, kind_of, not_found, noun_of
 from nf.common.resources import (
     check_etag,
     copy_of,
-    decode_page_token,
     digest_of,
-    encode_page_token,
     etag_of,
-    page_limit,
 )
 from nf.common.schema import cursors, events, leases, lookups, requests, resources
-from nf.common.statements import Row, Session, Statement, Value, Values
+from nf.common.statements import Session, Statement, Value, Values
 from nf.common.v1.events_pb2 import Event
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
-# Within Reader the name "list" is its method's.
-Items: TypeAlias = list[T]
-
-# A page has to fit into a message of gRPC, with room to spare.
-PAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_REQUEST_ID_LENGTH: Final = 128
 # Who repeats a request does so soon; without an end the answers would outnumber all that they were about.
 REQUESTS_KEPT: Final = timedelta(days=1)
-# The database counts with 63 bits.
-MAX_INTEGER: Final = 2**63 - 1
 
 
 class Keep(Enum):
@@ -61,56 +50,9 @@ class RequestIdReused(AlreadyExists):
     reason = "REQUEST_ID_REUSED"
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[M]):
-    """Some resources in the order of their creation, and the token that goes on; empty on the last page."""
-
-    items: list[M]
-    next_page_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Due(Generic[M]):
-    """A resource whose time has come, and which time that was."""
-
-    name: str
-    message: M
-    due: datetime
-
-
 _kind, _name = resources.c.kind == bindparam("k"), resources.c.name == bindparam("n")
 _COLUMNS: Final = ("kind", "name", "parent", "etag", "due_ns", "body")
-_GET = Statement(select(resources.c.body).where(_kind, _name))
 _GET_ETAG = Statement(select(resources.c.etag).where(_kind, _name))
-_list = (
-    select(resources.c.id, resources.c.body)
-    .where(_kind, resources.c.id > bindparam("after"))
-    .order_by(resources.c.id)
-    .limit(bindparam("limit"))
-)
-_LIST = Statement(_list)
-_LIST_CHILDREN = Statement(_list.where(resources.c.parent == bindparam("p")))
-_all = select(resources.c.body).where(_kind).order_by(resources.c.id)
-_ALL = Statement(_all)
-_ALL_CHILDREN = Statement(_all.where(resources.c.parent == bindparam("p")))
-_FIND = Statement(
-    select(resources.c.body)
-    .join(lookups, (lookups.c.kind == resources.c.kind) & (lookups.c.name == resources.c.name))
-    .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
-    .order_by(resources.c.id)
-)
-_DUE = Statement(
-    select(resources.c.name, resources.c.body, resources.c.due_ns)
-    .where(_kind, resources.c.due_ns <= bindparam("now"))
-    .order_by(resources.c.due_ns, resources.c.id)
-    .limit(bindparam("limit"))
-)
-_NEXT_DUE = Statement(
-    select(resources.c.due_ns)
-    .where(_kind, resources.c.due_ns > bindparam("after"))
-    .order_by(resources.c.due_ns)
-    .limit(1)
-)
 _INSERT = Statement(insert_if_absent(resources), _COLUMNS)
 _change = update(resources).where(_kind, _name)
 _UPDATE = Statement(_change.values(etag=bindparam("e"), body=bindparam("b")))
@@ -119,18 +61,9 @@ _PUT = Statement(_change.values(etag=bindparam("e"), body=bindparam("b"), due_ns
 _DELETE = Statement(delete(resources).where(_kind, _name))
 _DELETE_LOOKUPS = Statement(delete(lookups).where(lookups.c.kind == bindparam("k"), lookups.c.name == bindparam("n")))
 _INSERT_LOOKUPS = Statement(insert(lookups))
-_EVENTS = Statement(
-    select(events.c.body)
-    .where(events.c.sequence > bindparam("after"))
-    .order_by(events.c.sequence)
-    .limit(bindparam("limit"))
-)
-_FIRST_SEQUENCE = Statement(select(func.min(events.c.sequence)))
 _PRUNE_EVENTS = Statement(delete(events).where(events.c.sequence <= bindparam("upto")))
-_CURSOR = Statement(select(cursors.c.value).where(cursors.c.name == bindparam("n")))
 _MOVE_CURSOR = Statement(update(cursors).where(cursors.c.name == bindparam("n")).values(value=bindparam("v")))
 _INSERT_CURSOR = Statement(insert(cursors))
-_LEASE = Statement(select(leases.c.holder, leases.c.expires_ns).where(leases.c.name == bindparam("n")))
 _MOVE_LEASE = Statement(
     update(leases).where(leases.c.name == bindparam("n")).values(holder=bindparam("h"), expires_ns=bindparam("x"))
 )
@@ -141,120 +74,6 @@ _GET_REQUEST = Statement(select(requests.c.digest, requests.c.kind, requests.c.b
 _DELETE_REQUEST = Statement(delete(requests).where(*_request))
 _INSERT_REQUEST = Statement(insert(requests))
 _DELETE_OLD_REQUESTS = Statement(delete(requests).where(requests.c.created_ns < bindparam("before")))
-
-
-def kind_of(message_type: type[Message]) -> str:
-    """How the store calls a type of resource: the full name of its message."""
-    return message_type.DESCRIPTOR.full_name
-
-
-class Reader:
-    """Reads of one moment: everything seen here belongs to the same commit."""
-
-    def __init__(self, session: Session, clock: Clock) -> None:
-        self.session = session
-        self.clock = clock
-
-    @property
-    def connection(self) -> Connection:
-        """The toolkit's connection, for what is asked seldom."""
-        return self.session.connection
-
-    def rows(self, statement: Statement, values: Values) -> Items[Row]:
-        """All rows of a query."""
-        return self.session.rows(statement, values)
-
-    def value(self, statement: Statement, values: Values) -> Any:
-        """The first column of the first row of a query; None: there is none."""
-        return self.session.value(statement, values)
-
-    def get(self, message_type: type[M], name: str) -> M | None:
-        """The resource of that name, or None."""
-        body = self.value(_GET, {"k": kind_of(message_type), "n": name})
-        return None if body is None else message_type.FromString(body)
-
-    def require(self, message_type: type[M], name: str) -> M:
-        """The resource of that name. Raises NotFound, naming kind and name."""
-        message = self.get(message_type, name)
-        if message is None:
-            raise not_found(message_type, name)
-        return message
-
-    def list(
-        self, message_type: type[M], *, parent: str | None = None, page_size: int = 0, page_token: str = ""
-    ) -> Page[M]:
-        """One page, in the order of creation; ``parent`` None: whatever the parent.
-
-        ``page_size`` 0: 100 items; at most 1000, and no more than PAGE_BYTES unless the first alone has more. Raises
-        InvalidArgument for a token of another list.
-        """
-        kind = kind_of(message_type)
-        scope = kind if parent is None else f"{kind}\0{parent}"
-        limit = page_limit(page_size)
-        values: Values = {"k": kind, "after": decode_page_token(scope, page_token), "limit": limit + 1}
-        rows = (
-            self.session.each(_LIST, values)
-            if parent is None
-            else self.session.each(_LIST_CHILDREN, {**values, "p": parent})
-        )
-        items: Items[M] = []
-        last, room = 0, PAGE_BYTES
-        for row, body in rows:
-            room -= len(body)
-            if len(items) == limit or (items and room < 0):
-                return Page(items, encode_page_token(scope, last))
-            items.append(message_type.FromString(body))
-            last = row
-        return Page(items, "")
-
-    def all(self, message_type: type[M], *, parent: str | None = None) -> Items[M]:
-        """Every resource of a type, in the order of creation."""
-        kind = kind_of(message_type)
-        rows = self.rows(_ALL, {"k": kind}) if parent is None else self.rows(_ALL_CHILDREN, {"k": kind, "p": parent})
-        return [message_type.FromString(body) for (body,) in rows]
-
-    def find(self, message_type: type[M], field: str, value: str) -> Items[M]:
-        """The resources that were written with this lookup, in the order of creation."""
-        values = {"k": kind_of(message_type), "f": field, "v": value}
-        return [message_type.FromString(body) for (body,) in self.rows(_FIND, values)]
-
-    def due(self, message_type: type[M], now: datetime, limit: int = 100) -> Items[Due[M]]:
-        """The resources whose due time is ``now`` or before, the longest due first."""
-        values: Values = {"k": kind_of(message_type), "now": to_ns(now), "limit": limit}
-        return [
-            Due(name, message_type.FromString(body), from_ns(due_ns)) for name, body, due_ns in self.rows(_DUE, values)
-        ]
-
-    def next_due(self, message_type: type[Message], after: datetime) -> datetime | None:
-        """The earliest due time of a type that is later than ``after``; None: there is none."""
-        values: Values = {"k": kind_of(message_type), "after": to_ns(after)}
-        due_ns = self.value(_NEXT_DUE, values)
-        return None if due_ns is None else from_ns(due_ns)
-
-    def events(self, after: int, limit: int = 1000) -> Items[Event]:
-        """At most ``limit`` events with a higher sequence than ``after``, in sequence."""
-        # A sequence may be any 64-bit number to who asks; beyond what the database can count there are no events.
-        rows = self.rows(_EVENTS, {"after": min(after, MAX_INTEGER), "limit": limit})
-        return [Event.FromString(body) for (body,) in rows]
-
-    def last_sequence(self) -> int:
-        """The sequence of the last event; 0: there is none."""
-        return int(self.value(LAST_SEQUENCE, {}))
-
-    def first_sequence(self) -> int:
-        """The sequence of the first event that is kept, or of the next one where none is."""
-        first = self.value(_FIRST_SEQUENCE, {})
-        return int(first) if first is not None else self.last_sequence() + 1
-
-    def cursor(self, name: str) -> int:
-        """Where ``set_cursor`` left that cursor; 0 at first."""
-        return int(self.value(_CURSOR, {"n": name}) or 0)
-
-    def lease(self, name: str) -> tuple[str, int]:
-        """Who has a lease, or had it last, and when it expires (nanoseconds); "" and 0 at first."""
-        for holder, expires_ns in self.rows(_LEASE, {"n": name}):
-            return holder, expires_ns
-        return "", 0
 
 
 class Transaction(Reader):
@@ -297,7 +116,7 @@ class Transaction(Reader):
         (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
         row = self._row(stored, etag, kind, name, parent, due)
         if self.change(_INSERT, row) == 0:
-            raise AlreadyExists(f"{_noun(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
+            raise AlreadyExists(f"{noun_of(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
         self._index(kind, name, lookups or {}, replace=False)
         return stored
 
@@ -465,7 +284,7 @@ class Transaction(Reader):
         current = self.value(_GET_ETAG, {"k": kind, "n": name})
         if current is None:
             raise not_found(message_type, name)
-        check_etag(current, expect_etag, f"{_noun(kind)} {name!r}")
+        check_etag(current, expect_etag, f"{noun_of(kind)} {name!r}")
 
     def _index(self, kind: str, name: str, lookups: Mapping[str, str], *, replace: bool) -> None:
         if replace:
@@ -475,16 +294,6 @@ class Transaction(Reader):
         ]
         if rows:
             self.change_all(_INSERT_LOOKUPS, rows)
-
-
-def not_found(message_type: type[Message], name: str) -> NotFound:
-    """The error that names what is not there."""
-    kind = kind_of(message_type)
-    return NotFound(f"{_noun(kind)} {name!r} does not exist", metadata={"kind": kind, "name": name})
-
-
-def _noun(kind: str) -> str:
-    return kind.rpartition(".")[2]
 
 
 def _sealed(message: M, now: datetime) -> tuple[M, str]:

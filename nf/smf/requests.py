@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.reader import MAX_INTEGER
 from nf.common.resources import new_id
-from nf.common.transaction import MAX_INTEGER
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo

@@ -508,3 +508,30 @@ async def test_what_is_exclusive_is_so_by_name(store: Store) -> None:
         event.set()
     await asyncio.gather(first, second, other)
     assert order == ["first", "other", "second"]
+
+
+async def test_a_read_of_many_rows_answers_as_one_of_few_does(store: Store) -> None:
+    def make(tx: Transaction) -> None:
+        for index in range(100):
+            tx.insert(session(str(index)), f"s{index}", lookups={"kind": "many"})
+
+    await store.write(make)
+    expected = [str(index) for index in range(100)]
+    assert [each.app_id for each in await store.read(lambda reader: reader.all(ProvisioningSession))] == expected
+    found = await store.read(lambda reader: reader.find(ProvisioningSession, "kind", "many"))
+    assert [each.app_id for each in found] == expected
+    page = await store.read(lambda reader: reader.list(ProvisioningSession, page_size=20))
+    assert [each.app_id for each in page.items] == expected[:20]
+
+
+async def test_writes_are_done_in_their_order_wherever_they_run(store: Store) -> None:
+    chance = random.Random(11)
+    writes = [
+        store.write(
+            lambda tx, name=f"s{index}": tx.emit("MADE", name, Volume(), source="af"), apart=chance.random() < 0.3
+        )
+        for index in range(200)
+    ]
+    assert await asyncio.gather(*writes) == list(range(1, 201))
+    events = await store.read(lambda reader: reader.events(0))
+    assert [each.subject for each in events] == [f"s{index}" for index in range(200)]
