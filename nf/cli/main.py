@@ -13,6 +13,7 @@ from nf.cli.lab.command import lab
 from nf.cli.mpd import command as mpd
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
+from nf.cli.reports import command as reports
 from nf.cli.resources.command import ls, show, watch
 from nf.cli.tun.command import tun
 from nf.cli.ue import command as ue
@@ -39,6 +40,7 @@ app.add_typer(demo.app, name="demo")
 app.add_typer(ue.app, name="ue")
 app.add_typer(mpd.app, name="mpd")
 app.add_typer(certs.app, name="certs")
+app.add_typer(reports.app, name="reports")
 
 
 def _tell_version(wanted: bool) -> None:

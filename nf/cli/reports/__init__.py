@@ -1,0 +1,1 @@
+"""``castcore reports``: what clients have reported to consume."""
