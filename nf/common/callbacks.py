@@ -199,6 +199,8 @@ class _Delivery:
                     self._passed_over += 1
             if self._passed_over >= _NOTED_EVERY and not await self._note():
                 return False
+            # A store may answer at once: others have to come to their turn while a long log is passed over.
+            await asyncio.sleep(0)
             if len(batch) < _BATCH and self._store.is_on_duty:
                 await self._store.wait_sequence(self._progress.delivered_sequence)
 

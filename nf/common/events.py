@@ -81,6 +81,8 @@ class Watch:
                 if concerns(event, subject) and visible(event):
                     yield event
             if len(batch) == _BATCH:
+                # A store may answer at once: others have to come to their turn while a long log is read.
+                await asyncio.sleep(0)
                 continue
             if no_follow:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,8 +28,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    opened = Store.open(url_for(tmp_path, "af"), clock=clock)
+async def store(store_url: str, clock: ManualClock) -> AsyncIterator[Store]:
+    opened = Store.open(store_url, clock=clock)
     yield opened
     await opened.close()
 
@@ -124,17 +125,20 @@ async def test_a_function_that_was_away_for_too_long_goes_on_where_its_peer_s_lo
 ):
     consumer = Store.open(url_for(tmp_path, "consumer"), clock=clock)
     handled: list[int] = []
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def handle(_: Transaction, event: Event) -> None:
         handled.append(event.sequence)
+        if event.sequence == 10:
+            loop.call_soon_threadsafe(done.set)
 
     await consumer.write(lambda tx: tx.set_cursor("peer", 2))
     await store.write(lambda tx: emit(tx, 10))
     await prune(store, EventLimits(1e9, 3))
     subscriber = Subscriber("peer", consumer, lambda after: Watch(store).follow(after), handle, first_backoff_s=0.001)
     await subscriber.start()
-    while await consumer.read(lambda reader: reader.cursor("peer")) < 10:
-        await consumer.read(lambda reader: None)
+    async with asyncio.timeout(20):
+        await done.wait()
     await subscriber.stop()
     await consumer.close()
     assert handled == [8, 9, 10]
