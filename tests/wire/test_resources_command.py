@@ -22,6 +22,7 @@ from running_core import castcore as running
 
 from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
 from nf.cli.main import main
+from nf.cli.resources.kinds import KINDS
 from nf.cli.running import announced, found
 from nf.client.provider import Provider
 from nf.common.channels import Channels
@@ -89,12 +90,18 @@ def test_every_kind_of_a_stack_with_one_policy_has_its_resources(lab: Lab) -> No
         "policy-templates": 1,
         "consumption-reporting-configurations": 0,
         "dynamic-policies": 1,
+        "consumption-reporting-sessions": 0,
+        "consumption-reporting-units": 0,
+        "metrics-reporting-configurations": 0,
+        "metrics-reports": 0,
+        "notification-subscriptions": 0,
         "app-sessions": 1,
         "sm-policies": 1,
         "operator-policies": 0,
         "ledger": 1,
         "pdu-sessions": 1,
     }
+    assert counts.keys() == KINDS.keys()
     assert {kind: len(told(lab, "ls", kind)) for kind in counts} == counts
 
 

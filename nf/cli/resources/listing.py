@@ -8,14 +8,21 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
+from nf.af.v1 import consumption_reporting_pb2 as consumption
+from nf.af.v1 import consumption_reporting_pb2_grpc as consumption_grpc
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import media_session_pb2_grpc as m5_grpc
+from nf.af.v1 import metrics_reporting_pb2 as metrics
+from nf.af.v1 import metrics_reporting_pb2_grpc as metrics_grpc
+from nf.af.v1 import notification_subscriptions_pb2 as subscriptions
+from nf.af.v1 import notification_subscriptions_pb2_grpc as subscriptions_grpc
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1 import provisioning_pb2_grpc as m1_grpc
 from nf.cli.figures import rate
 from nf.cli.resources.tree import enum_text, time_text
 from nf.common.channels import Channels
 from nf.common.errors import InvalidArgument, NotFound
+from nf.common.v1.notifications_pb2 import NotificationSubscription
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1 import operator_policies_pb2 as operator
 from nf.pcf.v1 import operator_policies_pb2_grpc as operator_grpc
@@ -140,6 +147,105 @@ def _policies(channels: Channels, filters: Filters) -> AsyncIterator[m5.DynamicP
 async def _policy(channels: Channels, name: str) -> m5.DynamicPolicy:
     stub = m5_grpc.DynamicPoliciesServiceStub(channels.get("af"))
     return (await stub.GetDynamicPolicy(m5.GetDynamicPolicyRequest(dynamic_policy_id=name))).dynamic_policy
+
+
+def _reporting_sessions(channels: Channels, filters: Filters) -> AsyncIterator[consumption.ConsumptionReportingSession]:
+    stub = consumption_grpc.ConsumptionReportsServiceStub(channels.get("af"))
+
+    async def fetch(token: str) -> tuple[Sequence[consumption.ConsumptionReportingSession], str]:
+        request = consumption.ListConsumptionReportingSessionsRequest(
+            page_size=_PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
+        )
+        page = await stub.ListConsumptionReportingSessions(request)
+        return page.consumption_reporting_sessions, page.next_page_token
+
+    return _pages(fetch)
+
+
+async def _reporting_session(channels: Channels, name: str) -> consumption.ConsumptionReportingSession:
+    async for each in _reporting_sessions(channels, {}):
+        if each.session_id == name:
+            return each
+    raise NotFound(f"ConsumptionReportingSession {name!r} does not exist")
+
+
+def _units(channels: Channels, filters: Filters) -> AsyncIterator[consumption.ConsumptionRecord]:
+    stub = consumption_grpc.ConsumptionReportsServiceStub(channels.get("af"))
+
+    async def fetch(token: str) -> tuple[Sequence[consumption.ConsumptionRecord], str]:
+        wanted = consumption.ConsumptionFilter(provisioning_session_id=filters.get("session", ""))
+        request = consumption.ListConsumptionReportingUnitsRequest(filter=wanted, page_size=_PAGE, page_token=token)
+        page = await stub.ListConsumptionReportingUnits(request)
+        return page.consumption_records, page.next_page_token
+
+    return _pages(fetch)
+
+
+async def _unit(_: Channels, name: str) -> consumption.ConsumptionRecord:
+    raise InvalidArgument.of(
+        "KIND", f"a consumption reporting unit has no identifier of its own, found {name!r}: use ls"
+    )
+
+
+async def _metrics_configurations(
+    channels: Channels, filters: Filters
+) -> AsyncIterator[metrics.MetricsReportingConfiguration]:
+    stub = metrics_grpc.MetricsReportingProvisioningServiceStub(channels.get("af"))
+    async for session_id in _session_ids(channels, filters):
+
+        async def fetch(
+            token: str, session_id: str = session_id
+        ) -> tuple[Sequence[metrics.MetricsReportingConfiguration], str]:
+            request = metrics.ListMetricsReportingConfigurationsRequest(
+                provisioning_session_id=session_id, page_size=_PAGE, page_token=token
+            )
+            page = await stub.ListMetricsReportingConfigurations(request)
+            return page.metrics_reporting_configurations, page.next_page_token
+
+        async for each in _pages(fetch):
+            yield each
+
+
+async def _metrics_configuration(channels: Channels, name: str) -> metrics.MetricsReportingConfiguration:
+    async for each in _metrics_configurations(channels, {}):
+        if each.metrics_reporting_configuration_id == name:
+            return each
+    raise NotFound(f"MetricsReportingConfiguration {name!r} does not exist")
+
+
+def _metrics_reports(channels: Channels, filters: Filters) -> AsyncIterator[metrics.MetricsReport]:
+    stub = metrics_grpc.MetricsReportsServiceStub(channels.get("af"))
+
+    async def fetch(token: str) -> tuple[Sequence[metrics.MetricsReport], str]:
+        request = metrics.ListMetricsReportsRequest(
+            page_size=_PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
+        )
+        page = await stub.ListMetricsReports(request)
+        return page.metrics_reports, page.next_page_token
+
+    return _pages(fetch)
+
+
+async def _metrics_report(channels: Channels, name: str) -> metrics.MetricsReport:
+    stub = metrics_grpc.MetricsReportsServiceStub(channels.get("af"))
+    return (await stub.GetMetricsReport(metrics.GetMetricsReportRequest(metrics_report_id=name))).metrics_report
+
+
+def _subscriptions(channels: Channels, _: Filters) -> AsyncIterator[NotificationSubscription]:
+    stub = subscriptions_grpc.NotificationSubscriptionsServiceStub(channels.get("af"))
+
+    async def fetch(token: str) -> tuple[Sequence[NotificationSubscription], str]:
+        request = subscriptions.ListNotificationSubscriptionsRequest(page_size=_PAGE, page_token=token)
+        page = await stub.ListNotificationSubscriptions(request)
+        return page.notification_subscriptions, page.next_page_token
+
+    return _pages(fetch)
+
+
+async def _subscription(channels: Channels, name: str) -> NotificationSubscription:
+    stub = subscriptions_grpc.NotificationSubscriptionsServiceStub(channels.get("af"))
+    request = subscriptions.GetNotificationSubscriptionRequest(subscription_id=name)
+    return (await stub.GetNotificationSubscription(request)).notification_subscription
 
 
 # --- PCF ----------------------------------------------------------------------------------------------------------
@@ -311,6 +417,46 @@ READINGS: Final[Mapping[str, Reading]] = {
             flows="service_data_flow_descriptions", method="enforcement_method", rate="enforcement_bit_rate_bps",
             reason="state_reason.detail",
         ),
+    ),
+    "consumption-reporting-sessions": Reading(
+        _reporting_sessions,
+        _reporting_session,
+        _columns(
+            id="session_id", provider="asp_id", session="provisioning_session_id", created="create_time",
+            expires="expire_time",
+        ),
+    ),
+    "consumption-reporting-units": Reading(
+        _units,
+        _unit,
+        _columns(
+            session="provisioning_session_id", client="reporting_client_id", entry="media_player_entry",
+            media="consumption_reporting_unit.media_consumed", start="consumption_reporting_unit.start_time",
+            duration_s="consumption_reporting_unit.duration_s", locations="consumption_reporting_unit.locations",
+        ),
+    ),
+    "metrics-reporting-configurations": Reading(
+        _metrics_configurations,
+        _metrics_configuration,
+        _columns(
+            id="metrics_reporting_configuration_id", session="provisioning_session_id", scheme="scheme",
+            interval_s="reporting_interval_s", percent="sample_percentage", sampling_s="sampling_period_s",
+            metrics="metrics",
+        ),
+    ),
+    "metrics-reports": Reading(
+        _metrics_reports,
+        _metrics_report,
+        _columns(
+            id="metrics_report_id", session="provisioning_session_id",
+            configuration="metrics_reporting_configuration_id", type="content_type", bytes="report_bytes",
+            received="receive_time",
+        ),
+    ),
+    "notification-subscriptions": Reading(
+        _subscriptions,
+        _subscription,
+        _columns(id="subscription_id", callback="callback_url", subject="subject", types="event_types"),
     ),
     "app-sessions": Reading(
         _app_sessions,
