@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from af_stack import UE, AfStack, rule
 from command import CASTCORE
+from dash_documents import title
+from dash_server import DashServer
 
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1.consumption_reporting_pb2 import (
@@ -202,3 +204,38 @@ def test_what_is_wrong_with_the_options_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"castcore: {told}")
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.clause("TS 26.501 §5.6.1 step 13", "TS 26.501 §5.6.1 step 15", "TS 26.512 A.3.2 step 9")
+async def test_a_title_is_played_within_its_policy_and_ctrl_c_stops_it_with_the_final_report(lab: Lab):
+    video, audio = {"sd": 1_000_000, "hd": 12_000_000}, {"a": 100_000}
+    content = {"/m.mpd": title(video, audio)}
+    for name, rate in (video | audio).items():
+        content |= {f"/{name}-{number}.m4s": bytes(rate * 2 // 800) for number in range(1, 6)}
+    async with DashServer(content) as server:
+        playing = await lab.begin(
+            "play", f"{server.url}/m.mpd", "--session", lab.session_id, "--policy", "zero-rating", "--ue", UE,
+            "--m5", lab.stack.http, "--client", "me",
+        )  # fmt: skip
+        assert playing.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while "step 11 media consumed: audio: a" not in lines:
+                lines.append((await playing.stdout.readline()).decode().rstrip())
+                assert lines[-1], await playing.communicate()
+            playing.send_signal(signal.SIGINT)
+            out, err = await playing.communicate()
+        lines += out.decode().splitlines()
+    assert (playing.returncode, err) == (0, b"")
+    # The player has its filter before it fetches anything, and keeps to it.
+    assert "step 7  service descriptor filter: at most 5,000,000 bit/s" in lines
+    assert "step 11 media consumed: video: sd" in lines
+    assert "/sd-1.m4s" in server.paths
+    assert "/hd-1.m4s" not in server.paths
+    ends = [lines.index(each) for each in lines if each[:7] in ("step 13", "step 14", "step 15", "step 17")]
+    assert ends == sorted(ends)
+    assert len(ends) == 4
+    assert lines[-1].startswith("played ")
+    statistics = await lab.statistics()
+    assert (statistics.client_count, statistics.unit_count) == (1, 2)
+    assert lab.stack.pcf.sessions == {}
