@@ -58,8 +58,8 @@ fuzz: install .venv/.fuzz  ## libFuzzer against whatever reads foreign bytes, sa
 
 conformance:     ## docs/conformance.md, clause by clause, from a real run of all tests
 	rm -f build/conformance.json
-	$(MAKE) rates TEST_OPTIONS='--conformance docs/conformance.md'
-	$(MAKE) test TEST_OPTIONS='--conformance docs/conformance.md'
+	$(MAKE) rates TEST_OPTIONS='--conformance=docs/conformance.md'
+	$(MAKE) test TEST_OPTIONS='--conformance=docs/conformance.md'
 
 debug: install   ## compiled modules with bounds checks, symbols and annotated sources
 	CASTCORE_DEBUG=1 $(BIN)/python setup.py --quiet build_ext --inplace --force
