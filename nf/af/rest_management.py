@@ -360,7 +360,7 @@ def _filter(call: Call) -> consumption.ConsumptionFilter:
 
 
 def _page_size(call: Call) -> int:
-    return min(_number(call, "pageSize"), MAX_PAGE_SIZE)
+    return _number(call, "pageSize", MAX_PAGE_SIZE)
 
 
 def _number(call: Call, name: str, most: int = 2**64 - 1) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from sqlalchemy import Connection, Dialect
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.dml import UpdateBase
@@ -21,11 +21,16 @@ Values: TypeAlias = Mapping[str, Value]
 # The columns, in the order of the statement: of the types that the schema gives them.
 Row: TypeAlias = tuple[Any, ...]
 
-# Both take the values of a statement by name.
-_DIALECTS: Final[Mapping[str, Dialect]] = {
-    "sqlite": SQLiteDialect_pysqlite(paramstyle="named"),
-    "postgresql": PGDialect_psycopg(),  # type: ignore[no-untyped-call]
-}
+
+@cache
+def _dialect(name: str) -> Dialect:
+    """How a kind of database is spoken to; both take the values of a statement by name."""
+    if name == "sqlite":
+        return SQLiteDialect_pysqlite(paramstyle="named")
+    # Much to import, for whoever has another database.
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    return PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class DriverCursor(Protocol):
@@ -90,7 +95,7 @@ class Statement:
         """The SQL for that kind of database, and the values that stand in the expression itself."""
         known = self._compiled.get(dialect)
         if known is None:
-            compiled = self._expression.compile(dialect=_DIALECTS[dialect], column_keys=self._columns)
+            compiled = self._expression.compile(dialect=_dialect(dialect), column_keys=self._columns)
             fixed = {name: value for name, value in compiled.params.items() if value is not None}
             known = self._compiled[dialect] = str(compiled), fixed
         return known
