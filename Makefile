@@ -29,7 +29,7 @@ test: install    ## the test suite, WORKERS (2) at a time; what wants the machin
 rates: install   ## the tests that measure rates of live traffic, one after the other on a machine that is quiet
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS)
 
-lint: install    ## ruff, mypy, import contracts
+lint: .venv/.deps  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

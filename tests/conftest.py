@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import signal
 from collections import defaultdict
@@ -11,18 +12,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from postgresql import Postgresql, postgresql
 
 from nf.common.dialect import schema_url, url_for
 
-# How long a case takes says something of the machine alone.
-settings.register_profile("castcore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long a case takes says something of the machine alone. HYPOTHESIS_EXAMPLES: so many of each property.
+settings.register_profile(
+    "castcore",
+    deadline=None,
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "50")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("castcore")
 
 _SCHEMAS = itertools.count(1)
 # Of each test that shows clauses: which, and how it ended. Of one run, or of several that make a whole together.
 Shown = dict[str, dict[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """No test logs to where one before it did: that may be closed."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

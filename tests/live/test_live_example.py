@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from live.users import USERS, as_user
+from live.users import EITHER, as_user
 
 from upf.units import LIVE_BURST_MS
 
@@ -33,7 +33,7 @@ def played(user: list[str], *options: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(params=USERS)
+@pytest.fixture(params=EITHER)
 def user(request: pytest.FixtureRequest) -> list[str]:
     """The words that make a command run as one user or the other."""
     return as_user(request.param)
