@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,18 @@ def compiled(source: str, directory: Path) -> Path:
     command = [compiler, "-O3", *flags, "-march=native", str(DPDK / source), "-o", str(program), *libraries]
     subprocess.run(command, check=True)
     return program
+
+
+@contextmanager
+def serving(program: Path, *words: str) -> Iterator[str]:
+    """A Python program that serves and prints its address as a line of JSON, until its input ends: the address."""
+    command = [sys.executable, str(program), *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["address"]
+        finally:
+            process.communicate(timeout=30)
 
 
 class OnDemand:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +15,7 @@ from running_core import FLOW, castcore, prepare
 
 from benchmarks.conftest import Results, interquartile_range
 from benchmarks.control.bare_chain import METHOD
+from benchmarks.processes import serving
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub, ServiceAccessInformationServiceStub
 from nf.common.channels import Channels
@@ -35,18 +33,6 @@ pytestmark = pytest.mark.timeout(300)
 CHAIN = Path(__file__).with_name("bare_chain.py")
 POLICIES, WARM = 400, 40
 WHAT = {1: "one after the other", 8: "eight at a time"}
-
-
-@contextmanager
-def bare_chain(hops: list[tuple[int, int]]) -> Iterator[str]:
-    """A process with the chain; the address of its first hop."""
-    words = [sys.executable, str(CHAIN), *(f"{request}:{answer}" for request, answer in hops)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["address"]
-        finally:
-            process.communicate(timeout=30)
 
 
 async def hops_of(channels: Channels, request: m5.CreateDynamicPolicyRequest) -> list[tuple[int, int]]:
@@ -116,7 +102,7 @@ async def test_a_dynamic_policy_beside_four_calls(
             return m5.CreateDynamicPolicyRequest(dynamic_policy=wanted, request_id=new_id())
 
         hops = await hops_of(channels, request())
-        address = running.enter_context(bare_chain(hops))
+        address = running.enter_context(serving(CHAIN, *(f"{asked}:{answered}" for asked, answered in hops)))
         async with grpc.aio.insecure_channel(address) as bare:
             ask, asked = bare.unary_unary(METHOD), bytes(hops[0][0])
             created: list[m5.DynamicPolicy] = []

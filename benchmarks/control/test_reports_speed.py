@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +17,7 @@ from postgresql import postgresql
 from running_core import castcore
 
 from benchmarks.conftest import Results, interquartile_range
+from benchmarks.processes import serving
 from nf.af.v1 import consumption_reporting_pb2 as messages
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1.consumption_reporting_pb2_grpc import ConsumptionReportsServiceStub
@@ -36,18 +35,6 @@ DATABASES = ("SQLite", "PostgreSQL")
 MPD = "https://cdn.example.com/title/manifest.mpd"
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-
-
-@contextmanager
-def bare_server() -> Iterator[str]:
-    """A process with the floor; its address."""
-    words = [sys.executable, str(FLOOR)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["address"]
-        finally:
-            process.communicate(timeout=30)
 
 
 @contextmanager
@@ -125,7 +112,7 @@ async def test_reports_stored_durably_beside_reports_parsed(
         configuration.write_text(f'{running.enter_context(state(database))}[pcf]\ngrpc_address = "127.0.0.1:9"\n')
         words = ("run", "af", "--dir", str(tmp_path / "state"), "--config", str(configuration))
         process, ready = running.enter_context(castcore(*words))
-        bare_address = running.enter_context(bare_server())
+        bare_address = running.enter_context(serving(FLOOR))
         channels = Channels(ready["grpc"])
         session_id = await configured(channels)
         seconds: dict[str, list[float]] = {"castcore": [], "parses only": []}
