@@ -62,6 +62,7 @@ _MEANINGS: Final = {
     "tls": "In place of the common section [tls].",
     "peers.pcf": "Where the PCF is reached, if not at `[pcf]` `grpc_address`.",
     "peers.smf": "Where the SMF is reached, if not at `[smf]` `grpc_address`.",
+    "peers.mbstf": "Where the MBSTF is reached, if not at `[mbstf]` `grpc_address`.",
     "peers.upf": "Where the UPF is reached, if not at `[upf]` `grpc_address`.",
 }
 _MACHINES: Final = (

@@ -15,12 +15,21 @@ from nf.af.config import AfSection
 from nf.common.config import Address, FunctionSection, LogSection, Section, TlsSection, load
 from nf.common.dialect import Durability, check_url
 from nf.common.errors import CastcoreError, FailedPrecondition
+from nf.mbsf.config import MbsfSection
+from nf.mbstf.config import MbstfSection
 from nf.pcf.config import PcfSection
 from nf.smf.config import SmfSection
 from upf.config import UpfSection
 
 # Who calls whom, in the order in which the functions stand on the path of a request.
-PEERS = {"af": ("pcf",), "pcf": ("smf",), "smf": ("pcf", "upf"), "upf": ()}
+PEERS = {
+    "af": ("pcf",),
+    "mbsf": ("pcf", "smf", "mbstf"),
+    "pcf": ("smf",),
+    "smf": ("pcf", "upf"),
+    "mbstf": (),
+    "upf": (),
+}
 
 
 def _check_url(value: str) -> str:
@@ -65,6 +74,7 @@ class PeersSection(Section):
 
     pcf: Address | None = None
     smf: Address | None = None
+    mbstf: Address | None = None
     upf: Address | None = None
 
 
@@ -80,6 +90,8 @@ class Configuration(Section):
     af: AfSection = Field(default_factory=AfSection)
     pcf: PcfSection = Field(default_factory=PcfSection)
     smf: SmfSection = Field(default_factory=SmfSection)
+    mbsf: MbsfSection = Field(default_factory=MbsfSection)
+    mbstf: MbstfSection = Field(default_factory=MbstfSection)
     upf: UpfSection = Field(default_factory=UpfSection)
 
     def section(self, function: str) -> FunctionSection:

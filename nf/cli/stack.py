@@ -12,6 +12,8 @@ from typing import Final, TypeVar
 from sqlalchemy import Table
 
 import nf.af.compose
+import nf.mbsf.compose
+import nf.mbstf.compose
 import nf.pcf.compose
 import nf.smf.compose
 import upf.compose
@@ -43,6 +45,8 @@ _TABLES: Final[Mapping[str, Sequence[Table]]] = {
     "af": nf.af.compose.TABLES,
     "pcf": nf.pcf.compose.TABLES,
     "smf": nf.smf.compose.TABLES,
+    "mbsf": nf.mbsf.compose.TABLES,
+    "mbstf": nf.mbstf.compose.TABLES,
 }
 
 # Those of which several processes may stand on one database: they keep nothing that matters in memory.
@@ -175,6 +179,8 @@ class Stack:
             "af": lambda: nf.af.compose.build(self._context(name, configuration.af, address, store, channels)),
             "pcf": lambda: nf.pcf.compose.build(self._context(name, configuration.pcf, address, store, channels)),
             "smf": lambda: nf.smf.compose.build(self._context(name, configuration.smf, address, store, channels)),
+            "mbsf": lambda: nf.mbsf.compose.build(self._context(name, configuration.mbsf, address, store, channels)),
+            "mbstf": lambda: nf.mbstf.compose.build(self._context(name, configuration.mbstf, address, store, channels)),
         }
         return builders[name]()
 

@@ -48,6 +48,8 @@ SERVICES = {
         "nf.pcf.v1.SmPolicyControlService",
     },
     "smf": {"nf.smf.v1.PduSessionsService", "nf.smf.v1.SmPolicyNotifyService", "nf.smf.v1.SmfEventsService"},
+    "mbsf": set(),
+    "mbstf": set(),
     "upf": {"upf.n4.v1.N4Service", "upf.traffic.v1.TrafficService"},
 }
 

@@ -31,4 +31,4 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 # Functions that tell events.
-SOURCES: Final = ("af", "pcf", "smf")
+SOURCES: Final = ("af", "pcf", "smf", "mbsf", "mbstf")

@@ -1,0 +1,1 @@
+"""The MBSF: user services, ingest sessions, the life of distribution sessions, announcements (TS 26.502)."""

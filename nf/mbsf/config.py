@@ -1,0 +1,9 @@
+"""The MBSF's section of the configuration."""
+
+from __future__ import annotations
+
+from nf.common.config import FunctionSection
+
+
+class MbsfSection(FunctionSection):
+    """``[mbsf]``."""
