@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from nf.common.v1 import mbs_pb2 as nf_dot_common_dot_v1_dot_mbs__pb2
 from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nf/pcf/v1/operator_policies.proto\x12\tnf.pcf.v1\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\"\xe4\x05\n\x0eOperatorPolicy\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\x12\x0b\n\x03\x64nn\x18\x02 \x01(\t\x12(\n\nslice_info\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x12\n\nsponsor_id\x18\x04 \x01(\t\x12#\n\x10threshold_dl_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12#\n\x10threshold_ul_bps\x18\x06 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01\x88\x01\x01\x12;\n\x12\x65nforcement_method\x18\x07 \x01(\x0e\x32\x1f.nf.common.v1.EnforcementMethod\x12*\n\x06\x65xcess\x18\x08 \x01(\x0e\x32\x1a.nf.pcf.v1.ExcessTreatment\x12\x18\n\x0b\x62urst_bytes\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x17\n\ndscp_green\x18\x0b \x01(\rH\x03\x88\x01\x01\x12\x18\n\x0b\x64scp_yellow\x18\x0c \x01(\rH\x04\x88\x01\x01\x12\x15\n\x08\x64scp_red\x18\r \x01(\rH\x05\x88\x01\x01\x12\x18\n\x0bqueue_bytes\x18\x0e \x01(\x04H\x06\x88\x01\x01\x12\x12\n\nguaranteed\x18\x0f \x01(\x08\x12*\n\x17guaranteed_total_dl_bps\x18\x10 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x07\x88\x01\x01\x12*\n\x17guaranteed_total_ul_bps\x18\x11 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x08\x88\x01\x01\x12\x12\n\nprecedence\x18\x12 \x01(\rB\x13\n\x11_threshold_dl_bpsB\x13\n\x11_threshold_ul_bpsB\x0e\n\x0c_burst_bytesB\r\n\x0b_dscp_greenB\x0e\n\x0c_dscp_yellowB\x0b\n\t_dscp_redB\x0e\n\x0c_queue_bytesB\x1a\n\x18_guaranteed_total_dl_bpsB\x1a\n\x18_guaranteed_total_ul_bps\"\x9d\x02\n\x0cQosReference\x12\x15\n\rqos_reference\x18\x01 \x01(\t\x12)\n\rmax_br_dl_bps\x18\x02 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00R\x07maxbrDl\x88\x01\x01\x12)\n\rmax_br_ul_bps\x18\x03 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01R\x07maxbrUl\x88\x01\x01\x12$\n\ngbr_dl_bps\x18\x04 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x02R\x05gbrDl\x88\x01\x01\x12$\n\ngbr_ul_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x03R\x05gbrUl\x88\x01\x01\x12\x12\n\nprecedence\x18\x06 \x01(\rB\x10\n\x0e_max_br_dl_bpsB\x10\n\x0e_max_br_ul_bpsB\r\n\x0b_gbr_dl_bpsB\r\n\x0b_gbr_ul_bps\"\xc8\x01\n\x0bLedgerEntry\x12\x16\n\x0e\x61pp_session_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x0c\n\x04supi\x18\x03 \x01(\t\x12\x12\n\nsponsor_id\x18\x04 \x01(\t\x12\"\n\x05usage\x18\x05 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x18\n\x10zero_rated_bytes\x18\x06 \x01(\x04\x12\x15\n\rcharged_bytes\x18\x07 \x01(\x04\x12\x15\n\rdropped_bytes\x18\x08 \x01(\x04\"Q\n\x1b\x43reateOperatorPolicyRequest\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"R\n\x1c\x43reateOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"6\n\x18GetOperatorPolicyRequest\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\"O\n\x19GetOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"D\n\x1bListOperatorPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1cListOperatorPoliciesResponse\x12\x34\n\x11operator_policies\x18\x01 \x03(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x1bUpdateOperatorPolicyRequest\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"R\n\x1cUpdateOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"G\n\x1b\x44\x65leteOperatorPolicyRequest\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1e\n\x1c\x44\x65leteOperatorPolicyResponse\"/\n\x16GetQosReferenceRequest\x12\x15\n\rqos_reference\x18\x01 \x01(\t\"I\n\x17GetQosReferenceResponse\x12.\n\rqos_reference\x18\x01 \x01(\x0b\x32\x17.nf.pcf.v1.QosReference\"g\n\x18ListLedgerEntriesRequest\x12\x16\n\x0e\x61pp_session_id\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"d\n\x19ListLedgerEntriesResponse\x12.\n\x0eledger_entries\x18\x01 \x03(\x0b\x32\x16.nf.pcf.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x8b\x01\n\x0f\x45xcessTreatment\x12 \n\x1c\x45XCESS_TREATMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XCESS_TREATMENT_CHARGE\x10\x01\x12\x19\n\x15\x45XCESS_TREATMENT_DROP\x10\x02\x12\x1e\n\x1a\x45XCESS_TREATMENT_ZERO_RATE\x10\x03\x32\x8c\x05\n\x17OperatorPoliciesService\x12i\n\x14\x43reateOperatorPolicy\x12&.nf.pcf.v1.CreateOperatorPolicyRequest\x1a\'.nf.pcf.v1.CreateOperatorPolicyResponse\"\x00\x12\x63\n\x11GetOperatorPolicy\x12#.nf.pcf.v1.GetOperatorPolicyRequest\x1a$.nf.pcf.v1.GetOperatorPolicyResponse\"\x03\x90\x02\x01\x12l\n\x14ListOperatorPolicies\x12&.nf.pcf.v1.ListOperatorPoliciesRequest\x1a\'.nf.pcf.v1.ListOperatorPoliciesResponse\"\x03\x90\x02\x01\x12i\n\x14UpdateOperatorPolicy\x12&.nf.pcf.v1.UpdateOperatorPolicyRequest\x1a\'.nf.pcf.v1.UpdateOperatorPolicyResponse\"\x00\x12i\n\x14\x44\x65leteOperatorPolicy\x12&.nf.pcf.v1.DeleteOperatorPolicyRequest\x1a\'.nf.pcf.v1.DeleteOperatorPolicyResponse\"\x00\x12]\n\x0fGetQosReference\x12!.nf.pcf.v1.GetQosReferenceRequest\x1a\".nf.pcf.v1.GetQosReferenceResponse\"\x03\x90\x02\x01\x32t\n\rLedgerService\x12\x63\n\x11ListLedgerEntries\x12#.nf.pcf.v1.ListLedgerEntriesRequest\x1a$.nf.pcf.v1.ListLedgerEntriesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nf/pcf/v1/operator_policies.proto\x12\tnf.pcf.v1\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\"\x87\x06\n\x0eOperatorPolicy\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\x12\x0b\n\x03\x64nn\x18\x02 \x01(\t\x12(\n\nslice_info\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x12\n\nsponsor_id\x18\x04 \x01(\t\x12#\n\x10threshold_dl_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12#\n\x10threshold_ul_bps\x18\x06 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01\x88\x01\x01\x12;\n\x12\x65nforcement_method\x18\x07 \x01(\x0e\x32\x1f.nf.common.v1.EnforcementMethod\x12*\n\x06\x65xcess\x18\x08 \x01(\x0e\x32\x1a.nf.pcf.v1.ExcessTreatment\x12\x18\n\x0b\x62urst_bytes\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12\x17\n\ndscp_green\x18\x0b \x01(\rH\x03\x88\x01\x01\x12\x18\n\x0b\x64scp_yellow\x18\x0c \x01(\rH\x04\x88\x01\x01\x12\x15\n\x08\x64scp_red\x18\r \x01(\rH\x05\x88\x01\x01\x12\x18\n\x0bqueue_bytes\x18\x0e \x01(\x04H\x06\x88\x01\x01\x12\x12\n\nguaranteed\x18\x0f \x01(\x08\x12*\n\x17guaranteed_total_dl_bps\x18\x10 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x07\x88\x01\x01\x12*\n\x17guaranteed_total_ul_bps\x18\x11 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x08\x88\x01\x01\x12\x12\n\nprecedence\x18\x12 \x01(\r\x12!\n\x03mbs\x18\x13 \x01(\x0b\x32\x14.nf.pcf.v1.MbsLimitsB\x13\n\x11_threshold_dl_bpsB\x13\n\x11_threshold_ul_bpsB\x0e\n\x0c_burst_bytesB\r\n\x0b_dscp_greenB\x0e\n\x0c_dscp_yellowB\x0b\n\t_dscp_redB\x0e\n\x0c_queue_bytesB\x1a\n\x18_guaranteed_total_dl_bpsB\x1a\n\x18_guaranteed_total_ul_bps\"\x9c\x02\n\tMbsLimits\x12\x33\n\rservice_types\x18\x01 \x03(\x0e\x32\x1c.nf.common.v1.MbsServiceType\x12+\n\x18max_session_bit_rate_bps\x18\x02 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12)\n\x16max_total_bit_rate_bps\x18\x03 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01\x88\x01\x01\x12\x16\n\x08\x66ive_qis\x18\x04 \x03(\rR\x04\x35qis\x12\"\n\x1ahighest_arp_priority_level\x18\x05 \x01(\r\x12\x0e\n\x06\x64\x65nied\x18\x06 \x01(\x08\x42\x1b\n\x19_max_session_bit_rate_bpsB\x19\n\x17_max_total_bit_rate_bps\"\x9d\x02\n\x0cQosReference\x12\x15\n\rqos_reference\x18\x01 \x01(\t\x12)\n\rmax_br_dl_bps\x18\x02 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00R\x07maxbrDl\x88\x01\x01\x12)\n\rmax_br_ul_bps\x18\x03 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01R\x07maxbrUl\x88\x01\x01\x12$\n\ngbr_dl_bps\x18\x04 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x02R\x05gbrDl\x88\x01\x01\x12$\n\ngbr_ul_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x03R\x05gbrUl\x88\x01\x01\x12\x12\n\nprecedence\x18\x06 \x01(\rB\x10\n\x0e_max_br_dl_bpsB\x10\n\x0e_max_br_ul_bpsB\r\n\x0b_gbr_dl_bpsB\r\n\x0b_gbr_ul_bps\"\xc8\x01\n\x0bLedgerEntry\x12\x16\n\x0e\x61pp_session_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x0c\n\x04supi\x18\x03 \x01(\t\x12\x12\n\nsponsor_id\x18\x04 \x01(\t\x12\"\n\x05usage\x18\x05 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x18\n\x10zero_rated_bytes\x18\x06 \x01(\x04\x12\x15\n\rcharged_bytes\x18\x07 \x01(\x04\x12\x15\n\rdropped_bytes\x18\x08 \x01(\x04\"Q\n\x1b\x43reateOperatorPolicyRequest\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"R\n\x1c\x43reateOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"6\n\x18GetOperatorPolicyRequest\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\"O\n\x19GetOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"D\n\x1bListOperatorPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x1cListOperatorPoliciesResponse\x12\x34\n\x11operator_policies\x18\x01 \x03(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x1bUpdateOperatorPolicyRequest\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"R\n\x1cUpdateOperatorPolicyResponse\x12\x32\n\x0foperator_policy\x18\x01 \x01(\x0b\x32\x19.nf.pcf.v1.OperatorPolicy\"G\n\x1b\x44\x65leteOperatorPolicyRequest\x12\x1a\n\x12operator_policy_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1e\n\x1c\x44\x65leteOperatorPolicyResponse\"/\n\x16GetQosReferenceRequest\x12\x15\n\rqos_reference\x18\x01 \x01(\t\"I\n\x17GetQosReferenceResponse\x12.\n\rqos_reference\x18\x01 \x01(\x0b\x32\x17.nf.pcf.v1.QosReference\"g\n\x18ListLedgerEntriesRequest\x12\x16\n\x0e\x61pp_session_id\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"d\n\x19ListLedgerEntriesResponse\x12.\n\x0eledger_entries\x18\x01 \x03(\x0b\x32\x16.nf.pcf.v1.LedgerEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x8b\x01\n\x0f\x45xcessTreatment\x12 \n\x1c\x45XCESS_TREATMENT_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45XCESS_TREATMENT_CHARGE\x10\x01\x12\x19\n\x15\x45XCESS_TREATMENT_DROP\x10\x02\x12\x1e\n\x1a\x45XCESS_TREATMENT_ZERO_RATE\x10\x03\x32\x8c\x05\n\x17OperatorPoliciesService\x12i\n\x14\x43reateOperatorPolicy\x12&.nf.pcf.v1.CreateOperatorPolicyRequest\x1a\'.nf.pcf.v1.CreateOperatorPolicyResponse\"\x00\x12\x63\n\x11GetOperatorPolicy\x12#.nf.pcf.v1.GetOperatorPolicyRequest\x1a$.nf.pcf.v1.GetOperatorPolicyResponse\"\x03\x90\x02\x01\x12l\n\x14ListOperatorPolicies\x12&.nf.pcf.v1.ListOperatorPoliciesRequest\x1a\'.nf.pcf.v1.ListOperatorPoliciesResponse\"\x03\x90\x02\x01\x12i\n\x14UpdateOperatorPolicy\x12&.nf.pcf.v1.UpdateOperatorPolicyRequest\x1a\'.nf.pcf.v1.UpdateOperatorPolicyResponse\"\x00\x12i\n\x14\x44\x65leteOperatorPolicy\x12&.nf.pcf.v1.DeleteOperatorPolicyRequest\x1a\'.nf.pcf.v1.DeleteOperatorPolicyResponse\"\x00\x12]\n\x0fGetQosReference\x12!.nf.pcf.v1.GetQosReferenceRequest\x1a\".nf.pcf.v1.GetQosReferenceResponse\"\x03\x90\x02\x01\x32t\n\rLedgerService\x12\x63\n\x11ListLedgerEntries\x12#.nf.pcf.v1.ListLedgerEntriesRequest\x1a$.nf.pcf.v1.ListLedgerEntriesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATORPOLICY'].fields_by_name['guaranteed_total_dl_bps']._serialized_options = b'\310\332\030\001'
   _globals['_OPERATORPOLICY'].fields_by_name['guaranteed_total_ul_bps']._loaded_options = None
   _globals['_OPERATORPOLICY'].fields_by_name['guaranteed_total_ul_bps']._serialized_options = b'\310\332\030\001'
+  _globals['_MBSLIMITS'].fields_by_name['max_session_bit_rate_bps']._loaded_options = None
+  _globals['_MBSLIMITS'].fields_by_name['max_session_bit_rate_bps']._serialized_options = b'\310\332\030\001'
+  _globals['_MBSLIMITS'].fields_by_name['max_total_bit_rate_bps']._loaded_options = None
+  _globals['_MBSLIMITS'].fields_by_name['max_total_bit_rate_bps']._serialized_options = b'\310\332\030\001'
   _globals['_QOSREFERENCE'].fields_by_name['max_br_dl_bps']._loaded_options = None
   _globals['_QOSREFERENCE'].fields_by_name['max_br_dl_bps']._serialized_options = b'\310\332\030\001'
   _globals['_QOSREFERENCE'].fields_by_name['max_br_ul_bps']._loaded_options = None
@@ -57,44 +62,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATORPOLICIESSERVICE'].methods_by_name['GetQosReference']._serialized_options = b'\220\002\001'
   _globals['_LEDGERSERVICE'].methods_by_name['ListLedgerEntries']._loaded_options = None
   _globals['_LEDGERSERVICE'].methods_by_name['ListLedgerEntries']._serialized_options = b'\220\002\001'
-  _globals['_EXCESSTREATMENT']._serialized_start=2425
-  _globals['_EXCESSTREATMENT']._serialized_end=2564
-  _globals['_OPERATORPOLICY']._serialized_start=103
-  _globals['_OPERATORPOLICY']._serialized_end=843
-  _globals['_QOSREFERENCE']._serialized_start=846
-  _globals['_QOSREFERENCE']._serialized_end=1131
-  _globals['_LEDGERENTRY']._serialized_start=1134
-  _globals['_LEDGERENTRY']._serialized_end=1334
-  _globals['_CREATEOPERATORPOLICYREQUEST']._serialized_start=1336
-  _globals['_CREATEOPERATORPOLICYREQUEST']._serialized_end=1417
-  _globals['_CREATEOPERATORPOLICYRESPONSE']._serialized_start=1419
-  _globals['_CREATEOPERATORPOLICYRESPONSE']._serialized_end=1501
-  _globals['_GETOPERATORPOLICYREQUEST']._serialized_start=1503
-  _globals['_GETOPERATORPOLICYREQUEST']._serialized_end=1557
-  _globals['_GETOPERATORPOLICYRESPONSE']._serialized_start=1559
-  _globals['_GETOPERATORPOLICYRESPONSE']._serialized_end=1638
-  _globals['_LISTOPERATORPOLICIESREQUEST']._serialized_start=1640
-  _globals['_LISTOPERATORPOLICIESREQUEST']._serialized_end=1708
-  _globals['_LISTOPERATORPOLICIESRESPONSE']._serialized_start=1710
-  _globals['_LISTOPERATORPOLICIESRESPONSE']._serialized_end=1819
-  _globals['_UPDATEOPERATORPOLICYREQUEST']._serialized_start=1821
-  _globals['_UPDATEOPERATORPOLICYREQUEST']._serialized_end=1902
-  _globals['_UPDATEOPERATORPOLICYRESPONSE']._serialized_start=1904
-  _globals['_UPDATEOPERATORPOLICYRESPONSE']._serialized_end=1986
-  _globals['_DELETEOPERATORPOLICYREQUEST']._serialized_start=1988
-  _globals['_DELETEOPERATORPOLICYREQUEST']._serialized_end=2059
-  _globals['_DELETEOPERATORPOLICYRESPONSE']._serialized_start=2061
-  _globals['_DELETEOPERATORPOLICYRESPONSE']._serialized_end=2091
-  _globals['_GETQOSREFERENCEREQUEST']._serialized_start=2093
-  _globals['_GETQOSREFERENCEREQUEST']._serialized_end=2140
-  _globals['_GETQOSREFERENCERESPONSE']._serialized_start=2142
-  _globals['_GETQOSREFERENCERESPONSE']._serialized_end=2215
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2217
-  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2320
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2322
-  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2422
-  _globals['_OPERATORPOLICIESSERVICE']._serialized_start=2567
-  _globals['_OPERATORPOLICIESSERVICE']._serialized_end=3219
-  _globals['_LEDGERSERVICE']._serialized_start=3221
-  _globals['_LEDGERSERVICE']._serialized_end=3337
+  _globals['_EXCESSTREATMENT']._serialized_start=2771
+  _globals['_EXCESSTREATMENT']._serialized_end=2910
+  _globals['_OPERATORPOLICY']._serialized_start=127
+  _globals['_OPERATORPOLICY']._serialized_end=902
+  _globals['_MBSLIMITS']._serialized_start=905
+  _globals['_MBSLIMITS']._serialized_end=1189
+  _globals['_QOSREFERENCE']._serialized_start=1192
+  _globals['_QOSREFERENCE']._serialized_end=1477
+  _globals['_LEDGERENTRY']._serialized_start=1480
+  _globals['_LEDGERENTRY']._serialized_end=1680
+  _globals['_CREATEOPERATORPOLICYREQUEST']._serialized_start=1682
+  _globals['_CREATEOPERATORPOLICYREQUEST']._serialized_end=1763
+  _globals['_CREATEOPERATORPOLICYRESPONSE']._serialized_start=1765
+  _globals['_CREATEOPERATORPOLICYRESPONSE']._serialized_end=1847
+  _globals['_GETOPERATORPOLICYREQUEST']._serialized_start=1849
+  _globals['_GETOPERATORPOLICYREQUEST']._serialized_end=1903
+  _globals['_GETOPERATORPOLICYRESPONSE']._serialized_start=1905
+  _globals['_GETOPERATORPOLICYRESPONSE']._serialized_end=1984
+  _globals['_LISTOPERATORPOLICIESREQUEST']._serialized_start=1986
+  _globals['_LISTOPERATORPOLICIESREQUEST']._serialized_end=2054
+  _globals['_LISTOPERATORPOLICIESRESPONSE']._serialized_start=2056
+  _globals['_LISTOPERATORPOLICIESRESPONSE']._serialized_end=2165
+  _globals['_UPDATEOPERATORPOLICYREQUEST']._serialized_start=2167
+  _globals['_UPDATEOPERATORPOLICYREQUEST']._serialized_end=2248
+  _globals['_UPDATEOPERATORPOLICYRESPONSE']._serialized_start=2250
+  _globals['_UPDATEOPERATORPOLICYRESPONSE']._serialized_end=2332
+  _globals['_DELETEOPERATORPOLICYREQUEST']._serialized_start=2334
+  _globals['_DELETEOPERATORPOLICYREQUEST']._serialized_end=2405
+  _globals['_DELETEOPERATORPOLICYRESPONSE']._serialized_start=2407
+  _globals['_DELETEOPERATORPOLICYRESPONSE']._serialized_end=2437
+  _globals['_GETQOSREFERENCEREQUEST']._serialized_start=2439
+  _globals['_GETQOSREFERENCEREQUEST']._serialized_end=2486
+  _globals['_GETQOSREFERENCERESPONSE']._serialized_start=2488
+  _globals['_GETQOSREFERENCERESPONSE']._serialized_end=2561
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_start=2563
+  _globals['_LISTLEDGERENTRIESREQUEST']._serialized_end=2666
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_start=2668
+  _globals['_LISTLEDGERENTRIESRESPONSE']._serialized_end=2768
+  _globals['_OPERATORPOLICIESSERVICE']._serialized_start=2913
+  _globals['_OPERATORPOLICIESSERVICE']._serialized_end=3565
+  _globals['_LEDGERSERVICE']._serialized_start=3567
+  _globals['_LEDGERSERVICE']._serialized_end=3683
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from nf.common.v1 import mbs_pb2 as _mbs_pb2
 from nf.common.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -70,6 +71,7 @@ class OperatorPolicy(_message.Message):
     GUARANTEED_TOTAL_DL_BPS_FIELD_NUMBER: _builtins.int
     GUARANTEED_TOTAL_UL_BPS_FIELD_NUMBER: _builtins.int
     PRECEDENCE_FIELD_NUMBER: _builtins.int
+    MBS_FIELD_NUMBER: _builtins.int
     operator_policy_id: _builtins.str
     """Chosen by the operator."""
     dnn: _builtins.str
@@ -110,6 +112,12 @@ class OperatorPolicy(_message.Message):
     def slice_info(self) -> _types_pb2.Snssai:
         """Slice; absent: any."""
 
+    @_builtins.property
+    def mbs(self) -> Global___MbsLimits:
+        """What MBS sessions are granted; absent: the policy says nothing of them. Of those that do, the most specific that fits
+        decides: slice before DNN, then the lowest id; none: the configuration ([pcf.mbs]). With a sponsor_id it is refused.
+        """
+
     def __init__(
         self,
         *,
@@ -131,10 +139,11 @@ class OperatorPolicy(_message.Message):
         guaranteed_total_dl_bps: _builtins.int | None = ...,
         guaranteed_total_ul_bps: _builtins.int | None = ...,
         precedence: _builtins.int = ...,
+        mbs: Global___MbsLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "mbs", b"mbs", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dnn", b"dnn", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "etag", b"etag", "excess", b"excess", "guaranteed", b"guaranteed", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "operator_policy_id", b"operator_policy_id", "precedence", b"precedence", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "sponsor_id", b"sponsor_id", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_guaranteed_total_dl_bps", b"_guaranteed_total_dl_bps", "_guaranteed_total_ul_bps", b"_guaranteed_total_ul_bps", "_queue_bytes", b"_queue_bytes", "_threshold_dl_bps", b"_threshold_dl_bps", "_threshold_ul_bps", b"_threshold_ul_bps", "burst_bytes", b"burst_bytes", "dnn", b"dnn", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "etag", b"etag", "excess", b"excess", "guaranteed", b"guaranteed", "guaranteed_total_dl_bps", b"guaranteed_total_dl_bps", "guaranteed_total_ul_bps", b"guaranteed_total_ul_bps", "mbs", b"mbs", "operator_policy_id", b"operator_policy_id", "precedence", b"precedence", "queue_bytes", b"queue_bytes", "slice_info", b"slice_info", "sponsor_id", b"sponsor_id", "threshold_dl_bps", b"threshold_dl_bps", "threshold_ul_bps", b"threshold_ul_bps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burst_bytes: _TypeAlias = _typing.Literal["burst_bytes"]  # noqa: Y015
     _WhichOneofArgType__burst_bytes: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes"]  # noqa: Y015
@@ -174,6 +183,59 @@ class OperatorPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold_ul_bps) -> _WhichOneofReturnType__threshold_ul_bps | None: ...
 
 Global___OperatorPolicy: _TypeAlias = OperatorPolicy  # noqa: Y015
+
+@_typing.final
+class MbsLimits(_message.Message):
+    """What MBS sessions are granted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_TYPES_FIELD_NUMBER: _builtins.int
+    MAX_SESSION_BIT_RATE_BPS_FIELD_NUMBER: _builtins.int
+    MAX_TOTAL_BIT_RATE_BPS_FIELD_NUMBER: _builtins.int
+    FIVE_QIS_FIELD_NUMBER: _builtins.int
+    HIGHEST_ARP_PRIORITY_LEVEL_FIELD_NUMBER: _builtins.int
+    DENIED_FIELD_NUMBER: _builtins.int
+    max_session_bit_rate_bps: _builtins.int
+    """The most for one session; absent: any."""
+    max_total_bit_rate_bps: _builtins.int
+    """The most for all sessions under this policy together; absent: any."""
+    highest_arp_priority_level: _builtins.int
+    """The highest allocation and retention priority, 1 (the highest) to 15; 0: any."""
+    denied: _builtins.bool
+    """No MBS session at all."""
+    @_builtins.property
+    def service_types(self) -> _containers.RepeatedScalarFieldContainer[_mbs_pb2.MbsServiceType.ValueType]:
+        """The services that are; empty: any."""
+
+    @_builtins.property
+    def five_qis(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The 5G QoS identifiers that are; empty: any."""
+
+    def __init__(
+        self,
+        *,
+        service_types: _abc.Iterable[_mbs_pb2.MbsServiceType.ValueType] | None = ...,
+        max_session_bit_rate_bps: _builtins.int | None = ...,
+        max_total_bit_rate_bps: _builtins.int | None = ...,
+        five_qis: _abc.Iterable[_builtins.int] | None = ...,
+        highest_arp_priority_level: _builtins.int = ...,
+        denied: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_session_bit_rate_bps", b"_max_session_bit_rate_bps", "_max_total_bit_rate_bps", b"_max_total_bit_rate_bps", "max_session_bit_rate_bps", b"max_session_bit_rate_bps", "max_total_bit_rate_bps", b"max_total_bit_rate_bps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_session_bit_rate_bps", b"_max_session_bit_rate_bps", "_max_total_bit_rate_bps", b"_max_total_bit_rate_bps", "denied", b"denied", "five_qis", b"five_qis", "highest_arp_priority_level", b"highest_arp_priority_level", "max_session_bit_rate_bps", b"max_session_bit_rate_bps", "max_total_bit_rate_bps", b"max_total_bit_rate_bps", "service_types", b"service_types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_session_bit_rate_bps: _TypeAlias = _typing.Literal["max_session_bit_rate_bps"]  # noqa: Y015
+    _WhichOneofArgType__max_session_bit_rate_bps: _TypeAlias = _typing.Literal["_max_session_bit_rate_bps", b"_max_session_bit_rate_bps"]  # noqa: Y015
+    _WhichOneofReturnType__max_total_bit_rate_bps: _TypeAlias = _typing.Literal["max_total_bit_rate_bps"]  # noqa: Y015
+    _WhichOneofArgType__max_total_bit_rate_bps: _TypeAlias = _typing.Literal["_max_total_bit_rate_bps", b"_max_total_bit_rate_bps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_session_bit_rate_bps) -> _WhichOneofReturnType__max_session_bit_rate_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_total_bit_rate_bps) -> _WhichOneofReturnType__max_total_bit_rate_bps | None: ...
+
+Global___MbsLimits: _TypeAlias = MbsLimits  # noqa: Y015
 
 @_typing.final
 class QosReference(_message.Message):

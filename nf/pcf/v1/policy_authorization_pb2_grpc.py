@@ -300,7 +300,7 @@ class PcfEventsServiceServicer(object):
     """
 
     def WatchEvents(self, request, context):
-        """The PCF's events: one type per AfEvent.
+        """The PCF's events: one type per AfEvent, and MBS_POLICY_CONTROL_FAILURE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -114,7 +114,7 @@ class PcfEventsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PcfEventsServiceAsyncStub: ...
     WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]
-    """The PCF's events: one type per AfEvent."""
+    """The PCF's events: one type per AfEvent, and MBS_POLICY_CONTROL_FAILURE."""
 
 @_typing.type_check_only
 class PcfEventsServiceAsyncStub(PcfEventsServiceStub):
@@ -122,7 +122,7 @@ class PcfEventsServiceAsyncStub(PcfEventsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """The PCF's events: one type per AfEvent."""
+    """The PCF's events: one type per AfEvent, and MBS_POLICY_CONTROL_FAILURE."""
 
 class PcfEventsServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the PCF tells AFs."""
@@ -133,6 +133,6 @@ class PcfEventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.WatchEventsResponse], _abc.AsyncIterator[_events_pb2.WatchEventsResponse]]:
-        """The PCF's events: one type per AfEvent."""
+        """The PCF's events: one type per AfEvent, and MBS_POLICY_CONTROL_FAILURE."""
 
 def add_PcfEventsServiceServicer_to_server(servicer: PcfEventsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

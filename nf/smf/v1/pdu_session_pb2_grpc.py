@@ -332,7 +332,8 @@ class SmfEventsServiceServicer(object):
     """
 
     def WatchEvents(self, request, context):
-        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS.
+        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+        MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -133,7 +133,9 @@ class SmfEventsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SmfEventsServiceAsyncStub: ...
     WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]
-    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS."""
+    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+    MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
+    """
 
 @_typing.type_check_only
 class SmfEventsServiceAsyncStub(SmfEventsServiceStub):
@@ -141,7 +143,9 @@ class SmfEventsServiceAsyncStub(SmfEventsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS."""
+    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+    MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
+    """
 
 class SmfEventsServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the SMF tells the PCF."""
@@ -152,6 +156,8 @@ class SmfEventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.WatchEventsResponse], _abc.AsyncIterator[_events_pb2.WatchEventsResponse]]:
-        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS."""
+        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+        MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
+        """
 
 def add_SmfEventsServiceServicer_to_server(servicer: SmfEventsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
