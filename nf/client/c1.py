@@ -152,6 +152,7 @@ class MediaClient:
             provisioning_session_id,
             network_policy_id,
             qos_specification=qos_specification,
+            known_filters=self._m8.known_filters(network_policy_id),
             preferences=preferences if preferences is not None else self._preferences,
             seed=self._seed,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from nf.af.v1 import media_session_pb2 as m5pb
+from nf.client.descriptor_filter import NONE_KNOWN, KnownFilters, Way, filter_of
 from nf.client.m5 import M5
 from nf.client.m7 import Connection
 from nf.client.service_access import ServiceAccess
@@ -105,7 +106,8 @@ class DynamicPolicyHandler:
     """The dynamic policy of one media session: at most one at a time.
 
     ``on_filter`` is called whenever what the player may choose changes: on activation, when the network comes to
-    enforce something else, and with None when it enforces nothing. ``access``: what is known of the service already.
+    enforce something else, and with None when it enforces nothing. ``access``: what is known of the service already;
+    ``known_filters``: the filters to look up where the answer has none.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class DynamicPolicyHandler:
         *,
         on_filter: FilterCallback = lambda _: None,
         access: ServiceAccess | None = None,
+        known_filters: KnownFilters = NONE_KNOWN,
     ) -> None:
         self._m5 = m5
+        self._known_filters = known_filters
         self._access = access if access is not None else ServiceAccess(m5, clock)
         self._on_filter = on_filter
         # Flows are changed one after the other: each update carries all that are open.
@@ -124,11 +128,17 @@ class DynamicPolicyHandler:
         self._policy: m5pb.DynamicPolicy | None = None
         self._flows: tuple[Flow, ...] = ()
         self._told: m5pb.ServiceDescriptorFilter | None = None
+        self._way: Way | None = None
 
     @property
     def policy(self) -> m5pb.DynamicPolicy | None:
         """The dynamic policy as last heard of; None: none is active."""
         return self._policy
+
+    @property
+    def filter_way(self) -> Way | None:
+        """How the filter that the player has was come by; None: it has none."""
+        return self._way
 
     @property
     def is_over(self) -> bool:
@@ -239,13 +249,14 @@ class DynamicPolicyHandler:
 
     def _take(self, policy: m5pb.DynamicPolicy) -> None:
         self._policy = policy
-        self._tell(None if policy.state in _OVER else policy.service_descriptor_filter)
+        self._tell(None if policy.state in _OVER else filter_of(policy, self._known_filters))
 
     def _forget(self) -> None:
         self._policy, self._flows = None, ()
         self._tell(None)
 
-    def _tell(self, service_descriptor_filter: m5pb.ServiceDescriptorFilter | None) -> None:
+    def _tell(self, found: tuple[m5pb.ServiceDescriptorFilter, Way] | None) -> None:
+        service_descriptor_filter, self._way = found if found is not None else (None, None)
         if service_descriptor_filter != self._told:
             self._told = service_descriptor_filter
             self._on_filter(service_descriptor_filter)

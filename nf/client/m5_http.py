@@ -239,11 +239,8 @@ def _policy_path(dynamic_policy_id: str) -> str:
 def _policy(response: httpx.Response) -> m5.DynamicPolicy:
     policy = codec.loads(m5.DynamicPolicy, response.content)
     if policy.state == m5.DynamicPolicy.STATE_UNSPECIFIED:
-        # An AF that tells no states answers when the policy is in force; and one without filters tells the bit rate.
+        # An AF that tells no states answers when the policy is in force.
         policy.state = m5.DynamicPolicy.STATE_ACTIVE
-    if not policy.HasField("service_descriptor_filter") and policy.enforcement_bit_rate_bps:
-        policy.service_descriptor_filter.operating_bandwidth_max_bps = policy.enforcement_bit_rate_bps
-        policy.service_descriptor_filter.media_type = policy.media_type
     return policy
 
 

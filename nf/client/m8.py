@@ -8,6 +8,7 @@ and the policy descriptions: each a network policy id with the URL of the servic
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -16,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
+from nf.common.bit_rate import BIT_RATE_PATTERN, parse_bit_rate
 from nf.common.errors import FieldViolation, InvalidArgument, NotFound
 
 DASH: Final = "application/dash+xml"
@@ -55,6 +58,12 @@ def _check_any(value: tuple[Part, ...]) -> tuple[Part, ...]:
     return value
 
 
+def _check_bit_rate(value: str) -> str:
+    if parse_bit_rate(value) == 0:
+        raise ValueError("a bit rate above 0")
+    return value
+
+
 def _check_access_url(value: str) -> str:
     try:
         access_of(value)
@@ -65,6 +74,7 @@ def _check_access_url(value: str) -> str:
 
 Url = Annotated[str, AfterValidator(_check_url)]
 AccessUrl = Annotated[str, AfterValidator(_check_access_url)]
+BitRate = Annotated[str, AfterValidator(_check_bit_rate)]
 Name = Annotated[str, AfterValidator(_check_name)]
 
 
@@ -109,11 +119,40 @@ class Title(_Part):
         return self
 
 
+class KnownFilter(_Part):
+    """A service descriptor filter that is looked up by a value of the answer to an activation (step 7).
+
+    answer_value: the identifier of the policy template, or the enforcement bit rate ("5 Mbps").
+    """
+
+    answer_value: Name
+    service_description_id: str = ""
+    operating_bandwidth_max: BitRate | None = None
+
+    def message(self) -> ServiceDescriptorFilter:
+        """The filter."""
+        rate = self.operating_bandwidth_max
+        return ServiceDescriptorFilter(
+            service_description_id=self.service_description_id,
+            operating_bandwidth_max_bps=parse_bit_rate(rate) if rate is not None else 0,
+        )
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> KnownFilter:
+        if not self.service_description_id and self.operating_bandwidth_max is None:
+            raise ValueError("serviceDescriptionId or operatingBandwidthMax")
+        return self
+
+
 class PolicyDescription(_Part):
-    """A network policy id, and where the service access information is that says how to use it (table A.3.3-1)."""
+    """A network policy id, and where the service access information is that says how to use it (table A.3.3-1).
+
+    service_descriptor_filters: for networks whose answer to an activation has none (castcore's extension).
+    """
 
     network_policy_id: Name
     service_access_information_url: AccessUrl
+    service_descriptor_filters: Annotated[tuple[KnownFilter, ...], Field(strict=False)] = ()
 
 
 class M8(_Part):
@@ -166,6 +205,15 @@ class M8(_Part):
                 f"title {title.title_id!r}: no serviceAccessInformationUrl, neither its own nor the document's"
             )
         return url
+
+    def known_filters(self, network_policy_id: str) -> dict[str, ServiceDescriptorFilter]:
+        """The service descriptor filters of a network policy, by the value of the answer (bit rates in bit/s)."""
+        return {
+            _answer_value(each.answer_value): each.message()
+            for policy in self.policy_descriptions
+            if policy.network_policy_id == network_policy_id
+            for each in policy.service_descriptor_filters
+        }
 
     @model_validator(mode="after")
     def _identifiers_are_known(self) -> M8:
@@ -237,6 +285,10 @@ def access_of(url: str) -> tuple[str, str]:
     raise InvalidArgument(
         f"service access information URL: expected http(s)://…/{_RESOURCE}/ID or grpc://HOST:PORT/ID, found {url!r}"
     )
+
+
+def _answer_value(value: str) -> str:
+    return str(parse_bit_rate(value)) if re.fullmatch(BIT_RATE_PATTERN, value) else value
 
 
 def _admits(wanted: Collection[str], had: Collection[str] | None) -> bool:

@@ -22,6 +22,7 @@ from nf.af.v1.media_session_pb2 import (
 )
 from nf.client.alarm import Alarm
 from nf.client.consumption import ConsumptionReporting, Output, SendReport, Withdraw
+from nf.client.descriptor_filter import KnownFilters
 from nf.client.dynamic_policy import DynamicPolicyHandler, Flow, SdfMethod, best_method
 from nf.client.m5 import M5
 from nf.client.m7 import Connection, MediaPlayer, Preferences
@@ -45,13 +46,15 @@ class SessionOptions:
     """What the application wants of a media session.
 
     ``network_policy_id``: the dynamic policy to activate, empty: none. ``sdf_method``: how connections are described,
-    None: as the AF recommends. ``seed`` decides whether the session is in the sample of those that report.
+    None: as the AF recommends. ``known_filters``: the service descriptor filters to look up by a value of the answer.
+    ``seed`` decides whether the session is in the sample of those that report.
     """
 
     provisioning_session_id: str
     network_policy_id: str = ""
     qos_specification: M5QosSpecification | None = None
     sdf_method: SdfMethod | None = None
+    known_filters: KnownFilters = field(default_factory=dict)
     preferences: Preferences = field(default_factory=Preferences)
     seed: int | str | None = None
 
@@ -90,7 +93,11 @@ class MediaSession:
         )
         self._reporting.locate(location, surroundings.clock.now())
         self._policy = DynamicPolicyHandler(
-            surroundings.m5, surroundings.clock, on_filter=self._filter, access=surroundings.access
+            surroundings.m5,
+            surroundings.clock,
+            on_filter=self._filter,
+            access=surroundings.access,
+            known_filters=options.known_filters,
         )
         self._alarm = Alarm(surroundings.clock, lambda: self._reporting.due)
         self._timer = Background("reporting interval")
@@ -324,11 +331,9 @@ class MediaSession:
         logger("client").warning("dynamic_policy.refused", reason=error.reason, cause=error.cause, error=str(error))
 
     def _filter(self, service_descriptor_filter: ServiceDescriptorFilter | None) -> None:
-        told = (
-            "none: the player chooses freely"
-            if service_descriptor_filter is None
-            else f"at most {service_descriptor_filter.operating_bandwidth_max_bps:,} bit/s"
-        )
+        told = "none: the player chooses freely"
+        if service_descriptor_filter is not None and self._policy.filter_way is not None:
+            told = f"{_bound(service_descriptor_filter)}, {self._policy.filter_way.value}"
         self._player.set_filter(service_descriptor_filter)
         self._say("7  service descriptor filter", told)
 
@@ -347,6 +352,15 @@ def _configuration(
     if information is None or not information.HasField("client_consumption_reporting_configuration"):
         return None
     return information.client_consumption_reporting_configuration
+
+
+def _bound(service_descriptor_filter: ServiceDescriptorFilter) -> str:
+    bounds = []
+    if service_descriptor_filter.service_description_id:
+        bounds.append(f"service description {service_descriptor_filter.service_description_id}")
+    if service_descriptor_filter.operating_bandwidth_max_bps:
+        bounds.append(f"at most {service_descriptor_filter.operating_bandwidth_max_bps:,} bit/s")
+    return ", ".join(bounds)
 
 
 def _told(preferences: Preferences) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
 from nf.client.m5_connect import connect
 from nf.client.m8 import M8Invalid, TitleUnknown, access_of, parse, read
 from nf.common.errors import InvalidArgument
@@ -54,6 +55,36 @@ def test_the_catalogue_and_the_policies_are_what_the_provider_says():
     assert m8.access_url(m8.title("two"), "zero-rating") == ACCESS
     assert m8.access_url(m8.title("two")) == "grpc://127.0.0.1:7001/def"
     assert m8.access_url(m8.title("one")) == ACCESS
+
+
+@pytest.mark.clause("TS 26.512 A.3.2 step 7")
+def test_filters_are_known_by_a_template_or_by_a_bit_rate_of_the_answer():
+    filters = [
+        {"answerValue": "template-1", "serviceDescriptionId": "7"},
+        {"answerValue": "5.000 Mbps", "operatingBandwidthMax": "4.5 Mbps"},
+    ]
+    policy = {"networkPolicyId": "zero-rating", "serviceAccessInformationUrl": ACCESS}
+    m8 = parse(json.dumps(document(policyDescriptions=[{**policy, "serviceDescriptorFilters": filters}])))
+    assert m8.known_filters("zero-rating") == {
+        "template-1": ServiceDescriptorFilter(service_description_id="7"),
+        "5000000": ServiceDescriptorFilter(operating_bandwidth_max_bps=4_500_000),
+    }
+    assert m8.known_filters("another") == {}
+
+
+def test_a_filter_that_bounds_nothing_or_at_no_bit_rate_is_refused():
+    def refused(descriptor_filter: dict[str, str]) -> dict[str, str]:
+        policy = {"networkPolicyId": "zero-rating", "serviceAccessInformationUrl": ACCESS}
+        return refusal(document(policyDescriptions=[{**policy, "serviceDescriptorFilters": [descriptor_filter]}]))
+
+    at = "policyDescriptions[0].serviceDescriptorFilters[0]"
+    assert refused({"answerValue": "t"}) == {at: "serviceDescriptionId or operatingBandwidthMax"}
+    (told,) = refused({"answerValue": "t", "operatingBandwidthMax": "much"}).items()
+    assert told[0] == f"{at}.operatingBandwidthMax"
+    assert "5.000 Mbps" in told[1]
+    assert refused({"answerValue": "t", "operatingBandwidthMax": "0 bps"}) == {
+        f"{at}.operatingBandwidthMax": 'expected a bit rate above 0, found "0 bps"'
+    }
 
 
 @pytest.mark.parametrize(

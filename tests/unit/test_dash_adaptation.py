@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nf.af.v1.media_session_pb2 import DynamicPolicy, ServiceDescriptorFilter
+from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
 from nf.client.dash.adaptation import choose
 from nf.client.dash.combinations import Bounds, Combination, DescriptorFilter, allowed
-from nf.client.dash.descriptor_filters import Way, from_message, from_policy
+from nf.client.dash.descriptor_filters import from_message
 from nf.client.dash.mpd import Representation, SegmentBase
 from nf.client.dash.pacing import Pacer, pace_bps
 from nf.client.dash.playback import Playback, Stall, State
@@ -168,30 +168,6 @@ def test_a_short_presentation_is_played_although_it_never_fills_the_buffer() -> 
 
 
 @pytest.mark.clause("TS 26.512 A.3.2 step 7")
-@pytest.mark.parametrize(
-    ("policy", "expected"),
-    [
-        (
-            DynamicPolicy(
-                enforcement_bit_rate_bps=9,
-                service_descriptor_filter=ServiceDescriptorFilter(
-                    service_description_id="3", operating_bandwidth_max_bps=5
-                ),
-            ),
-            (DescriptorFilter("3", 5), Way.IN_THE_ANSWER),
-        ),
-        (DynamicPolicy(policy_template_id="t", enforcement_bit_rate_bps=9), (DescriptorFilter("7"), Way.LOOKED_UP)),
-        (DynamicPolicy(enforcement_bit_rate_bps=8), (DescriptorFilter("8"), Way.LOOKED_UP)),
-        (DynamicPolicy(enforcement_bit_rate_bps=9), (DescriptorFilter("", 9), Way.DERIVED)),
-        (DynamicPolicy(), None),
-    ],
-)
-def test_the_filter_is_come_by_in_three_ways(
-    policy: DynamicPolicy, expected: tuple[DescriptorFilter, Way] | None
-) -> None:
-    assert from_policy(policy, {"t": DescriptorFilter("7"), "8": DescriptorFilter("8")}) == expected
-
-
 def test_a_filter_about_one_medium_keeps_it() -> None:
     message = ServiceDescriptorFilter(operating_bandwidth_max_bps=5, media_type=MEDIA_TYPE_AUDIO)
     assert from_message(message) == DescriptorFilter("", 5, "audio")

@@ -12,6 +12,7 @@ from af_stack import PATIENCE_S, UE, AfStack, payload_of, rule, state_name
 
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import provisioning_pb2 as m1
+from nf.client.descriptor_filter import Way
 from nf.client.dynamic_policy import DynamicPolicyHandler, Flow, NoActivePolicy, PolicyAlreadyActive
 from nf.client.m5_grpc import GrpcM5
 from nf.client.provider import PolicyTemplateRefused, Provider
@@ -255,3 +256,40 @@ class TestProvider:
         await provider.destroy_session(session_id)
         with pytest.raises(NotFound):
             await provider.ready(template)
+
+
+class WithoutFilters(GrpcM5):
+    """Speaks to an AF whose answers have no service descriptor filter."""
+
+    async def create_dynamic_policy(self, policy: m5.DynamicPolicy, *, request_id: str = "") -> m5.DynamicPolicy:
+        answer = await super().create_dynamic_policy(policy, request_id=request_id)
+        answer.ClearField("service_descriptor_filter")
+        return answer
+
+
+@pytest.mark.clause("TS 26.512 A.3.2 step 7")
+@pytest.mark.parametrize(
+    ("known", "told", "way"),
+    [(("3", 4_000_000), ("3", 4_000_000), Way.LOOKED_UP), (None, ("", 5_000_000), Way.DERIVED)],
+)
+async def test_an_answer_without_a_filter_is_looked_up_or_else_its_bit_rate_is_the_bound(
+    stack: AfStack,
+    provider: Provider,
+    clock: ManualClock,
+    player: Player,
+    known: tuple[str, int] | None,
+    told: tuple[str, int],
+    way: Way,
+):
+    template = await provisioned(provider)
+    filters = {}
+    if known is not None:
+        descriptor_filter = m5.ServiceDescriptorFilter(
+            service_description_id=known[0], operating_bandwidth_max_bps=known[1]
+        )
+        filters = {template.policy_template_id: descriptor_filter}
+    handler = DynamicPolicyHandler(
+        WithoutFilters(stack.channel, ue_address=UE), clock, on_filter=player.take, known_filters=filters
+    )
+    await handler.activate(template.provisioning_session_id, "zero-rating", [connection(50000)])
+    assert (player.told, handler.filter_way) == ([told], way)
