@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
@@ -16,6 +15,7 @@ import httpx
 
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.consumption_reporting_pb2 import ConsumptionReport
+from nf.client.cache_control import max_age_s
 from nf.client.draft_reporting import DraftReporting
 from nf.client.http_errors import error_from, error_of
 from nf.client.m5 import ServiceAccessAnswer
@@ -31,7 +31,6 @@ DEFAULT_DEADLINE_S: Final = 5.0
 _DEFAULT_MAX_AGE_S: Final = 60.0
 # M5 has no notifications over HTTP: how often an instance is looked at.
 WATCH_INTERVAL_S: Final = 2.0
-_MAX_AGE: Final = re.compile(r"(?:^|[,\s])max-age\s*=\s*\"?([0-9]+)", re.IGNORECASE)
 # The client's pool takes the longer for each request, the more connections and waiting requests it has.
 _CONNECTIONS: Final = 8
 
@@ -89,16 +88,16 @@ class HttpM5:
                 client_consumption_reporting_configuration=configuration,
             )
             return ServiceAccessAnswer(information, "", _DEFAULT_MAX_AGE_S)
-        max_age_s = _max_age_s(response)
+        kept_s = max_age_s(response.headers, _DEFAULT_MAX_AGE_S)
         told = response.headers.get("etag", "")
         if response.status_code == httpx.codes.NOT_MODIFIED:
-            return ServiceAccessAnswer(None, told or etag, max_age_s)
+            return ServiceAccessAnswer(None, told or etag, kept_s)
         information = codec.loads(m5.ServiceAccessInformation, response.content)
         configuration = information.client_consumption_reporting_configuration
         if information.HasField("client_consumption_reporting_configuration") and not _has_percentage(response.content):
             # Without a share, all clients report.
             configuration.sample_percentage = 100.0
-        return ServiceAccessAnswer(information, told, max_age_s)
+        return ServiceAccessAnswer(information, told, kept_s)
 
     async def create_dynamic_policy(self, policy: m5.DynamicPolicy, *, request_id: str = "") -> m5.DynamicPolicy:
         """Activates a policy template for the flows of a media session; returns when it is enforced."""
@@ -242,17 +241,6 @@ def _policy(response: httpx.Response) -> m5.DynamicPolicy:
         # An AF that tells no states answers when the policy is in force.
         policy.state = m5.DynamicPolicy.STATE_ACTIVE
     return policy
-
-
-def _max_age_s(response: httpx.Response) -> float:
-    control = response.headers.get("cache-control", "")
-    if re.search(r"no-(store|cache)", control, re.IGNORECASE):
-        return 0.0
-    match = _MAX_AGE.search(control)
-    if match is None:
-        return _DEFAULT_MAX_AGE_S
-    age = response.headers.get("age", "0")
-    return max(0.0, float(match[1]) - (float(age) if age.isdecimal() else 0.0))
 
 
 def _has_percentage(body: bytes) -> bool:
