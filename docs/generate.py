@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 import nf.af.compose
 import nf.af.machine
 import nf.client.machine
+import nf.mbstf.machine
 import nf.pcf.machine
 import nf.smf.machine
 from nf.af.config import AfSection, ProviderSection
@@ -102,6 +103,14 @@ _MACHINES: Final = (
         nf.client.machine.CONSUMPTION_REPORTING,
         "Of one media session, at the Media Session Handler (TS 26.501 §5.6). OFF and READY: nothing is consumed yet; "
         "SILENT and OFF: it may not be reported.",
+    ),
+    (
+        "mbstf-distribution-session",
+        "Distribution session at the MBSTF",
+        "mbstf",
+        nf.mbstf.machine.DIST_SESSION,
+        "The MBSTF's replica of an MBS distribution session (TS 26.502 §4.6.1). ABSENT: not kept. "
+        "The MBSF asks for states, not events: where it asks for one further on, those in between are walked through.",
     ),
 )
 

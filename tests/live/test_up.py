@@ -49,7 +49,7 @@ SERVICES = {
     },
     "smf": {"nf.smf.v1.PduSessionsService", "nf.smf.v1.SmPolicyNotifyService", "nf.smf.v1.SmfEventsService"},
     "mbsf": set(),
-    "mbstf": set(),
+    "mbstf": {"nf.mbstf.v1.DistSessionService", "nf.mbstf.v1.MbstfEventsService"},
     "upf": {"upf.n4.v1.N4Service", "upf.traffic.v1.TrafficService"},
 }
 

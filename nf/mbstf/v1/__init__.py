@@ -1,0 +1,1 @@
+"""Generated from protos/nf/mbstf/v1; never edited. Protobuf package nf.mbstf.v1."""
