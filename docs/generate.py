@@ -30,6 +30,7 @@ import nf.af.machine
 import nf.client.machine
 import nf.mbstf.machine
 import nf.pcf.machine
+import nf.pcf.mbs_machine
 import nf.smf.machine
 from nf.af.config import AfSection, ProviderSection
 from nf.cli.configuration import Configuration
@@ -90,6 +91,14 @@ _MACHINES: Final = (
         "What the AF asked the PCF for (TS 29.514 §4.2). ABSENT stands for a session that the PCF does not keep.",
     ),
     (
+        "mbs-grant",
+        "MBS grant",
+        "pcf",
+        nf.pcf.mbs_machine.MBS_GRANT,
+        "What the operator grants an MBS session at the PCF: a context of Nmb12 and a policy of N7mb alike "
+        "(TS 29.537 §4). ABSENT stands for one that the PCF does not keep.",
+    ),
+    (
         "pdu-session",
         "PDU session",
         "smf",
@@ -133,10 +142,11 @@ def lifecycles() -> str:
         " gRPC code `FAILED_PRECONDITION`.\nAn arrow reads *event / effects*.",
     ]
     for anchor, title, function, machine, about in _MACHINES:
-        source = f"../nf/{function}/machine.py"
+        module = "mbs_machine.py" if anchor in ("mbs-grant", "mbs-session") else "machine.py"
+        source = f"../nf/{function}/{module}"
         parts += [
             f'<a id="{anchor}"></a>\n\n## {title}',
-            f"{about} Source: [nf/{function}/machine.py]({source}).",
+            f"{about} Source: [nf/{function}/{module}]({source}).",
             f"```mermaid\n{machine.mermaid()}```",
             _transitions(machine).rstrip(),
         ]
@@ -177,7 +187,7 @@ def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, st
     comments = _comments(section)
     for key, value in section.model_fields.items():
         meaning = comments.get(key) or _MEANINGS.get(f"{name}.{key}") or _MEANINGS[key]
-        inner = None if _is_section(value.annotation) else _section_of(value)
+        inner = _section_of(value)
         if inner is TlsSection:
             yield f"`[{name}.{key}]`", "table", "none", meaning
             continue

@@ -13,6 +13,8 @@ from nf.pcf.authorization import PolicyAuthorization
 from nf.pcf.config import PcfSection
 from nf.pcf.enforcement import Enforcer
 from nf.pcf.events import SUBSCRIPTION, await_decision, handle, smf_events
+from nf.pcf.mbs_authorization import MbsPolicies
+from nf.pcf.mbs_service import MbsPolicyAuthorizationService, MbsPolicyControlService
 from nf.pcf.service import (
     LedgerService,
     OperatorPoliciesService,
@@ -21,6 +23,8 @@ from nf.pcf.service import (
     SmPolicyControlService,
 )
 from nf.pcf.usage_monitoring import end_of_time
+from nf.pcf.v1.mbs_policy_authorization_pb2_grpc import add_MbsPolicyAuthorizationServiceServicer_to_server
+from nf.pcf.v1.mbs_policy_control_pb2_grpc import add_MbsPolicyControlServiceServicer_to_server
 from nf.pcf.v1.operator_policies_pb2_grpc import (
     add_LedgerServiceServicer_to_server,
     add_OperatorPoliciesServiceServicer_to_server,
@@ -59,7 +63,11 @@ def build(ctx: Context[PcfSection]) -> Function:
 
     thresholds = DueDriver(ctx.store, AppSession, end_threshold)
 
+    mbs = MbsPolicies(ctx.store, ctx.config.mbs.resource, arranged)
+
     async def start() -> None:
+        # The configuration may be another than before.
+        await mbs.decide_all_anew()
         await enforcer.start()
         await thresholds.start()
         await subscriber.start()
@@ -76,8 +84,11 @@ def build(ctx: Context[PcfSection]) -> Function:
             servicer(add_PolicyAuthorizationServiceServicer_to_server, authorization),
             servicer(add_SmPolicyControlServiceServicer_to_server, SmPolicyControlService(ctx.store)),
             servicer(
-                add_OperatorPoliciesServiceServicer_to_server, OperatorPoliciesService(ctx.store, enforcer, arranged)
+                add_OperatorPoliciesServiceServicer_to_server,
+                OperatorPoliciesService(ctx.store, enforcer, mbs, arranged),
             ),
+            servicer(add_MbsPolicyAuthorizationServiceServicer_to_server, MbsPolicyAuthorizationService(mbs)),
+            servicer(add_MbsPolicyControlServiceServicer_to_server, MbsPolicyControlService(mbs)),
             servicer(add_LedgerServiceServicer_to_server, LedgerService(ctx.store)),
             servicer(add_PcfEventsServiceServicer_to_server, PcfEventsService(ctx.store)),
         ),

@@ -78,3 +78,60 @@ class QosReferenceNotArranged(NotFound):
     """The operator has arranged no QoS under this name."""
 
     reason = "QOS_REFERENCE_NOT_ARRANGED"
+
+
+class InvalidMbsServiceInfo(InvalidArgument):
+    """The MBS service information is wrong by itself (TS 29.537)."""
+
+    reason = "INVALID_MBS_SERVICE_INFO"
+    cause = "INVALID_MBS_SERVICE_INFO"
+
+
+class MbsFilterRestrictions(InvalidArgument):
+    """A flow description of an MBS session that the network does not take (TS 29.537)."""
+
+    reason = "FILTER_RESTRICTIONS_NOT_RESPECTED"
+    cause = "FILTER_RESTRICTIONS_NOT_RESPECTED"
+
+
+class MbsServiceInfoNotAuthorized(PermissionDenied):
+    """What an MBS session needs is more, or other, than what the operator grants (TS 29.537).
+
+    The metadata say what would be granted: see AcceptableMbsServInfo of the contract.
+    """
+
+    reason = "MBS_SERVICE_INFO_NOT_AUTHORIZED"
+    cause = "MBS_SERVICE_INFO_NOT_AUTHORIZED"
+
+
+class MbsPolicyContextDenied(PermissionDenied):
+    """The operator grants such an MBS session nothing, whatever it needs (TS 29.537)."""
+
+    reason = "MBS_POLICY_CONTEXT_DENIED"
+    cause = "MBS_POLICY_CONTEXT_DENIED"
+
+
+class MbsContextNotFound(NotFound):
+    """No MBS application session context has this identifier."""
+
+    reason = "MBS_CONTEXT_NOT_FOUND"
+    cause = "RESOURCE_CONTEXT_NOT_FOUND"
+
+
+class MbsContextExists(AlreadyExists):
+    """The identifier is taken by an MBS application session context with other content."""
+
+    reason = "MBS_CONTEXT_EXISTS"
+
+
+class MbsPolicyNotFound(NotFound):
+    """No MBS policy has this identifier."""
+
+    reason = "MBS_POLICY_NOT_FOUND"
+    cause = "RESOURCE_CONTEXT_NOT_FOUND"
+
+
+class MbsPolicyExists(AlreadyExists):
+    """The identifier is taken by an MBS policy with other content."""
+
+    reason = "MBS_POLICY_EXISTS"

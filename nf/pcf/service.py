@@ -12,6 +12,8 @@ from nf.pcf.authorization import PolicyAuthorization
 from nf.pcf.enforcement import Enforcer
 from nf.pcf.errors import PolicyAssociationNotFound, QosReferenceNotArranged
 from nf.pcf.ledger import list_entries
+from nf.pcf.mbs_authorization import MbsPolicies
+from nf.pcf.mbs_requests import check_mbs_limits
 from nf.pcf.policies import check_operator_policy
 from nf.pcf.requests import check_sm_policy
 from nf.pcf.v1 import operator_policies_pb2 as op
@@ -92,9 +94,12 @@ class SmPolicyControlService(SmPolicyControlServiceServicer):
 class OperatorPoliciesService(OperatorPoliciesServiceServicer):
     """Operator policies; a change answers when it is in force for every session whose SMF can be reached."""
 
-    def __init__(self, store: Store, enforcer: Enforcer, arranged: Mapping[str, op.QosReference]) -> None:
+    def __init__(
+        self, store: Store, enforcer: Enforcer, mbs: MbsPolicies, arranged: Mapping[str, op.QosReference]
+    ) -> None:
         self._store = store
         self._enforcer = enforcer
+        self._mbs = mbs
         self._arranged = arranged
 
     async def CreateOperatorPolicy(
@@ -103,7 +108,9 @@ class OperatorPoliciesService(OperatorPoliciesServiceServicer):
         """Creates a policy."""
         policy = request.operator_policy
         check_operator_policy(policy)
+        check_mbs_limits(policy)
         created = await self._store.write(lambda tx: tx.insert(policy, policy.operator_policy_id))
+        await self._mbs.decide_all_anew()
         await self._enforcer.decide_all_anew()
         return op.CreateOperatorPolicyResponse(operator_policy=created)
 
@@ -129,9 +136,11 @@ class OperatorPoliciesService(OperatorPoliciesServiceServicer):
         """Replaces a policy."""
         policy = request.operator_policy
         check_operator_policy(policy)
+        check_mbs_limits(policy)
         updated = await self._store.write(
             lambda tx: tx.update(policy, policy.operator_policy_id, expect_etag=policy.etag)
         )
+        await self._mbs.decide_all_anew()
         await self._enforcer.decide_all_anew()
         return op.UpdateOperatorPolicyResponse(operator_policy=updated)
 
@@ -145,6 +154,7 @@ class OperatorPoliciesService(OperatorPoliciesServiceServicer):
             transaction.delete(op.OperatorPolicy, request.operator_policy_id, expect_etag=request.etag)
 
         await self._store.write(remove)
+        await self._mbs.decide_all_anew()
         await self._enforcer.decide_all_anew()
         return op.DeleteOperatorPolicyResponse()
 

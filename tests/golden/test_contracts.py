@@ -105,6 +105,8 @@ def test_every_call_of_every_service_is_implemented() -> None:
         "nf.pcf.v1.policy_authorization_pb2_grpc": "nf.pcf.service",
         "nf.pcf.v1.sm_policy_control_pb2_grpc": "nf.pcf.service",
         "nf.pcf.v1.operator_policies_pb2_grpc": "nf.pcf.service",
+        "nf.pcf.v1.mbs_policy_authorization_pb2_grpc": "nf.pcf.mbs_service",
+        "nf.pcf.v1.mbs_policy_control_pb2_grpc": "nf.pcf.mbs_service",
         "nf.smf.v1.pdu_session_pb2_grpc": "nf.smf.service",
         "upf.n4.v1.n4_pb2_grpc": "upf.n4.service",
         "upf.traffic.v1.traffic_pb2_grpc": "upf.traffic.service",

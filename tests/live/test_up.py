@@ -42,6 +42,8 @@ SERVICES = {
     },
     "pcf": {
         "nf.pcf.v1.LedgerService",
+        "nf.pcf.v1.MbsPolicyAuthorizationService",
+        "nf.pcf.v1.MbsPolicyControlService",
         "nf.pcf.v1.OperatorPoliciesService",
         "nf.pcf.v1.PcfEventsService",
         "nf.pcf.v1.PolicyAuthorizationService",

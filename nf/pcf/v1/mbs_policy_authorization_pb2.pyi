@@ -25,8 +25,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AcceptableMbsServInfo(_message.Message):
-    """What would be authorised instead of what was refused (TS 29.537 AcceptableMbsServInfo); one of the two. With gRPC it
-    stands in the metadata of the ErrorInfo, as "acc_max_mbs_bw_bps" or, component by component, "acc_mbs_serv_info.KEY".
+    """What would be authorised instead of what was refused (TS 29.537 AcceptableMbsServInfo); one of the two. A refusal has it
+    in the metadata of its ErrorInfo: "acc_max_mbs_bw_bps" or, for each component that cannot be, "acc_mbs_serv_info.KEY" with
+    the 5QI and the ARP priority level that could ("5qi=9 arp=8").
     """
 
     DESCRIPTOR: _descriptor.Descriptor
