@@ -5,7 +5,7 @@ What sessions have is not taken from them when a policy comes to allow less: onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from nf.common.store import Reader
@@ -18,9 +18,19 @@ _HOLDING: Final = frozenset({State.AUTHORIZING, State.ACTIVE, State.INTERRUPTED}
 
 
 def admit(
-    reader: Reader, app_session_id: str, wanted: Enforcement, had: Enforcement, policies: Iterable[OperatorPolicy]
+    reader: Reader,
+    app_session_id: str,
+    wanted: Enforcement,
+    had: Enforcement,
+    policies: Iterable[OperatorPolicy],
+    *,
+    on_their_way: Mapping[str, Enforcement],
 ) -> None:
-    """Raises RequestedServiceTemporarilyNotAuthorized when what ``wanted`` guarantees beyond ``had`` does not fit."""
+    """Raises RequestedServiceTemporarilyNotAuthorized when what ``wanted`` guarantees beyond ``had`` does not fit.
+
+    ``on_their_way``: what sessions will have when the SMF has answered, by their identifiers. Until then each counts
+    with the more of both.
+    """
     policy = next((each for each in policies if each.operator_policy_id == wanted.operator_policy_id), None)
     if policy is None:
         return
@@ -34,11 +44,15 @@ def admit(
         if not limited or asked_bps <= (getattr(had, field) if same else 0):
             continue
         others_bps = sum(
-            getattr(session.asc_resp_data.enforcement, field)
+            max(
+                getattr(each, field) if each.operator_policy_id == policy.operator_policy_id else 0
+                for each in (
+                    session.asc_resp_data.enforcement,
+                    on_their_way.get(session.app_session_id, session.asc_resp_data.enforcement),
+                )
+            )
             for session in reader.all(AppSession)
-            if session.app_session_id != app_session_id
-            and State(session.state) in _HOLDING
-            and session.asc_resp_data.enforcement.operator_policy_id == policy.operator_policy_id
+            if session.app_session_id != app_session_id and State(session.state) in _HOLDING
         )
         if others_bps + asked_bps > most_bps:
             raise RequestedServiceTemporarilyNotAuthorized(

@@ -69,6 +69,8 @@ class PolicyAuthorization:
         self._store = store
         self._enforcer = enforcer
         self._arranged = arranged
+        # What updates will have changed when the SMF has answered; not known to the store until then.
+        self._on_their_way: dict[str, Enforcement] = {}
 
     async def create(self, requested: AppSession) -> AppSession:
         """Authorises a session and answers when the user plane enforces it; a repeat gets the same answer.
@@ -119,6 +121,7 @@ class PolicyAuthorization:
         session = await self.get(app_session_id)
         mask = update_mask if update_mask.paths else FieldMask(paths=["med_components"])
         after = copy_of(session)
+        wanted = Enforcement()
 
         def begin(transaction: Transaction, policy: SmPolicy) -> list[PccRule]:
             current = transaction.get(AppSession, app_session_id)
@@ -137,7 +140,16 @@ class PolicyAuthorization:
             decision = decide(
                 request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies, arranged=self._arranged
             )
-            admit(transaction, app_session_id, decision.enforcement, current.asc_resp_data.enforcement, policies)
+            admit(
+                transaction,
+                app_session_id,
+                decision.enforcement,
+                current.asc_resp_data.enforcement,
+                policies,
+                on_their_way=self._on_their_way,
+            )
+            wanted.CopyFrom(decision.enforcement)
+            self._on_their_way[app_session_id] = wanted
             after.CopyFrom(current)
             after.asc_req_data.CopyFrom(request)
             after.asc_resp_data.enforcement.CopyFrom(decision.enforcement)
@@ -155,12 +167,17 @@ class PolicyAuthorization:
 
         if session.state == AppSession.STATE_TERMINATED:
             raise PduSessionNotAvailable(f"app session {app_session_id!r} is TERMINATED")
-        return await self._enforcer.change(
-            session.sm_policy_id,
-            begin=begin,
-            done=done,
-            refused=lambda _: None,
-        )
+        try:
+            return await self._enforcer.change(
+                session.sm_policy_id,
+                begin=begin,
+                done=done,
+                refused=lambda _: None,
+            )
+        finally:
+            # Not the next update's, which may have begun.
+            if self._on_their_way.get(app_session_id) is wanted:
+                del self._on_their_way[app_session_id]
 
     async def delete(self, app_session_id: str) -> EventNotification:
         """Ends a session and returns what it has used in all; one that is not there has ended before.
@@ -208,7 +225,14 @@ class PolicyAuthorization:
         decision = decide(
             request, dnn=policy.dnn, slice_info=policy.slice_info, policies=policies, arranged=self._arranged
         )
-        admit(transaction, requested.app_session_id, decision.enforcement, Enforcement(), policies)
+        admit(
+            transaction,
+            requested.app_session_id,
+            decision.enforcement,
+            Enforcement(),
+            policies,
+            on_their_way=self._on_their_way,
+        )
         # Never the name of an earlier rule: what that one has counted is not ours.
         rule = decision.pcc_rule(f"{requested.app_session_id}.{policy.decision.revision + 1}")
         session = AppSession(
