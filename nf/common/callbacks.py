@@ -61,10 +61,16 @@ def body_of(subscription_id: str, event: Event) -> bytes:
     return encode({"subscriptionId": subscription_id, "event": to_json(event)})
 
 
+def own_body(subscription: NotificationSubscription, event: Event) -> bytes:
+    """What is sent where no specification says it."""
+    return body_of(subscription.subscription_id, event)
+
+
 class Callbacks:
     """Delivers a function's events to its subscribers, between ``start`` and ``stop``; ``wake`` it after a change.
 
-    ``visible`` says which events the owner of a subscription may be told, ``audience`` whom its end is told.
+    ``visible`` says which events the owner of a subscription may be told, ``audience`` whom its end is told, ``body``
+    what is sent.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Callbacks:
         function: str,
         visible: Callable[[NotificationSubscription], Visible],
         audience: Callable[[NotificationSubscription], tuple[str, ...]],
+        body: Callable[[NotificationSubscription, Event], bytes] = own_body,
         backoff: Backoff | None = None,
     ) -> None:
         self.store = store
@@ -82,6 +89,7 @@ class Callbacks:
         self.function = function
         self.visible = visible
         self.audience = audience
+        self.body = body
         self.backoff = backoff if backoff is not None else Backoff()
         self.log = logger(function)
         self._changed = asyncio.Event()
@@ -212,11 +220,15 @@ class _Delivery:
 
     def _is_wanted(self, event: Event) -> bool:
         known = not self._types or event.type in self._types
-        return known and concerns(event, self._subscription.subject) and self._visible(event)
+        return known and concerns(event, self._subscription.subject) and self._passes(event) and self._visible(event)
+
+    def _passes(self, event: Event) -> bool:
+        filters = self._subscription.filters
+        return not filters or any(each.event_type == event.type and concerns(event, each.subject) for each in filters)
 
     async def _tell(self, event: Event) -> bool:
         """Sends the event until it is taken, and notes that; False: the subscription is no more."""
-        content = body_of(self._name, event)
+        content = self._callbacks.body(self._subscription, event)
         while True:
             asked_s: float | None = None
             try:

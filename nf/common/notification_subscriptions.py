@@ -23,9 +23,10 @@ from nf.common.v1.notifications_pb2 import (
     NotificationSubscriptionEnded,
 )
 
-SETTABLE: Final = ("callback_url", "event_types", "subject", "expire_time")
+SETTABLE: Final = ("callback_url", "event_types", "subject", "expire_time", "filters", "notify_correlation_id")
 MAX_PER_OWNER: Final = 100
 _MAX_TYPES: Final = 64
+MAX_FILTERS: Final = 1000
 _MAX_SUBJECT: Final = 512
 _TYPE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _PATH: Final = "notification_subscription"
@@ -151,6 +152,14 @@ def _check(wanted: NotificationSubscription, hosts: CallbackHosts, clock: Clock)
         for index, each in enumerate(wanted.event_types)
         if not _TYPE.fullmatch(each)
     ]
+    if len(wanted.filters) > MAX_FILTERS:
+        violations.append(
+            FieldViolation(f"{_PATH}.filters", f"expected at most {MAX_FILTERS}, found {len(wanted.filters)}")
+        )
+    if len(wanted.notify_correlation_id) > _MAX_SUBJECT:
+        violations.append(
+            FieldViolation(f"{_PATH}.notify_correlation_id", f"expected at most {_MAX_SUBJECT} characters")
+        )
     if len(wanted.subject) > _MAX_SUBJECT:
         violations.append(FieldViolation(f"{_PATH}.subject", f"expected at most {_MAX_SUBJECT} characters"))
     if wanted.HasField("expire_time") and wanted.expire_time.ToNanoseconds() <= clock.now_ns():

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from nf.common.json_schema import Schema, Schemas, Use
 from nf.common.rest import Door
 from nf.common.rest_body import JSON, JSON_PATCH, MERGE_PATCH, PROBLEM
-from nf.common.rest_call import Media, Operation
+from nf.common.rest_call import Media, Operation, Several
 from nf.common.v1.types_pb2 import ProblemDetails
 
 PATH: Final = "/openapi.json"
@@ -185,7 +185,9 @@ def _request(operation: Operation[object], schemas: Schemas) -> Schema:
     return {JSON: {"schema": schemas.of(request, Use.REQUEST)}}
 
 
-def _answer(operation: Operation[object], status: int, body: type[Message] | Media | None, schemas: Schemas) -> Schema:
+def _answer(
+    operation: Operation[object], status: int, body: type[Message] | Media | Several | None, schemas: Schemas
+) -> Schema:
     told: Schema = {"description": HTTPStatus(status).phrase}
     names = ["Location"] if status == HTTPStatus.CREATED else []
     if operation.conditional and status < HTTPStatus.BAD_REQUEST and operation.method != "DELETE":
@@ -196,6 +198,9 @@ def _answer(operation: Operation[object], status: int, body: type[Message] | Med
         told["headers"] = _headers(*names)
     if isinstance(body, Media):
         told["content"] = {each: {"schema": dict(body.schema)} for each in body.media_types}
+    elif isinstance(body, Several):
+        items = schemas.of(body.message_type, Use.ANSWER)
+        told["content"] = {JSON: {"schema": {"type": "array", "items": items}}}
     elif body is not None:
         told["content"] = {JSON: {"schema": schemas.of(body, Use.ANSWER)}}
     return told

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from time import perf_counter
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar, cast
+from urllib.parse import unquote
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -27,12 +28,12 @@ from nf.common.codec import encode, json_path, to_json
 from nf.common.errors import CastcoreError, DeadlineExceeded, FieldViolation, Internal, InvalidArgument
 from nf.common.http import problem
 from nf.common.rest_body import check_accept, check_length, check_media_type, read_body
-from nf.common.rest_call import Answer, Media, Operation, Query, RestCall
+from nf.common.rest_call import Answer, Media, Operation, Query, RestCall, Several
 from nf.common.rest_conditional import http_date, is_not_modified, moment_of
 from nf.common.rest_errors import MethodNotAllowed
 from nf.common.telemetry import Telemetry, logger, tells
 
-__all__ = ["Answer", "Door", "Media", "Operation", "Query", "RestCall"]
+__all__ = ["Answer", "Door", "Media", "Operation", "Query", "RestCall", "Several"]
 
 Caller = TypeVar("Caller")
 
@@ -109,7 +110,7 @@ class Door(BaseRoute, Generic[Caller]):
         summary: str,
         request: type[Message] | Media | None = None,
         request_required: bool = True,
-        answers: Mapping[int, type[Message] | Media | None],
+        answers: Mapping[int, type[Message] | Media | Several | None],
         errors: Sequence[int] = (),
         query: Sequence[Query] = (),
         description: str = "",
@@ -146,10 +147,15 @@ class Door(BaseRoute, Generic[Caller]):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether the door has a resource at the path of the request; a slash at its end is tolerated."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
         path = cast(str, scope["path"])
         prefix = self.prefix
-        if scope["type"] == "http" and path.startswith(prefix):
-            found = self._find(path[len(prefix) :])
+        if path.startswith(prefix):
+            raw = scope.get("raw_path") or b""
+            # A slash that is escaped stands within a segment (RFC 3986 §2.2): there the path is read as it came.
+            is_escaped = b"%2f" in raw.lower() and raw.startswith(prefix.encode())
+            found = self._find(raw[len(prefix) :].decode("latin-1") if is_escaped else path[len(prefix) :], is_escaped)
             if found is not None:
                 return Match.FULL, {"door_resource": found[0], "door_parameters": found[1]}
         return Match.NONE, {}
@@ -179,7 +185,8 @@ class Door(BaseRoute, Generic[Caller]):
     ) -> Response:
         """The answer that was given to the same question, while nothing has changed since; else a new one."""
         shaping = [(name, value) for name, value in scope["headers"] if name in _SHAPING]
-        key = (scope["scheme"], scope["path"], scope["query_string"], *shaping)
+        path = scope.get("raw_path") or scope["path"]
+        key = (scope["scheme"], path, scope["query_string"], *shaping)
         kept = self._kept.get(key)
         if kept is not None and kept[0] == generation:
             return kept[1]
@@ -191,12 +198,14 @@ class Door(BaseRoute, Generic[Caller]):
                 self._kept.popitem(last=False)
         return response
 
-    def _find(self, path: str) -> tuple[_Resource[Caller], dict[str, str]] | None:
+    def _find(self, path: str, is_escaped: bool) -> tuple[_Resource[Caller], dict[str, str]] | None:
         if path and path[0] != "/":
             return None
         segments = path[1:].split("/") if path else []
         if segments and not segments[-1]:
             segments.pop()
+        if is_escaped:
+            segments = [unquote(each) for each in segments]
         for pattern, resource in self._patterns.get(len(segments), ()):
             parameters: dict[str, str] = {}
             for expected, found in zip(pattern, segments, strict=True):
@@ -297,8 +306,10 @@ class Door(BaseRoute, Generic[Caller]):
             return Response(status_code=answer.status, headers=headers)
         if isinstance(body, Message):
             body = encode(to_json(body))
-        elif not isinstance(body, bytes):
+        elif isinstance(body, Mapping):
             body = encode(body)
+        elif not isinstance(body, bytes):
+            body = encode([to_json(each) for each in body])
         return Response(body, status_code=answer.status, headers=headers, media_type=answer.media_type)
 
     def _tell(self, scope: Scope, operation: Operation[Caller] | None, status: int, elapsed_s: float) -> None:

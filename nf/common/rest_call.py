@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, TypeVar, cast
@@ -33,6 +33,13 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True)
+class Several:
+    """An answer that is an array of messages of one type."""
+
+    message_type: type[Message]
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A parameter of the query, for the OpenAPI document; the handler checks it."""
 
@@ -46,12 +53,12 @@ class Query:
 class Answer:
     """What a handler answers. ``location`` is an absolute path or URL; ``etag`` comes without its quotes.
 
-    ``max_age_s`` None: the door's, for a GET. ``body`` may be bytes of the media type ``media_type``, or a JSON object;
-    ``stream`` in its place is sent piece by piece.
+    ``max_age_s`` None: the door's, for a GET. ``body`` may be bytes of the media type ``media_type``, a JSON object, or
+    an array of messages; ``stream`` in its place is sent piece by piece.
     """
 
     status: int
-    body: Message | bytes | Mapping[str, object] | None = None
+    body: Message | bytes | Mapping[str, object] | Sequence[Message] | None = None
     etag: str = ""
     last_modified: datetime | Timestamp | None = None
     max_age_s: int | None = None
@@ -72,7 +79,7 @@ class Operation(Generic[Caller]):
     summary: str
     request: type[Message] | Media | None
     request_required: bool
-    answers: Mapping[int, type[Message] | Media | None]
+    answers: Mapping[int, type[Message] | Media | Several | None]
     errors: tuple[int, ...]
     query: tuple[Query, ...]
     description: str

@@ -9,14 +9,15 @@ import pytest
 from google.protobuf.wrappers_pb2 import Int64Value
 
 from nf.common.callback_hosts import CallbackHosts
-from nf.common.callbacks import Backoff, Callbacks
+from nf.common.callbacks import Backoff, Callbacks, body_of
 from nf.common.clock import SystemClock
 from nf.common.codec import decode
 from nf.common.events import everything
 from nf.common.notification_subscriptions import create, require
 from nf.common.outgoing_http import Answered, NotSent
 from nf.common.store import Store, Transaction
-from nf.common.v1.notifications_pb2 import NotificationSubscription
+from nf.common.v1.events_pb2 import Event
+from nf.common.v1.notifications_pb2 import NotificationFilter, NotificationSubscription
 
 
 class Told:
@@ -114,6 +115,38 @@ async def test_what_is_passed_over_is_noted_now_and_then(store: Store):
     await receiver.until(1)
     await callbacks.stop()
     assert receiver.sequences == [701]
+
+
+async def test_filters_let_types_through_by_what_they_are_about_and_the_body_is_the_functions_own(store: Store):
+    receiver = Told()
+    filters = [NotificationFilter(event_type="A", subject="s/1"), NotificationFilter(event_type="B")]
+    await subscribe(store, filters=filters, notify_correlation_id="mine")
+    callbacks = deliveries(store, receiver)
+    bodies = []
+
+    def body(subscription: NotificationSubscription, event: Event) -> bytes:
+        bodies.append((subscription.notify_correlation_id, event.type, event.subject))
+        return body_of(subscription.subscription_id, event)
+
+    callbacks.body = body
+    await callbacks.start()
+
+    def work(transaction: Transaction) -> None:
+        for event_type in ("A", "B", "C"):
+            for subject in ("s/1", "s/1/d/2", "s/2"):
+                transaction.emit(event_type, subject, Int64Value(value=1), source="af")
+
+    await store.write(work)
+    await receiver.until(5)
+    await callbacks.stop()
+    assert receiver.sequences == [1, 2, 4, 5, 6]
+    assert bodies == [
+        ("mine", "A", "s/1"),
+        ("mine", "A", "s/1/d/2"),
+        ("mine", "B", "s/1"),
+        ("mine", "B", "s/1/d/2"),
+        ("mine", "B", "s/2"),
+    ]
 
 
 async def test_a_subscription_made_while_it_runs_is_told_once_it_is_woken(store: Store):

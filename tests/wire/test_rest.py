@@ -15,8 +15,9 @@ from nf.af.v1 import provisioning_pb2 as m1
 from nf.common import call as current_call
 from nf.common.errors import InvalidArgument, NotFound, ResourceExhausted, Unauthenticated, Unavailable
 from nf.common.http import HttpServer, application
+from nf.common.openapi import document
 from nf.common.resources import etag_of
-from nf.common.rest import Answer, Door, Media, Query, RestCall
+from nf.common.rest import Answer, Door, Media, Query, RestCall, Several
 from nf.common.telemetry import Telemetry
 
 CHANGED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -73,6 +74,10 @@ class Shelf:
     async def take(self, call: RestCall[str]) -> Answer:
         return Answer(200, {"bytes": len(call.body), "type": call.media_type, "q": call.query("q")})
 
+    async def several(self, call: RestCall[str]) -> Answer:
+        named = m1.PolicyTemplate(external_reference=call.path["shelfId"])
+        return Answer(200, [self.template, named])
+
     async def slow(self, call: RestCall[str]) -> Answer:
         self.entered.set()
         await self.hold.wait()
@@ -105,6 +110,15 @@ class Shelf:
             request=Media(("application/*",)),
             answers={200: Media(("application/json",))},
             query=(Query("q", "anything"),),
+        )
+        door.operation(
+            "GET",
+            "/shelves/{shelfId}/things",
+            self.several,
+            operation_id="list",
+            summary="List",
+            answers={200: Several(kind)},
+            conditional=False,
         )
         door.operation("POST", "/slow", self.slow, operation_id="slow", summary="Slow", answers={204: None})
         return door
@@ -157,6 +171,26 @@ async def test_a_resource_is_read_with_its_validators_and_may_be_kept(toys: Runn
     assert response.http_version == ("HTTP/2" if "h2c" in str(toys.client._transport) else response.http_version)
     again = await toys.client.get("/things/1/")
     assert again.content == response.content
+
+
+async def test_several_resources_are_an_array(toys: Running) -> None:
+    response = await toys.client.get("/shelves/top/things")
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    assert [each["externalReference"] for each in response.json()] == ["gold", "top"]
+    schema = document([toys.shelf.door()])["paths"]["/toys/v1/shelves/{shelfId}/things"]["get"]["responses"]["200"]
+    assert schema["content"]["application/json"]["schema"] == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/PolicyTemplate"},
+    }
+
+
+@pytest.mark.clause("RFC 3986 §2.2")
+async def test_a_slash_that_is_escaped_stands_within_a_segment(toys: Running) -> None:
+    for path in ("http%3A%2F%2Fa.b%2Fc%25", "http:%2f%2fa.b%2Fc%25"):
+        response = await toys.client.get(f"/shelves/{path}/things")
+        assert response.json()[1]["externalReference"] == "http://a.b/c%"
+    assert (await toys.client.get("/shelves/http://a.b/c/things")).status_code == 404
+    assert (await toys.client.get("/shelves/a%20b/things")).json()[1]["externalReference"] == "a b"
 
 
 @pytest.mark.clause("RFC 9110 §13")

@@ -35,6 +35,8 @@ class NotificationSubscription(_message.Message):
     DELIVERY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    NOTIFY_CORRELATION_ID_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """Chosen by castcore."""
     callback_url: _builtins.str
@@ -47,6 +49,8 @@ class NotificationSubscription(_message.Message):
     """The application provider it belongs to; empty for the operator's, which is told everything."""
     etag: _builtins.str
     """Changes with every change of what was asked for."""
+    notify_correlation_id: _builtins.str
+    """What the subscriber knows its subscription by, where its notifications say that."""
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of these types ("DYNAMIC_POLICY_STATE") are sent. Empty sends all."""
@@ -63,6 +67,10 @@ class NotificationSubscription(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotificationFilter]:
+        """Only events that one of these lets through are sent, beside what event_types and subject say. Empty sends all."""
+
     def __init__(
         self,
         *,
@@ -76,16 +84,44 @@ class NotificationSubscription(_message.Message):
         delivery: Global___NotificationDelivery | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        filters: _abc.Iterable[Global___NotificationFilter] | None = ...,
+        notify_correlation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "create_time", b"create_time", "delivery", b"delivery", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "asp_id", b"asp_id", "callback_url", b"callback_url", "create_time", b"create_time", "delivery", b"delivery", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "subject", b"subject", "subscription_id", b"subscription_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "asp_id", b"asp_id", "callback_url", b"callback_url", "create_time", b"create_time", "delivery", b"delivery", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "filters", b"filters", "notify_correlation_id", b"notify_correlation_id", "subject", b"subject", "subscription_id", b"subscription_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_sequence: _TypeAlias = _typing.Literal["after_sequence"]  # noqa: Y015
     _WhichOneofArgType__after_sequence: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__after_sequence) -> _WhichOneofReturnType__after_sequence | None: ...
 
 Global___NotificationSubscription: _TypeAlias = NotificationSubscription  # noqa: Y015
+
+@_typing.final
+class NotificationFilter(_message.Message):
+    """Events of one type about one subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    event_type: _builtins.str
+    """Their type."""
+    subject: _builtins.str
+    """Their subject, or what stands above it; empty: any."""
+    def __init__(
+        self,
+        *,
+        event_type: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotificationFilter: _TypeAlias = NotificationFilter  # noqa: Y015
 
 @_typing.final
 class NotificationDelivery(_message.Message):
