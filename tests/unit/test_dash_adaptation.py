@@ -10,10 +10,10 @@ from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
 from nf.client.dash.adaptation import choose
 from nf.client.dash.combinations import Bounds, Combination, DescriptorFilter, allowed
 from nf.client.dash.descriptor_filters import from_message
-from nf.client.dash.mpd import Representation, SegmentBase
 from nf.client.dash.pacing import Pacer, pace_bps
 from nf.client.dash.playback import Playback, Stall, State
 from nf.client.dash.throughput import Estimator, HarmonicMean, MovingAverage
+from nf.common.dash.mpd import Representation, SegmentBase
 from nf.common.v1.types_pb2 import MEDIA_TYPE_AUDIO, MEDIA_TYPE_DATA
 
 S = 1_000_000_000

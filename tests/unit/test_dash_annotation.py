@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nf.client.dash.annotation import Annotation, annotate, plan
-from nf.client.dash.parsing import parse
+from nf.common.dash.parsing import parse
 from nf.common.errors import AlreadyExists
 
 VIDEO = {"sd": 2_000_000, "hd": 4_000_000, "uhd": 12_000_000}

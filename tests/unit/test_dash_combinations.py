@@ -17,9 +17,9 @@ from nf.client.dash.combinations import (
     bounds_of,
     combinations,
 )
-from nf.client.dash.mpd import Representation, SegmentBase
-from nf.client.dash.parsing import parse
-from nf.client.dash.service_descriptions import OperatingBandwidth, Scope, ServiceDescription
+from nf.common.dash.mpd import Representation, SegmentBase
+from nf.common.dash.parsing import parse
+from nf.common.dash.service_descriptions import OperatingBandwidth, Scope, ServiceDescription
 
 AUDIO = {"audio": 128_000}
 THRESHOLD_BPS = 5_000_000

@@ -8,10 +8,10 @@ from fractions import Fraction
 import pytest
 from dash_documents import NAMESPACE, adaptation_set, mpd, title
 
-from nf.client.dash.errors import MpdError
-from nf.client.dash.mpd import ByteRange, Resource, SegmentBase, SegmentList, SegmentTemplate, TimelineEntry
-from nf.client.dash.parsing import parse
-from nf.client.dash.service_descriptions import (
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import ByteRange, Resource, SegmentBase, SegmentList, SegmentTemplate, TimelineEntry
+from nf.common.dash.parsing import parse
+from nf.common.dash.service_descriptions import (
     Latency,
     OperatingBandwidth,
     OperatingQuality,

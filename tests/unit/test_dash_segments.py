@@ -9,9 +9,9 @@ from itertools import islice
 import pytest
 from dash_documents import adaptation_set, mpd
 
-from nf.client.dash.mpd import ByteRange
-from nf.client.dash.parsing import parse
-from nf.client.dash.segments import (
+from nf.common.dash.mpd import ByteRange
+from nf.common.dash.parsing import parse
+from nf.common.dash.segments import (
     Initialization,
     available_from,
     earliest_s,
@@ -20,7 +20,7 @@ from nf.client.dash.segments import (
     period_at,
     segments,
 )
-from nf.client.dash.templates import expand
+from nf.common.dash.templates import expand
 
 BASE = "http://cdn.example.com/"
 LIVE = 'type="dynamic" availabilityStartTime="2026-01-31T12:00:00Z"'

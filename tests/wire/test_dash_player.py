@@ -16,15 +16,16 @@ from dash_server import Asked, DashServer, answer
 
 from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
 from nf.cli.certs.making import make_files
-from nf.client.dash.errors import MpdError, NothingToPlay, SegmentUnavailable
+from nf.client.dash.errors import NothingToPlay, SegmentUnavailable
 from nf.client.dash.http_connection import connect
-from nf.client.dash.mpd import ByteRange, SegmentBase
 from nf.client.dash.playback import State
 from nf.client.dash.player import DashPlayer
 from nf.client.dash.segment_index import listed
 from nf.client.dash.settings import Settings
 from nf.client.m7 import Connection, Preferences
 from nf.common.clock import ManualClock
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import ByteRange, SegmentBase
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 VIDEO = {"sd": 1_000_000, "hd": 4_000_000, "uhd": 12_000_000}

@@ -25,7 +25,6 @@ from nf.cli.demo.dash_content import Title
 from nf.client import m8
 from nf.client.c1 import MediaClient
 from nf.client.dash import annotation
-from nf.client.dash.parsing import parse
 from nf.client.dash.player import PACED_BUFFER_BYTES
 from nf.client.dash.results import Results
 from nf.client.dash.settings import Settings
@@ -34,6 +33,7 @@ from nf.client.m8 import M8
 from nf.client.provider import Provider
 from nf.common.channels import Channels
 from nf.common.clock import Clock
+from nf.common.dash.parsing import parse
 from nf.common.errors import FailedPrecondition
 from nf.common.v1.types_pb2 import (
     ENFORCEMENT_METHOD_MONITOR,

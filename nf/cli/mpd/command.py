@@ -57,7 +57,7 @@ def annotate(
     castcore mpd annotate manifest.mpd -o annotated.mpd --threshold '5 Mbps' --id 1
     """  # noqa: D301
     from nf.client.dash import annotation
-    from nf.client.dash.parsing import parse
+    from nf.common.dash.parsing import parse
     from upf.errors import UpfError
     from upf.units import format_bit_rate
 
@@ -98,7 +98,7 @@ def show(
     import json
 
     from nf.cli.mpd import report
-    from nf.client.dash.parsing import parse
+    from nf.common.dash.parsing import parse
 
     rates_bps = [_threshold(each) for each in threshold or ()]
     document, name = _read(source)

@@ -13,9 +13,9 @@ from nf.client.dash.combinations import (
     bounds_of,
     combinations,
 )
-from nf.client.dash.mpd import Period, Presentation, Representation
-from nf.client.dash.segments import segments
-from nf.client.dash.service_descriptions import OperatingBandwidth, ServiceDescription
+from nf.common.dash.mpd import Period, Presentation, Representation
+from nf.common.dash.segments import segments
+from nf.common.dash.service_descriptions import OperatingBandwidth, ServiceDescription
 from upf.units import format_bit_rate
 
 _MOST_SEGMENTS = 100_000

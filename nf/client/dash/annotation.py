@@ -15,9 +15,9 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from nf.client.dash.combinations import Bounds, adaptation_sets, allowed, combinations
-from nf.client.dash.errors import MpdError
-from nf.client.dash.mpd import Presentation
-from nf.client.dash.parsing import parse
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import Presentation
+from nf.common.dash.parsing import parse
 from nf.common.errors import AlreadyExists, Internal
 
 _BEFORE: Final = {"ProgramInformation", "BaseURL", "Location", "PatchLocation", "ServiceDescription"}

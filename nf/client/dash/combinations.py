@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
-from nf.client.dash.mpd import AdaptationSet, Period, Representation
-from nf.client.dash.service_descriptions import ALL, ANY, AUDIO, VIDEO, OperatingBandwidth, ServiceDescription
+from nf.common.dash.mpd import AdaptationSet, Period, Representation
+from nf.common.dash.service_descriptions import ALL, ANY, AUDIO, VIDEO, OperatingBandwidth, ServiceDescription
 
 PLAYED: Final = (VIDEO, AUDIO)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from nf.af.v1.media_session_pb2 import ServiceDescriptorFilter
 from nf.client.dash.combinations import DescriptorFilter
-from nf.client.dash.service_descriptions import AUDIO, VIDEO
+from nf.common.dash.service_descriptions import AUDIO, VIDEO
 from nf.common.v1.types_pb2 import MEDIA_TYPE_AUDIO, MEDIA_TYPE_VIDEO
 
 _MEDIA: Final = {MEDIA_TYPE_AUDIO: AUDIO, MEDIA_TYPE_VIDEO: VIDEO}

@@ -1,14 +1,8 @@
-"""What can be wrong with an MPD, and with playing it."""
+"""What can be wrong with playing a presentation."""
 
 from __future__ import annotations
 
-from nf.common.errors import FailedPrecondition, InvalidArgument, Unavailable
-
-
-class MpdError(InvalidArgument):
-    """An MPD that cannot be used: the message has its line and element, what was found and what was expected."""
-
-    reason = "MPD_INVALID"
+from nf.common.errors import FailedPrecondition, Unavailable
 
 
 class SegmentUnavailable(Unavailable):

@@ -10,13 +10,13 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from nf.client.dash.addresses import resolve
 from nf.client.dash.errors import NothingToPlay, SegmentUnavailable
 from nf.client.dash.http_connection import CONNECT_S, Answer, HttpConnection, Opener
-from nf.client.dash.mpd import ByteRange
 from nf.client.dash.pacing import Pacer
 from nf.client.m7 import Connection, PlayerListener
 from nf.common.clock import Clock
+from nf.common.dash.addresses import resolve
+from nf.common.dash.mpd import ByteRange
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTIONS: Final = 5

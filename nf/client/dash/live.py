@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Final
 
 from nf.client.dash.combinations import adaptation_sets
-from nf.client.dash.mpd import Presentation
-from nf.client.dash.segments import earliest_s, live_edge_s, period_at, segments
+from nf.common.dash.mpd import Presentation
+from nf.common.dash.segments import earliest_s, live_edge_s, period_at, segments
 
 # So many segments behind the live edge, where nothing says how far.
 _SEGMENTS_BEHIND: Final = 3

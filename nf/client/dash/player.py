@@ -34,23 +34,23 @@ from nf.client.dash.descriptor_filters import from_message
 from nf.client.dash.errors import NothingToPlay
 from nf.client.dash.fetching import Connections
 from nf.client.dash.http_connection import Opener, connect
-from nf.client.dash.mpd import Period, Presentation, Representation
 from nf.client.dash.pacing import Pacer, pace_bps
 from nf.client.dash.playback import Playback, State
 from nf.client.dash.results import Results, Transfer
-from nf.client.dash.segments import (
+from nf.client.dash.settings import DEFAULTS, Settings
+from nf.client.dash.source import Source
+from nf.client.dash.throughput import Estimator, HarmonicMean
+from nf.client.m7 import PlayerListener, Preferences
+from nf.common.clock import Clock
+from nf.common.dash.mpd import Period, Presentation, Representation
+from nf.common.dash.segments import (
     Segment,
     available_from,
     earliest_s,
     period_at,
     segments,
 )
-from nf.client.dash.service_descriptions import AUDIO, VIDEO
-from nf.client.dash.settings import DEFAULTS, Settings
-from nf.client.dash.source import Source
-from nf.client.dash.throughput import Estimator, HarmonicMean
-from nf.client.m7 import PlayerListener, Preferences
-from nf.common.clock import Clock
+from nf.common.dash.service_descriptions import AUDIO, VIDEO
 from nf.common.errors import FailedPrecondition
 
 # How long after a segment should be there it is asked for: clocks differ a little.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from nf.client.dash.errors import MpdError
-from nf.client.dash.mpd import ByteRange, Resource, SegmentBase, SegmentList, TimelineEntry
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import ByteRange, Resource, SegmentBase, SegmentList, TimelineEntry
 
 _HEADER: Final = struct.Struct(">I4s")
 _REFERENCE: Final = struct.Struct(">III")

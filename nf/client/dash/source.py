@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Final
 
 from nf.client.dash.fetching import Connections
-from nf.client.dash.mpd import Presentation, Representation, SegmentBase, SegmentList
-from nf.client.dash.parsing import parse
 from nf.client.dash.results import Results
 from nf.client.dash.segment_index import listed
-from nf.client.dash.segments import Initialization, initialization_of
 from nf.common.clock import Clock
+from nf.common.dash.mpd import Presentation, Representation, SegmentBase, SegmentList
+from nf.common.dash.parsing import parse
+from nf.common.dash.segments import Initialization, initialization_of
 
 # A live MPD that says nothing new is not fetched more often.
 _REFRESH_S: Final = 1.0

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
-from nf.client.dash.addresses import resolve
-from nf.client.dash.elements import Element, parse_document
-from nf.client.dash.errors import MpdError
-from nf.client.dash.mpd import (
+from nf.common.dash.addresses import resolve
+from nf.common.dash.elements import Element, parse_document
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import (
     AdaptationSet,
     Addressing,
     Period,
@@ -26,7 +26,7 @@ from nf.client.dash.mpd import (
     SegmentTemplate,
     TimelineEntry,
 )
-from nf.client.dash.service_descriptions import (
+from nf.common.dash.service_descriptions import (
     ALL,
     ANY,
     MEDIA_TYPES,
@@ -37,7 +37,7 @@ from nf.client.dash.service_descriptions import (
     Scope,
     ServiceDescription,
 )
-from nf.client.dash.templates import check
+from nf.common.dash.templates import check
 
 _TYPES: Final = ("static", "dynamic")
 _ADDRESSINGS: Final = ("SegmentBase", "SegmentList", "SegmentTemplate")

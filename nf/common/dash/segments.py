@@ -9,8 +9,8 @@ from fractions import Fraction
 from itertools import count
 from typing import Final
 
-from nf.client.dash.addresses import resolve
-from nf.client.dash.mpd import (
+from nf.common.dash.addresses import resolve
+from nf.common.dash.mpd import (
     ByteRange,
     Period,
     Presentation,
@@ -20,7 +20,7 @@ from nf.client.dash.mpd import (
     SegmentList,
     SegmentTemplate,
 )
-from nf.client.dash.templates import expand
+from nf.common.dash.templates import expand
 
 # A segment that begins so little before an instant, as rounded timescales have it, is the one at that instant.
 _ROUNDING_S: Final = Fraction(1, 1000)

@@ -14,8 +14,8 @@ from typing import Final, NoReturn
 
 from lxml import etree
 
-from nf.client.dash.errors import MpdError
-from nf.client.dash.mpd import ByteRange
+from nf.common.dash.errors import MpdError
+from nf.common.dash.mpd import ByteRange
 
 NAMESPACE: Final = "urn:mpeg:dash:schema:mpd:2011"
 _MAX_DOCUMENT_BYTES: Final = 64 << 20

@@ -11,7 +11,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import TypeAlias
 
-from nf.client.dash.service_descriptions import ServiceDescription
+from nf.common.dash.service_descriptions import ServiceDescription
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urljoin, urlsplit
 
-from nf.client.dash.errors import MpdError
+from nf.common.dash.errors import MpdError
 
 
 def resolve(base: str, reference: str) -> str:
