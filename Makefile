@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 CEXT := $(shell find cext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 
+# Modules are compiled once, and not at every start of a process: there are hundreds of them in the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test rates lint format protos docs bench fuzz conformance debug wheel clean
 
 help:            ## this list
@@ -18,6 +21,7 @@ install: .venv/.built  ## .venv with castcore, its dependencies and the compiled
 
 .venv/.built: .venv/.deps setup.py $(CEXT)
 	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(BIN)/python -m compileall -q nf upf
 	@touch $@
 
 demo: install    ## the whole path: a zero-rating policy over gRPC, then policed packets

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING
 
 from nf.common import call
 from nf.common.errors import CastcoreError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 
 class Background:

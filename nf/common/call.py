@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import structlog
-
+from nf.common.plain_structlog import structlog
 from nf.common.resources import new_id
 
 CORRELATION_KEY = "x-correlation-id"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Insert, Table, make_url
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from nf.common.database import Database, Durability
 from nf.common.errors import FailedPrecondition, InvalidArgument
@@ -41,9 +43,21 @@ def check_url(url: str) -> URL:
     return parsed
 
 
+class _InsertIfAbsent(Insert):
+    """What both databases have, and the toolkit only once for each: whoever has the one need not load the other."""
+
+    inherit_cache = True
+
+
+@compiles(_InsertIfAbsent)
+def _insert_if_absent(statement: _InsertIfAbsent, compiler: SQLCompiler, **options: Any) -> str:
+    insert = compiler.visit_insert(statement, **options)  # type: ignore[no-untyped-call]
+    return f"{insert} ON CONFLICT DO NOTHING"
+
+
 def insert_if_absent(table: Table) -> Insert:
     """INSERT that leaves a row with the same key alone (its rowcount is 0 then), on every database."""
-    return insert(table).on_conflict_do_nothing()
+    return _InsertIfAbsent(table)
 
 
 def open_database(url: str, durability: Durability, *, shared: bool) -> Database:

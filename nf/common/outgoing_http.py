@@ -7,14 +7,16 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-import httpx
 
 from nf.common.callback_hosts import CallbackHosts
 from nf.common.errors import CastcoreError
 from nf.common.tls import Credentials
+
+# httpx is much to load: the first request does it, and who sends none starts sooner.
+if TYPE_CHECKING:
+    import httpx
 
 # As much of an answer is read as leaves the connection fit for the next request; nobody looks at it.
 _READ_BYTES: Final = 65_536
@@ -50,6 +52,8 @@ class HttpSender:
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answered:
         """The answer of the receiver. Raises NotSent: not allowed, not reached, or no answer in time."""
+        import httpx
+
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._post(url, content, headers)
@@ -69,6 +73,8 @@ class HttpSender:
             await client.aclose()
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answered:
+        import httpx
+
         parts = urlsplit(url)
         host = parts.hostname or ""
         # The address that was looked at is the one that is called: a name may be another's the next time.
@@ -92,6 +98,8 @@ class HttpSender:
         return Answered(response.status_code, _seconds(response.headers.get("retry-after", "")))
 
     def _opened(self) -> httpx.AsyncClient:
+        import httpx
+
         if self._client is None:
             context = ssl.create_default_context()
             if self._tls is not None:

@@ -141,3 +141,48 @@ def test_errors_are_imported_without_grpc_and_the_database() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_stack_serves_without_what_only_other_commands_or_other_configurations_need(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from nf.cli.configuration import Configuration, StateSection
+from nf.cli.stack import Stack
+
+async def serve():
+    stack = Stack(Configuration(state=StateSection(directory=sys.argv[1])))
+    await stack.start()
+    await stack.stop()
+
+asyncio.run(serve())
+print(*sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    assert "nf.af.compose" in loaded
+    unwanted = {
+        # Of another database.
+        "sqlalchemy.dialects.postgresql",
+        "psycopg",
+        # Of requests that functions send by HTTP: loaded with the first one.
+        "httpx",
+        "httpcore",
+        # Of tables and colours in a terminal.
+        "rich",
+        "pygments",
+        # Of certificates, tun devices, exports, plots, XML, FLUTE: loaded where there are some.
+        "cryptography",
+        "pyroute2",
+        "pyarrow",
+        "matplotlib",
+        "lxml",
+        "flute",
+        "shapely",
+        # Of what nothing here needs, and others load where they find it.
+        "attr",
+        "numpy",
+        "jsonschema",
+    }
+    assert loaded & unwanted == set()
