@@ -73,4 +73,4 @@ wheel: install   ## a wheel under dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:           ## everything that make made
-	rm -rf .venv build dist *.egg-info upf/*.so
+	rm -rf .venv build dist *.egg-info upf/*.so nf/mbstf/*.so nf/client/mbs/*.so

@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 
 # CASTCORE_DEBUG=1 brings bounds checks, the annotated HTML and symbols back ("make debug").
 debug = os.environ.get("CASTCORE_DEBUG") == "1"
-# CASTCORE_ENGINE=baseline builds that one alone, CASTCORE_ENGINE=none neither.
+# CASTCORE_ENGINE=baseline builds that one alone, CASTCORE_ENGINE=none neither, nor any other module.
 only = os.environ.get("CASTCORE_ENGINE")
 
 engines = {"baseline": ("upf._engine", [])}
@@ -30,6 +30,17 @@ extensions = [
     for engine, (name, instructions) in engines.items()
     if only in (None, engine)
 ]
+if only != "none":
+    extensions.append(
+        Extension(
+            "nf.mbstf._sending",
+            sources=["cext/mbstf/_sending.pyx"],
+            include_dirs=["cext/mbstf", "cext/upf"],
+            depends=["cext/mbstf/pacing.h", "cext/upf/datagrams.h", "cext/upf/system.h"],
+            extra_compile_args=["-Wall", "-pthread", *(["-O0", "-g"] if debug else ["-O3"])],
+            extra_link_args=["-pthread"],
+        )
+    )
 
 
 setup(
@@ -40,7 +51,7 @@ setup(
         nthreads=len(extensions),
         build_dir="build/cython",
         annotate=debug,
-        include_path=["cext/upf"],
+        include_path=["cext/upf", "cext/mbstf"],
         compiler_directives={
             "language_level": "3",
             "boundscheck": debug,

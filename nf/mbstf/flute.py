@@ -7,6 +7,7 @@ object that is sent again keeps its TOI, so that receivers collect its symbols o
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -31,6 +32,9 @@ _LAST_COPIES: Final = 2
 # Packets of objects to each of the table, at least.
 _TABLE_SHARE: Final = 40
 _CLOSE_OBJECT: Final = 0x01
+
+# flute-alc tells of every symbol where it is let, and writes where nobody listens.
+logging.getLogger("flute").setLevel(logging.CRITICAL)
 
 _UDP_HEADER: Final = 8
 _IP_HEADER: Final = {4: 20, 6: 40}
