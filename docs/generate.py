@@ -14,23 +14,27 @@ import json
 import re
 import tempfile
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeGuard, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeGuard, cast, get_args, get_origin
 
 import typer.main
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodOptions
 from grpc_tools import protoc
 from pydantic.fields import FieldInfo
+from sqlalchemy import Table
 
 import nf.af.compose
 import nf.af.machine
 import nf.client.machine
+import nf.mbsf.compose
+import nf.mbstf.compose
 import nf.mbstf.machine
 import nf.pcf.machine
 import nf.pcf.mbs_machine
+import nf.smf.compose
 import nf.smf.machine
 from nf.af.config import AfSection, ProviderSection
 from nf.cli.configuration import Configuration
@@ -39,12 +43,15 @@ from nf.common.channels import Channels
 from nf.common.clock import SystemClock
 from nf.common.config import Address, Section, TlsSection
 from nf.common.errors import CastcoreError
-from nf.common.function import Context
+from nf.common.function import Context, Function
 from nf.common.machine import Machine
 from nf.common.openapi import document
 from nf.common.rest import Door
 from nf.common.store import Store, url_for
 from nf.common.telemetry import Telemetry
+from nf.mbsf.config import MbsfSection
+from nf.mbstf.config import MbstfSection
+from nf.smf.config import SmfSection
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
@@ -347,19 +354,29 @@ def options(command: str) -> str:
 @cache
 def openapi() -> dict[str, object]:
     """The OpenAPI document of a stack whose configuration names providers."""
+    provider = ProviderSection(asp_id="provider", token="0" * 32)
+    af = AfSection(grpc_address="127.0.0.1:50051", providers=(provider,))
+    functions: dict[str, tuple[Section, Sequence[Table], Callable[[Context[Any]], Function]]] = {
+        "af": (af, nf.af.compose.TABLES, nf.af.compose.build),
+        "smf": (SmfSection(), nf.smf.compose.TABLES, nf.smf.compose.build),
+        "mbsf": (MbsfSection(), nf.mbsf.compose.TABLES, nf.mbsf.compose.build),
+        "mbstf": (MbstfSection(), nf.mbstf.compose.TABLES, nf.mbstf.compose.build),
+    }
 
     async def doors() -> dict[str, object]:
-        with tempfile.TemporaryDirectory() as directory:
-            store = Store.open(url_for(Path(directory), "af"), clock=SystemClock(), tables=nf.af.compose.TABLES)
-            provider = ProviderSection(asp_id="provider", token="0" * 32)
-            config = AfSection(grpc_address="127.0.0.1:50051", providers=(provider,))
-            context = Context("af", config, SystemClock(), store, Channels({}), Telemetry(), "http://127.0.0.1:9090")
-            try:
-                routes = nf.af.compose.build(context).routes
-                return document(each for each in routes if isinstance(each, Door))
-            finally:
-                await context.channels.close()
-                await store.close()
+        found: list[Door[object]] = []
+        for name, (config, tables, build) in functions.items():
+            with tempfile.TemporaryDirectory() as directory:
+                store = Store.open(url_for(Path(directory), name), clock=SystemClock(), tables=tables)
+                context = Context(
+                    name, config, SystemClock(), store, Channels({}), Telemetry(), "http://127.0.0.1:9090"
+                )
+                try:
+                    found += [each for each in build(context).routes if isinstance(each, Door)]
+                finally:
+                    await context.channels.close()
+                    await store.close()
+        return document(found)
 
     return asyncio.run(doors())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -19,7 +19,10 @@ PATIENCE_S = 30.0
 
 @dataclass
 class Receiver:
-    """``answers`` are the statuses of the next requests, then 204; ``hold`` keeps answers back while it is clear."""
+    """``answers`` are the statuses of the next requests, then 204; ``hold`` keeps answers back while it is clear.
+
+    ``sequence`` finds the number of an event in a request, its body and header fields.
+    """
 
     answers: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
@@ -27,6 +30,7 @@ class Receiver:
     attempts: list[tuple[int, str]] = field(default_factory=list)
     address: str = "127.0.0.1:0"
     tls: Credentials | None = None
+    sequence: Callable[[dict, Mapping[str, str]], int] = lambda body, _: int(body["event"]["sequence"])
 
     def __post_init__(self) -> None:
         self.hold = asyncio.Event()
@@ -64,7 +68,7 @@ class Receiver:
         body = await request.json()
         status = self.answers.pop(0) if self.answers else 204
         async with self._changed:
-            self.attempts.append((body["event"]["sequence"], request.headers["castcore-attempt"]))
+            self.attempts.append((self.sequence(body, request.headers), request.headers["castcore-attempt"]))
             self._changed.notify_all()
         await self.hold.wait()
         if status == 204:

@@ -11,8 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from nf.af.flow_descriptions import IpNetwork
 from nf.af.policy_templates import TemplateLimits
-from nf.common.callback_hosts import check_entry
-from nf.common.config import FunctionSection, Section
+from nf.common.config import NotifyingSection, Section
 
 # What RFC 6750 lets a bearer token be made of, and not so short that it could be tried out.
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]{16,}=*")
@@ -79,7 +78,7 @@ def _check_providers(value: tuple[ProviderSection, ...]) -> tuple[ProviderSectio
     return value
 
 
-class AfSection(FunctionSection):
+class AfSection(NotifyingSection):
     """``[af]``."""
 
     # Where clients reach M5, as the service access information tells them; empty: at grpc_address.
@@ -104,12 +103,6 @@ class AfSection(FunctionSection):
     # How large a metrics report may be, and how long it is kept.
     metrics_report_max_bytes: int = Field(default=262_144, ge=1, le=16_777_216)
     metrics_reports_kept_s: int = Field(default=30 * 86_400, ge=1)
-    # Hosts that notifications may be sent to: names, "*.DOMAIN", addresses, prefixes, "*"; empty: loopback and private
-    # networks.
-    callback_hosts: tuple[Annotated[str, AfterValidator(check_entry)], ...] = ()
-    # How long a receiver of notifications may take to answer, and the longest pause before it is tried again.
-    callback_timeout_s: float = Field(default=5.0, gt=0)
-    callback_longest_pause_s: float = Field(default=60.0, gt=0)
     # Peers that may say in x-ue-address which UE they speak for. Anyone else is the UE itself.
     trusted_proxies: tuple[Annotated[str, AfterValidator(_check_network)], ...] = ("127.0.0.0/8", "::1/128")
 

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 from google.protobuf import descriptor_pool
@@ -48,7 +49,12 @@ _MAX_VIOLATIONS: Final = 32
 
 def to_json(message: Message, *, internal: bool = False) -> dict[str, object]:
     """The message as a JSON object; ``internal``: with castcore's own properties."""
-    return _plan_of(_descriptor_of(message), internal).write(message)
+    return _plan_of(_descriptor_of(message), _Extent.ALL if internal else _Extent.API).write(message)
+
+
+def answer_json(message: Message) -> dict[str, object]:
+    """The message as a JSON object for a client: without what is its to set and nobody's to read."""
+    return _plan_of(_descriptor_of(message), _Extent.ANSWER).write(message)
 
 
 def from_json(message_type: type[M], tree: object, *, internal: bool = False) -> M:
@@ -58,7 +64,7 @@ def from_json(message_type: type[M], tree: object, *, internal: bool = False) ->
     """
     message = message_type()
     try:
-        _plan_of(_descriptor_of(message_type), internal).fill(message, tree)
+        _plan_of(_descriptor_of(message_type), _Extent.ALL if internal else _Extent.API).fill(message, tree)
     except _Refused as refused:
         found = refused.violations[:_MAX_VIOLATIONS]
         raise InvalidArgument(
@@ -193,6 +199,17 @@ _decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).d
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
+class _Extent(Enum):
+    """Which properties there are."""
+
+    # Those of the API.
+    API = 0
+    # castcore's own too.
+    ALL = 1
+    # Those of the API that clients may read.
+    ANSWER = 2
+
+
 class _Plan:
     """How the messages of one type are written and filled."""
 
@@ -202,31 +219,37 @@ class _Plan:
     fill: _Set
 
 
-_plans: dict[tuple[str, bool], _Plan] = {}
+_plans: dict[tuple[str, _Extent], _Plan] = {}
 
 
 def _descriptor_of(message: Message | type[Message]) -> Descriptor:
     return cast(Descriptor, message.DESCRIPTOR)
 
 
-def _plan_of(descriptor: Descriptor | None, internal: bool) -> _Plan:
+def _plan_of(descriptor: Descriptor | None, extent: _Extent) -> _Plan:
     assert descriptor is not None
-    key = (descriptor.full_name, internal)
+    key = (descriptor.full_name, extent)
     plan = _plans.get(key)
     if plan is None:
         # Known before it is made: messages may hold each other.
         plan = _plans[key] = _Plan()
         if descriptor.full_name == AnyMessage.DESCRIPTOR.full_name:
-            plan.write, plan.fill = _any_plan(internal)
+            plan.write, plan.fill = _any_plan(extent)
         else:
-            plan.write, plan.fill = _message_plan(descriptor, internal)
+            plan.write, plan.fill = _message_plan(descriptor, extent)
     return plan
 
 
-def _message_plan(descriptor: Descriptor, internal: bool) -> tuple[_WriteMessage, _Set]:
-    shown = [each for each in descriptor.fields if internal or not each.GetOptions().Extensions[options.internal]]
-    writers = {field.number: (field.json_name, _writer_of(field, internal)) for field in shown}
-    setters = {field.json_name: _setter_of(field, internal) for field in shown}
+def _message_plan(descriptor: Descriptor, extent: _Extent) -> tuple[_WriteMessage, _Set]:
+    shown = [
+        each
+        for each in descriptor.fields
+        if extent is _Extent.ALL or not each.GetOptions().Extensions[options.internal]
+    ]
+    if extent is _Extent.ANSWER:
+        shown = [each for each in shown if not each.GetOptions().Extensions[options.write_only]]
+    writers = {field.number: (field.json_name, _writer_of(field, extent)) for field in shown}
+    setters = {field.json_name: _setter_of(field, extent) for field in shown}
     required = [field for field in shown if field.GetOptions().Extensions[options.required]]
     # Written though nothing is set: what has no presence of its own. An enum has no value that says so.
     lists = [field.json_name for field in required if field.is_repeated and not _is_map(field)]
@@ -271,7 +294,7 @@ def _message_plan(descriptor: Descriptor, internal: bool) -> tuple[_WriteMessage
     return write, fill
 
 
-def _any_plan(internal: bool) -> tuple[_WriteMessage, _Set]:
+def _any_plan(extent: _Extent) -> tuple[_WriteMessage, _Set]:
     def write(message: Message) -> dict[str, object]:
         wrapped = cast(AnyMessage, message)
         name = wrapped.TypeName()
@@ -280,7 +303,7 @@ def _any_plan(internal: bool) -> tuple[_WriteMessage, _Set]:
         except KeyError:
             return {"@type": wrapped.type_url}
         wrapped.Unpack(content)
-        return {"@type": name, **to_json(content, internal=internal)}
+        return {"@type": name, **_plan_of(_descriptor_of(content), extent).write(content)}
 
     def fill(message: Message, tree: object) -> None:
         name = tree.get("@type") if isinstance(tree, dict) else None
@@ -290,30 +313,30 @@ def _any_plan(internal: bool) -> tuple[_WriteMessage, _Set]:
             content = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
         except KeyError:
             raise _Refused(FieldViolation("@type", f"expected a known type, found {name[:_SHOWN_LENGTH]!r}")) from None
-        _plan_of(_descriptor_of(content), internal).fill(content, tree)
+        _plan_of(_descriptor_of(content), extent).fill(content, tree)
         cast(AnyMessage, message).Pack(content)
 
     return write, fill
 
 
-def _writer_of(field: FieldDescriptor, internal: bool) -> _Write:
+def _writer_of(field: FieldDescriptor, extent: _Extent) -> _Write:
     if _is_map(field):
-        write_value = _element_writer(_entry_of(field)["value"], internal)
+        write_value = _element_writer(_entry_of(field)["value"], extent)
         return lambda value: {
             str(key): write_value(each) for key, each in cast("Mapping[object, object]", value).items()
         }
-    write = _element_writer(field, internal)
+    write = _element_writer(field, extent)
     if field.is_repeated:
         return lambda value: [write(each) for each in cast("list[object]", value)]
     return write
 
 
-def _element_writer(field: FieldDescriptor, internal: bool) -> _Write:
+def _element_writer(field: FieldDescriptor, extent: _Extent) -> _Write:
     kind = field.cpp_type
     if kind == _FD.CPPTYPE_MESSAGE:
         if _is_timestamp(field):
             return lambda value: date_time_text(cast(Timestamp, value))
-        plan = _plan_of(field.message_type, internal)
+        plan = _plan_of(field.message_type, extent)
         return lambda value: plan.write(cast(Message, value))
     if kind == _FD.CPPTYPE_ENUM:
         texts = _enum_texts(field.enum_type)
@@ -325,14 +348,14 @@ def _element_writer(field: FieldDescriptor, internal: bool) -> _Write:
     return lambda value: value
 
 
-def _setter_of(field: FieldDescriptor, internal: bool) -> _Set:
+def _setter_of(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
     if _is_map(field):
-        return _map_setter(field, internal)
+        return _map_setter(field, extent)
     if field.is_repeated:
-        return _list_setter(field, internal)
+        return _list_setter(field, extent)
     if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
-        plan = _plan_of(field.message_type, internal)
+        plan = _plan_of(field.message_type, extent)
 
         def set_message(message: Message, value: object) -> None:
             part = getattr(message, name)
@@ -376,10 +399,10 @@ def _one_of(field: FieldDescriptor, setter: _Set) -> _Set:
     return set_one
 
 
-def _list_setter(field: FieldDescriptor, internal: bool) -> _Set:
+def _list_setter(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
     if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
-        plan = _plan_of(field.message_type, internal)
+        plan = _plan_of(field.message_type, extent)
 
         def add(items: _Items, part: object) -> None:
             plan.fill(items.add(), part)
@@ -414,12 +437,12 @@ def _list_setter(field: FieldDescriptor, internal: bool) -> _Set:
     return set_list
 
 
-def _map_setter(field: FieldDescriptor, internal: bool) -> _Set:
+def _map_setter(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
     of_key, of_value = (_entry_of(field)[each] for each in ("key", "value"))
     if of_key.type != _FD.TYPE_STRING:
         raise TypeError(f"{field.full_name}: the codec knows maps with keys of text only")
-    plan = _plan_of(of_value.message_type, internal) if of_value.cpp_type == _FD.CPPTYPE_MESSAGE else None
+    plan = _plan_of(of_value.message_type, extent) if of_value.cpp_type == _FD.CPPTYPE_MESSAGE else None
     read = _reader_of(of_value) if plan is None else None
     read_key = _reader_of(of_key)
 
@@ -561,6 +584,8 @@ def _json_names(descriptor: Descriptor | None, names: list[str]) -> str:
             return ""
         path.append(field.json_name + bracket + index)
         within = field.message_type
+        if _is_map(field):
+            within = _entry_of(field)["value"].message_type
     return ".".join(path)
 
 

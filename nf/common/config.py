@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nf.common.callback_hosts import check_entry
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.toml_lines import KeyPath, key_lines, line_of
 
@@ -65,6 +66,17 @@ class FunctionSection(Section):
     tls: TlsSection | None = None
     # With TLS: who may call, by the name (CN) of its certificate; empty: everyone with one of the authority.
     allowed_peers: tuple[str, ...] = ()
+
+
+class NotifyingSection(FunctionSection):
+    """What the section of a function has that tells subscribers by HTTP."""
+
+    # Hosts that notifications may be sent to: names, "*.DOMAIN", addresses, prefixes, "*"; empty: loopback and private
+    # networks.
+    callback_hosts: tuple[Annotated[str, AfterValidator(check_entry)], ...] = ()
+    # How long a receiver of notifications may take to answer, and the longest pause before it is tried again.
+    callback_timeout_s: float = Field(default=5.0, gt=0)
+    callback_longest_pause_s: float = Field(default=60.0, gt=0)
 
 
 Model = TypeVar("Model", bound=Section)

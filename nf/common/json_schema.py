@@ -70,7 +70,8 @@ class Schemas:
         required = []
         for field in descriptor.fields:
             extensions = field.GetOptions().Extensions
-            if extensions[options.internal] or (use is not Use.ANSWER and extensions[options.read_only]):
+            is_ours = use is not Use.ANSWER and extensions[options.read_only]
+            if extensions[options.internal] or is_ours or (use is Use.ANSWER and extensions[options.write_only]):
                 continue
             properties[field.json_name] = self._property(field, use)
             if extensions[options.required] and use is not Use.PATCH:
@@ -159,17 +160,18 @@ def _scalar(field: FieldDescriptor) -> Schema:
 
 
 def _alike(descriptor: Descriptor) -> bool:
-    """Whether requests and answers have one schema: nothing at any depth is castcore's to set."""
-    return not _has_read_only(descriptor, frozenset())
+    """Whether requests and answers have one schema: nothing at any depth is one side's alone."""
+    return not _has_one_way(descriptor, frozenset())
 
 
-def _has_read_only(descriptor: Descriptor, seen: frozenset[str]) -> bool:
+def _has_one_way(descriptor: Descriptor, seen: frozenset[str]) -> bool:
     if descriptor.full_name in seen:
         return False
     seen |= {descriptor.full_name}
     return any(
         field.GetOptions().Extensions[options.read_only]
-        or (field.message_type is not None and _has_read_only(field.message_type, seen))
+        or field.GetOptions().Extensions[options.write_only]
+        or (field.message_type is not None and _has_one_way(field.message_type, seen))
         for field in descriptor.fields
     )
 

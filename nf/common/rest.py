@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from nf.common import call as current_call
 from nf.common.calls import Calls
-from nf.common.codec import encode, json_path, to_json
+from nf.common.codec import answer_json, encode, json_path
 from nf.common.errors import CastcoreError, DeadlineExceeded, FieldViolation, Internal, InvalidArgument
 from nf.common.http import problem
 from nf.common.rest_body import check_accept, check_length, check_media_type, read_body
@@ -305,11 +305,11 @@ class Door(BaseRoute, Generic[Caller]):
         if body is None:
             return Response(status_code=answer.status, headers=headers)
         if isinstance(body, Message):
-            body = encode(to_json(body))
+            body = encode(answer_json(body))
         elif isinstance(body, Mapping):
             body = encode(body)
         elif not isinstance(body, bytes):
-            body = encode([to_json(each) for each in body])
+            body = encode([answer_json(each) for each in body])
         return Response(body, status_code=answer.status, headers=headers, media_type=answer.media_type)
 
     def _tell(self, scope: Scope, operation: Operation[Caller] | None, status: int, elapsed_s: float) -> None:

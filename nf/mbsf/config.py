@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nf.common.config import FunctionSection
+from nf.common.config import NotifyingSection
 
 
-class MbsfSection(FunctionSection):
+class MbsfSection(NotifyingSection):
     """``[mbsf]``."""

@@ -13,7 +13,9 @@ from nf.common.server import servicer
 from nf.mbstf.config import MbstfSection
 from nf.mbstf.delivery import Delivery, Watch
 from nf.mbstf.distribution import DistSessions
+from nf.mbstf.rest_dist_sessions import build_door
 from nf.mbstf.service import DistSessionService, MbstfEventsService
+from nf.mbstf.status_subscriptions import StatusSubscriptions
 from nf.mbstf.timers import Timers
 from nf.mbstf.v1.dist_session_pb2 import DistSession
 from nf.mbstf.v1.dist_session_pb2_grpc import (
@@ -44,11 +46,15 @@ def build(ctx: Context[MbstfSection]) -> Function:
         shown=lambda session: session,
     )
 
+    subscriptions = StatusSubscriptions(ctx.store, ctx.config, tls=ctx.tls)
+
     async def start() -> None:
         timers.start()
         await sessions.start()
+        await subscriptions.start()
 
     async def stop() -> None:
+        await subscriptions.stop()
         await sessions.stop()
         await timers.stop()
 
@@ -58,6 +64,7 @@ def build(ctx: Context[MbstfSection]) -> Function:
             servicer(add_DistSessionServiceServicer_to_server, DistSessionService(sessions)),
             servicer(add_MbstfEventsServiceServicer_to_server, MbstfEventsService(ctx.store)),
         ),
+        routes=(build_door(sessions, subscriptions),),
         start=start,
         stop=stop,
     )

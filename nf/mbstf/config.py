@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from nf.common.callback_hosts import check_entry
-from nf.common.config import FunctionSection
+from nf.common.config import NotifyingSection
 
 
 def _check_ipv4(value: str) -> str:
@@ -40,7 +40,7 @@ Ipv6 = Annotated[str, AfterValidator(_check_ipv6)]
 Ip = Annotated[str, AfterValidator(_check_ip)]
 
 
-class MbstfSection(FunctionSection):
+class MbstfSection(NotifyingSection):
     """``[mbstf]``."""
 
     # Who sends the packets that receivers get, where a session does not say: the S of (S,G).

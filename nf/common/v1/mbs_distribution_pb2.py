@@ -26,7 +26,7 @@ from nf.common.v1 import mbs_pb2 as nf_dot_common_dot_v1_dot_mbs__pb2
 from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#nf/common/v1/mbs_distribution.proto\x12\x0cnf.common.v1\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\"\xa6\x01\n\tFecConfig\x12\'\n\nfec_scheme\x18\x01 \x01(\tB\x08\xc8\xda\x18\x02\xd8\xda\x18\x01R\tfecScheme\x12(\n\rfec_over_head\x18\x02 \x01(\rB\x04\xd8\xda\x18\x01R\x0b\x66\x65\x63OverHead\x12\x46\n\x11\x61\x64\x64itional_params\x18\x03 \x03(\x0b\x32\x19.nf.common.v1.AddFecParamR\x10\x61\x64\x64itionalParams\"Y\n\x0b\x41\x64\x64\x46\x65\x63Param\x12#\n\nparam_name\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01R\tparamName\x12%\n\x0bparam_value\x18\x02 \x01(\tB\x04\xd8\xda\x18\x01R\nparamValue\"`\n\x06\x45xtSsm\x12$\n\x03ssm\x18\x01 \x01(\x0b\x32\x11.nf.common.v1.SsmB\x04\xd8\xda\x18\x01\x12\x30\n\x0bport_number\x18\x02 \x01(\rB\x0f\xd8\xda\x18\x01\xf1\xda\x18\x00\x00\x00\x00\xe0\xff\xef@R\nportNumber\"\xb1\x02\n\x0fMbStfIngestAddr\x12H\n\x12\x61\x66_egress_tun_addr\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressR\x0f\x61\x66\x45gressTunAddr\x12W\n\x17mb_stf_ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressB\x04\xe0\xda\x18\x01R\x13mbStfIngressTunAddr\x12+\n\x06\x61\x66_ssm\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.ExtSsmR\x05\x61\x66Ssm\x12N\n\x12mb_stf_listen_addr\x18\x04 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressB\x04\xe0\xda\x18\x01R\x0fmbStfListenAddr\"\x83\x01\n\x11UpTrafficFlowInfo\x12<\n\x0c\x64\x65st_ip_addr\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.IpAddrB\x04\xd8\xda\x18\x01R\ndestIpAddr\x12\x30\n\x0bport_number\x18\x02 \x01(\rB\x0f\xd8\xda\x18\x01\xf1\xda\x18\x00\x00\x00\x00\xe0\xff\xef@R\nportNumber*\xbf\x01\n\x10\x44istSessionState\x12\"\n\x1e\x44IST_SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44IST_SESSION_STATE_INACTIVE\x10\x01\x12\"\n\x1e\x44IST_SESSION_STATE_ESTABLISHED\x10\x02\x12\x1d\n\x19\x44IST_SESSION_STATE_ACTIVE\x10\x03\x12#\n\x1f\x44IST_SESSION_STATE_DEACTIVATING\x10\x04*y\n\x12\x44istributionMethod\x12#\n\x1f\x44ISTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44ISTRIBUTION_METHOD_OBJECT\x10\x01\x12\x1e\n\x1a\x44ISTRIBUTION_METHOD_PACKET\x10\x02*\x88\x02\n\x1cObjDistributionOperatingMode\x12/\n+OBJ_DISTRIBUTION_OPERATING_MODE_UNSPECIFIED\x10\x00\x12*\n&OBJ_DISTRIBUTION_OPERATING_MODE_SINGLE\x10\x01\x12.\n*OBJ_DISTRIBUTION_OPERATING_MODE_COLLECTION\x10\x02\x12,\n(OBJ_DISTRIBUTION_OPERATING_MODE_CAROUSEL\x10\x03\x12-\n)OBJ_DISTRIBUTION_OPERATING_MODE_STREAMING\x10\x04*\x80\x01\n\x14ObjAcquisitionMethod\x12&\n\"OBJ_ACQUISITION_METHOD_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOBJ_ACQUISITION_METHOD_PULL\x10\x01\x12\x1f\n\x1bOBJ_ACQUISITION_METHOD_PUSH\x10\x02*\xba\x01\n\x1cPktDistributionOperatingMode\x12/\n+PKT_DISTRIBUTION_OPERATING_MODE_UNSPECIFIED\x10\x00\x12\x30\n,PKT_DISTRIBUTION_OPERATING_MODE_PACKET_PROXY\x10\x01\x12\x37\n3PKT_DISTRIBUTION_OPERATING_MODE_PACKET_FORWARD_ONLY\x10\x02*t\n\x0fPktIngestMethod\x12!\n\x1dPKT_INGEST_METHOD_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPKT_INGEST_METHOD_MULTICAST\x10\x01\x12\x1d\n\x19PKT_INGEST_METHOD_UNICAST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#nf/common/v1/mbs_distribution.proto\x12\x0cnf.common.v1\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\"\xa6\x01\n\tFecConfig\x12\'\n\nfec_scheme\x18\x01 \x01(\tB\x08\xc8\xda\x18\x02\xd8\xda\x18\x01R\tfecScheme\x12(\n\rfec_over_head\x18\x02 \x01(\rB\x04\xd8\xda\x18\x01R\x0b\x66\x65\x63OverHead\x12\x46\n\x11\x61\x64\x64itional_params\x18\x03 \x03(\x0b\x32\x19.nf.common.v1.AddFecParamR\x10\x61\x64\x64itionalParams\"Y\n\x0b\x41\x64\x64\x46\x65\x63Param\x12#\n\nparam_name\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01R\tparamName\x12%\n\x0bparam_value\x18\x02 \x01(\tB\x04\xd8\xda\x18\x01R\nparamValue\"`\n\x06\x45xtSsm\x12$\n\x03ssm\x18\x01 \x01(\x0b\x32\x11.nf.common.v1.SsmB\x04\xd8\xda\x18\x01\x12\x30\n\x0bport_number\x18\x02 \x01(\rB\x0f\xd8\xda\x18\x01\xf1\xda\x18\x00\x00\x00\x00\xe0\xff\xef@R\nportNumber\"\xbd\x02\n\x0fMbStfIngestAddr\x12N\n\x12\x61\x66_egress_tun_addr\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressB\x04\x90\xdb\x18\x01R\x0f\x61\x66\x45gressTunAddr\x12W\n\x17mb_stf_ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressB\x04\xe0\xda\x18\x01R\x13mbStfIngressTunAddr\x12\x31\n\x06\x61\x66_ssm\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.ExtSsmB\x04\x90\xdb\x18\x01R\x05\x61\x66Ssm\x12N\n\x12mb_stf_listen_addr\x18\x04 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddressB\x04\xe0\xda\x18\x01R\x0fmbStfListenAddr\"\x83\x01\n\x11UpTrafficFlowInfo\x12<\n\x0c\x64\x65st_ip_addr\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.IpAddrB\x04\xd8\xda\x18\x01R\ndestIpAddr\x12\x30\n\x0bport_number\x18\x02 \x01(\rB\x0f\xd8\xda\x18\x01\xf1\xda\x18\x00\x00\x00\x00\xe0\xff\xef@R\nportNumber*\xbf\x01\n\x10\x44istSessionState\x12\"\n\x1e\x44IST_SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44IST_SESSION_STATE_INACTIVE\x10\x01\x12\"\n\x1e\x44IST_SESSION_STATE_ESTABLISHED\x10\x02\x12\x1d\n\x19\x44IST_SESSION_STATE_ACTIVE\x10\x03\x12#\n\x1f\x44IST_SESSION_STATE_DEACTIVATING\x10\x04*y\n\x12\x44istributionMethod\x12#\n\x1f\x44ISTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44ISTRIBUTION_METHOD_OBJECT\x10\x01\x12\x1e\n\x1a\x44ISTRIBUTION_METHOD_PACKET\x10\x02*\x88\x02\n\x1cObjDistributionOperatingMode\x12/\n+OBJ_DISTRIBUTION_OPERATING_MODE_UNSPECIFIED\x10\x00\x12*\n&OBJ_DISTRIBUTION_OPERATING_MODE_SINGLE\x10\x01\x12.\n*OBJ_DISTRIBUTION_OPERATING_MODE_COLLECTION\x10\x02\x12,\n(OBJ_DISTRIBUTION_OPERATING_MODE_CAROUSEL\x10\x03\x12-\n)OBJ_DISTRIBUTION_OPERATING_MODE_STREAMING\x10\x04*\x80\x01\n\x14ObjAcquisitionMethod\x12&\n\"OBJ_ACQUISITION_METHOD_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOBJ_ACQUISITION_METHOD_PULL\x10\x01\x12\x1f\n\x1bOBJ_ACQUISITION_METHOD_PUSH\x10\x02*\xba\x01\n\x1cPktDistributionOperatingMode\x12/\n+PKT_DISTRIBUTION_OPERATING_MODE_UNSPECIFIED\x10\x00\x12\x30\n,PKT_DISTRIBUTION_OPERATING_MODE_PACKET_PROXY\x10\x01\x12\x37\n3PKT_DISTRIBUTION_OPERATING_MODE_PACKET_FORWARD_ONLY\x10\x02*t\n\x0fPktIngestMethod\x12!\n\x1dPKT_INGEST_METHOD_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPKT_INGEST_METHOD_MULTICAST\x10\x01\x12\x1d\n\x19PKT_INGEST_METHOD_UNICAST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,26 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTSSM'].fields_by_name['ssm']._serialized_options = b'\330\332\030\001'
   _globals['_EXTSSM'].fields_by_name['port_number']._loaded_options = None
   _globals['_EXTSSM'].fields_by_name['port_number']._serialized_options = b'\330\332\030\001\361\332\030\000\000\000\000\340\377\357@'
+  _globals['_MBSTFINGESTADDR'].fields_by_name['af_egress_tun_addr']._loaded_options = None
+  _globals['_MBSTFINGESTADDR'].fields_by_name['af_egress_tun_addr']._serialized_options = b'\220\333\030\001'
   _globals['_MBSTFINGESTADDR'].fields_by_name['mb_stf_ingress_tun_addr']._loaded_options = None
   _globals['_MBSTFINGESTADDR'].fields_by_name['mb_stf_ingress_tun_addr']._serialized_options = b'\340\332\030\001'
+  _globals['_MBSTFINGESTADDR'].fields_by_name['af_ssm']._loaded_options = None
+  _globals['_MBSTFINGESTADDR'].fields_by_name['af_ssm']._serialized_options = b'\220\333\030\001'
   _globals['_MBSTFINGESTADDR'].fields_by_name['mb_stf_listen_addr']._loaded_options = None
   _globals['_MBSTFINGESTADDR'].fields_by_name['mb_stf_listen_addr']._serialized_options = b'\340\332\030\001'
   _globals['_UPTRAFFICFLOWINFO'].fields_by_name['dest_ip_addr']._loaded_options = None
   _globals['_UPTRAFFICFLOWINFO'].fields_by_name['dest_ip_addr']._serialized_options = b'\330\332\030\001'
   _globals['_UPTRAFFICFLOWINFO'].fields_by_name['port_number']._loaded_options = None
   _globals['_UPTRAFFICFLOWINFO'].fields_by_name['port_number']._serialized_options = b'\330\332\030\001\361\332\030\000\000\000\000\340\377\357@'
-  _globals['_DISTSESSIONSTATE']._serialized_start=906
-  _globals['_DISTSESSIONSTATE']._serialized_end=1097
-  _globals['_DISTRIBUTIONMETHOD']._serialized_start=1099
-  _globals['_DISTRIBUTIONMETHOD']._serialized_end=1220
-  _globals['_OBJDISTRIBUTIONOPERATINGMODE']._serialized_start=1223
-  _globals['_OBJDISTRIBUTIONOPERATINGMODE']._serialized_end=1487
-  _globals['_OBJACQUISITIONMETHOD']._serialized_start=1490
-  _globals['_OBJACQUISITIONMETHOD']._serialized_end=1618
-  _globals['_PKTDISTRIBUTIONOPERATINGMODE']._serialized_start=1621
-  _globals['_PKTDISTRIBUTIONOPERATINGMODE']._serialized_end=1807
-  _globals['_PKTINGESTMETHOD']._serialized_start=1809
-  _globals['_PKTINGESTMETHOD']._serialized_end=1925
+  _globals['_DISTSESSIONSTATE']._serialized_start=918
+  _globals['_DISTSESSIONSTATE']._serialized_end=1109
+  _globals['_DISTRIBUTIONMETHOD']._serialized_start=1111
+  _globals['_DISTRIBUTIONMETHOD']._serialized_end=1232
+  _globals['_OBJDISTRIBUTIONOPERATINGMODE']._serialized_start=1235
+  _globals['_OBJDISTRIBUTIONOPERATINGMODE']._serialized_end=1499
+  _globals['_OBJACQUISITIONMETHOD']._serialized_start=1502
+  _globals['_OBJACQUISITIONMETHOD']._serialized_end=1630
+  _globals['_PKTDISTRIBUTIONOPERATINGMODE']._serialized_start=1633
+  _globals['_PKTDISTRIBUTIONOPERATINGMODE']._serialized_end=1819
+  _globals['_PKTINGESTMETHOD']._serialized_start=1821
+  _globals['_PKTINGESTMETHOD']._serialized_end=1937
   _globals['_FECCONFIG']._serialized_start=106
   _globals['_FECCONFIG']._serialized_end=272
   _globals['_ADDFECPARAM']._serialized_start=274
@@ -72,7 +76,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTSSM']._serialized_start=365
   _globals['_EXTSSM']._serialized_end=461
   _globals['_MBSTFINGESTADDR']._serialized_start=464
-  _globals['_MBSTFINGESTADDR']._serialized_end=769
-  _globals['_UPTRAFFICFLOWINFO']._serialized_start=772
-  _globals['_UPTRAFFICFLOWINFO']._serialized_end=903
+  _globals['_MBSTFINGESTADDR']._serialized_end=781
+  _globals['_UPTRAFFICFLOWINFO']._serialized_start=784
+  _globals['_UPTRAFFICFLOWINFO']._serialized_end=915
 # @@protoc_insertion_point(module_scope)

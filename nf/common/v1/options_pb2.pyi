@@ -51,6 +51,7 @@ MAXIMUM_FIELD_NUMBER: _builtins.int
 PATTERN_FIELD_NUMBER: _builtins.int
 MIN_SIZE_FIELD_NUMBER: _builtins.int
 MAX_SIZE_FIELD_NUMBER: _builtins.int
+WRITE_ONLY_FIELD_NUMBER: _builtins.int
 VALUE_NAME_FIELD_NUMBER: _builtins.int
 format: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Format.ValueType]
 """The JSON form of the field."""
@@ -68,5 +69,7 @@ pattern: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions,
 min_size: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
 max_size: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
 """The greatest number of a text's characters or of a list's items, likewise."""
+write_only: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""Set by clients and not shown to them: left out of the answers of doors."""
 value_name: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, _builtins.str]
 """How the value is written in JSON when that is not its name without the prefix ("5_TUPLE")."""
