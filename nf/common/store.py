@@ -23,6 +23,7 @@ from nf.common.database import LAST_COMMIT, LAST_SEQUENCE, Database, Durability,
 from nf.common.dialect import insert_if_absent, open_database, url_for
 from nf.common.duty import Duty
 from nf.common.errors import CastcoreError, FailedPrecondition, Unavailable
+from nf.common.known import Known
 from nf.common.reader import Due, Page, Reader
 from nf.common.resources import new_id
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, VERSION, counters, metadata, properties
@@ -61,7 +62,8 @@ class Store:
         self._sessions: set[Session] = {self._brief} if self._brief is not None else set()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
-        self._writer = Writer(instance_id[:8], database, clock, self._note)
+        self._known = Known() if self._brief is not None and not database.shared else None
+        self._writer = Writer(instance_id[:8], database, clock, self._note, self._known)
         self._closed = False
         self._sequence_waiters: set[asyncio.Future[None]] = set()
         self._due_generation = 0
@@ -141,7 +143,10 @@ class Store:
         self._check_open()
         if self._brief is not None:
             try:
-                return self._read_with(self._brief, work)
+                if self._known is None or self._writer.is_apart:
+                    return self._read_with(self._brief, work)
+                # Nobody else writes, and nothing is written before this is over: each statement sees the same commit.
+                return work(Reader(self._brief, self.clock, self._known))
             except TooLong:
                 pass
         context = contextvars.copy_context()
