@@ -30,6 +30,7 @@ class Watch:
         self._timer: Timer | None = None
         self._latest: datetime | None = None
         self._expected = False
+        self._slack = timedelta(0)
         self.last_problem = ""
         self.failed = False
 
@@ -45,21 +46,34 @@ class Watch:
         self._timeout = None
         self._cancel()
 
-    def expect(self, expected: bool) -> None:
-        """Whether something has to come from now on."""
-        if expected != self._expected:
-            self._expected = expected
+    def expect(self, expected: bool, slack: timedelta = timedelta(0)) -> None:
+        """Whether something has to come from now on, and how long after the timeout at the latest."""
+        if expected == self._expected and slack == self._slack:
+            return
+        began = expected and not self._expected
+        self._expected, self._slack = expected, slack
+        if began:
             self._latest = self._timers.clock.now()
-            self._set()
+        if not expected:
+            self._recover()
+        self._set()
+
+    def touch(self) -> None:
+        """Something has come, though not all that is missing. Cheap: the timer finds out when it is due."""
+        self._latest = self._timers.clock.now()
 
     def ingested(self) -> None:
-        """Something has come. Cheap: the timer finds out when it is due."""
+        """What was expected has come."""
         self._latest = self._timers.clock.now()
         self.last_problem = ""
+        if self.failed:
+            self._recover()
+            self._set()
+
+    def _recover(self) -> None:
         if self.failed and self._timeout is not None:
             self.failed = False
             self._on_recovered()
-            self._set()
 
     def problem(self, text: str) -> None:
         """Why nothing comes, for whoever is told."""
@@ -68,7 +82,7 @@ class Watch:
     def _set(self) -> None:
         self._cancel()
         if self._timeout is not None and self._expected and not self.failed and self._latest is not None:
-            self._timer = self._timers.at(self._latest + self._timeout, self._look)
+            self._timer = self._timers.at(self._latest + self._timeout + self._slack, self._look)
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -79,12 +93,12 @@ class Watch:
         self._timer = None
         if self._timeout is None or self._latest is None:
             return
-        if self._timers.clock.now() < self._latest + self._timeout:
+        if self._timers.clock.now() < self._latest + self._timeout + self._slack:
             self._set()
             return
         self.failed = True
         why = f": {self.last_problem}" if self.last_problem else ""
-        waited_s = self._timeout.total_seconds()
+        waited_s = (self._timeout + self._slack).total_seconds()
         self._on_dried_up(IngestTimedOut(f"nothing was ingested for {waited_s:g} s{why}", reason="DATA_INGEST_FAILURE"))
 
 

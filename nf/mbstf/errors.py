@@ -7,6 +7,7 @@ from nf.common.errors import (
     CastcoreError,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     ResourceExhausted,
     Unavailable,
@@ -72,6 +73,18 @@ class ObjectRefused(CastcoreError):
     code = "RESOURCE_EXHAUSTED"
     http_status = 413
     reason = "OBJECT_REFUSED"
+
+
+class NotTheObject(FailedPrecondition):
+    """The session has one object, and that is not its name."""
+
+    reason = "NOT_THE_OBJECT"
+
+
+class ManifestNotTaken(InvalidArgument):
+    """An object manifest was sent that cannot be read."""
+
+    reason = "OBJECT_MANIFEST_INVALID"
 
 
 class NotIngesting(Unavailable):
