@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from nf.client.dash.http_connection import Opener, prepare
 
@@ -78,27 +78,8 @@ def opener(receive_buffer_bytes: int | None) -> Opener:
 @asynccontextmanager
 async def content_server(directory: Path) -> AsyncIterator[str]:
     """An HTTP server on the host behind N6, for what is in a directory: its URL."""
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config as HypercornConfig
-    from hypercorn.typing import ASGIFramework
-    from starlette.applications import Starlette
-    from starlette.routing import Mount
-    from starlette.staticfiles import StaticFiles
-
+    from nf.cli.demo.content_server import serving
     from upf.live.namespaces import in_namespace
 
-    listening = in_namespace(_CORE, socket.create_server, (SERVER, 80), backlog=_BACKLOG)
-    listening.setblocking(False)
-    config = HypercornConfig()
-    config.accesslog = None
-    config.errorlog = None
-    config.graceful_timeout = 1.0
-    config.bind = [f"fd://{listening.detach()}"]
-    app = Starlette(routes=[Mount("/", StaticFiles(directory=directory))])
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(cast(ASGIFramework, app), config, shutdown_trigger=stop.wait, mode="asgi"))
-    try:
+    async with serving(in_namespace(_CORE, socket.create_server, (SERVER, 80), backlog=_BACKLOG), directory):
         yield f"http://{SERVER}"
-    finally:
-        stop.set()
-        await serving
