@@ -13,8 +13,9 @@ from urllib.parse import quote
 from nf.af.reports import ConsumptionReports
 from nf.af.v1.consumption_reporting_pb2 import ConsumptionReport
 from nf.af.v1.provisioning_pb2 import ConsumptionReportingConfiguration
-from nf.common.codec import decode, from_json
+from nf.common.codec import from_json
 from nf.common.errors import InvalidArgument
+from nf.common.json_text import decode
 from nf.common.rest import Answer, Door, Media, Query, RestCall
 
 PREFIX: Final = "/3gpp-5gms-consumption-reporting/v1"

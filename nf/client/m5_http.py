@@ -19,7 +19,7 @@ from nf.client.cache_control import max_age_s
 from nf.client.draft_reporting import DraftReporting
 from nf.client.http_errors import error_from, error_of
 from nf.client.m5 import ServiceAccessAnswer
-from nf.common import codec
+from nf.common import codec, json_text
 from nf.common.clock import Clock, SystemClock
 from nf.common.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from nf.common.resources import copy_of
@@ -122,7 +122,7 @@ class HttpM5:
         response = await self._call(
             "PATCH",
             _policy_path(policy.dynamic_policy_id),
-            content=codec.encode(patch),
+            content=json_text.encode(patch),
             headers={"content-type": "application/merge-patch+json"},
         )
         if response.status_code == httpx.codes.NO_CONTENT:

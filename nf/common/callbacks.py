@@ -16,10 +16,11 @@ from typing import Final, Protocol
 
 from nf.common.background import Background
 from nf.common.call import CORRELATION_KEY
-from nf.common.codec import encode, to_json
+from nf.common.codec import to_json
 from nf.common.due import DueDriver
 from nf.common.errors import CastcoreError
 from nf.common.events import Visible, concerns
+from nf.common.json_text import encode
 from nf.common.notification_subscriptions import end
 from nf.common.outgoing_http import Answered, NotSent
 from nf.common.store import Reader, Store, Transaction

@@ -7,10 +7,6 @@ properties are ignored (TS 29.500 §6.6.2), wrong types refused. Each descriptor
 from __future__ import annotations
 
 import base64
-import binascii
-import json
-import math
-import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, Protocol, TypeAlias, TypeVar, cast
@@ -22,9 +18,21 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nf.common.bit_rate import bit_rate_text, parse_bit_rate
-from nf.common.date_time import date_time_text, parse_date_time
+from nf.common.bit_rate import bit_rate_text
+from nf.common.codec_values import (
+    Refused,
+    entry_of,
+    enum_texts,
+    expected,
+    format_of,
+    is_map,
+    is_timestamp,
+    read_date_time,
+    reader_of,
+)
+from nf.common.date_time import date_time_text
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.json_text import SHOWN_LENGTH, decode, encode
 from nf.common.v1 import options_pb2 as options
 
 M = TypeVar("M", bound=Message)
@@ -32,18 +40,8 @@ M = TypeVar("M", bound=Message)
 _Write: TypeAlias = Callable[[object], object]
 _WriteMessage: TypeAlias = Callable[[Message], dict[str, object]]
 _Set: TypeAlias = Callable[[Message, object], None]
-_Read: TypeAlias = Callable[[object], object]
 
 _FD: Final = FieldDescriptor
-_BOUNDS: Final = {
-    _FD.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    _FD.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    _FD.CPPTYPE_UINT32: (0, 2**32 - 1),
-    _FD.CPPTYPE_UINT64: (0, 2**64 - 1),
-}
-# Between the words of an enum's name.
-_WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SHOWN_LENGTH: Final = 64
 _MAX_VIOLATIONS: Final = 32
 
 
@@ -65,7 +63,7 @@ def from_json(message_type: type[M], tree: object, *, internal: bool = False) ->
     message = message_type()
     try:
         _plan_of(_descriptor_of(message_type), _Extent.ALL if internal else _Extent.API).fill(message, tree)
-    except _Refused as refused:
+    except Refused as refused:
         found = refused.violations[:_MAX_VIOLATIONS]
         raise InvalidArgument(
             "; ".join(f"{each.field or 'body'}: {each.description}" for each in found), violations=found
@@ -81,37 +79,6 @@ def dumps(message: Message, *, internal: bool = False) -> bytes:
 def loads(message_type: type[M], body: bytes, *, internal: bool = False) -> M:
     """The message that the text of a JSON object describes. Raises InvalidArgument."""
     return from_json(message_type, decode(body), internal=internal)
-
-
-def encode(tree: object) -> bytes:
-    """The text of a JSON value."""
-    return _encode(tree).encode()
-
-
-def decode(body: bytes) -> object:
-    """The value that a JSON text in UTF-8 stands for (RFC 8259).
-
-    Raises InvalidArgument, which names the byte at fault, for anything else, and for a property that is there twice.
-    """
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise _no_json(f"expected UTF-8, found byte 0x{body[error.start]:02x} at byte {error.start}") from None
-    try:
-        value: object = _decode(text)
-    except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode())
-        raise _no_json(f"{error.msg[:1].lower()}{error.msg[1:]} at byte {offset}") from None
-    except _NoJson as error:
-        raise _no_json(str(error)) from None
-    except RecursionError:
-        raise _no_json("nested too deeply") from None
-    except ValueError:
-        # What the interpreter refuses to make of text: an integer of thousands of digits.
-        raise _no_json(
-            "expected numbers of a size that computers have, found an integer of thousands of digits"
-        ) from None
-    return value
 
 
 def json_path(descriptor: Descriptor | None, path: str) -> str:
@@ -130,20 +97,7 @@ def json_path(descriptor: Descriptor | None, path: str) -> str:
 
 def enum_text(descriptor: EnumDescriptor | None, number: int) -> str:
     """The value as JSON has it; a number that the contract does not know, as digits."""
-    return _enum_texts(descriptor).get(number, str(number))
-
-
-def type_name(value: object) -> str:
-    """What a JSON value is, for people."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return f"the number {str(value)[:_SHOWN_LENGTH]}"
-    if isinstance(value, str):
-        return f"the string {value[:_SHOWN_LENGTH]!r}"
-    return "an array" if isinstance(value, list) else "an object"
+    return enum_texts(descriptor).get(number, str(number))
 
 
 class _Items(Protocol):
@@ -152,51 +106,6 @@ class _Items(Protocol):
     def add(self) -> Message: ...
 
     def append(self, item: object) -> None: ...
-
-
-class _Refused(Exception):
-    """What was found wrong in a value, with paths from there."""
-
-    def __init__(self, *violations: FieldViolation) -> None:
-        super().__init__()
-        self.violations = violations
-
-    def under(self, name: str) -> tuple[FieldViolation, ...]:
-        return tuple(
-            FieldViolation(
-                f"{name}{'' if not each.field or each.field[0] == '[' else '.'}{each.field}", each.description
-            )
-            for each in self.violations
-        )
-
-
-class _NoJson(Exception):
-    """Text that Python would take for JSON."""
-
-
-def _no_json(why: str) -> InvalidArgument:
-    return InvalidArgument(f"body: no JSON: {why}", violations=(FieldViolation("body", f"no JSON: {why}"),))
-
-
-def _expected(what: str, value: object) -> _Refused:
-    return _Refused(FieldViolation("", f"expected {what}, found {type_name(value)}"))
-
-
-def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise _NoJson(f"the property {twice[:_SHOWN_LENGTH]!r} is there twice in one object")
-    return tree
-
-
-def _constant(name: str) -> object:
-    raise _NoJson(f"expected a number, found {name}")
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant).decode
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class _Extent(Enum):
@@ -252,7 +161,7 @@ def _message_plan(descriptor: Descriptor, extent: _Extent) -> tuple[_WriteMessag
     setters = {field.json_name: _setter_of(field, extent) for field in shown}
     required = [field for field in shown if field.GetOptions().Extensions[options.required]]
     # Written though nothing is set: what has no presence of its own. An enum has no value that says so.
-    lists = [field.json_name for field in required if field.is_repeated and not _is_map(field)]
+    lists = [field.json_name for field in required if field.is_repeated and not is_map(field)]
     scalars = [
         (field.json_name, writers[field.number][1](field.default_value))
         for field in required
@@ -276,20 +185,20 @@ def _message_plan(descriptor: Descriptor, extent: _Extent) -> tuple[_WriteMessag
 
     def fill(message: Message, tree: object) -> None:
         if type(tree) is not dict:
-            raise _expected("an object", tree)
+            raise expected("an object", tree)
         wrong: tuple[FieldViolation, ...] = ()
         for name, value in tree.items():
             setter = setters.get(name)
             if setter is not None:
                 try:
                     setter(message, value)
-                except _Refused as refused:
+                except Refused as refused:
                     wrong += refused.under(name)
         for name in demanded:
             if name not in tree:
                 wrong += (FieldViolation(name, "expected, found nothing"),)
         if wrong:
-            raise _Refused(*wrong)
+            raise Refused(*wrong)
 
     return write, fill
 
@@ -308,11 +217,11 @@ def _any_plan(extent: _Extent) -> tuple[_WriteMessage, _Set]:
     def fill(message: Message, tree: object) -> None:
         name = tree.get("@type") if isinstance(tree, dict) else None
         if not isinstance(name, str):
-            raise _expected("an object with the property @type", tree)
+            raise expected("an object with the property @type", tree)
         try:
             content = GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
         except KeyError:
-            raise _Refused(FieldViolation("@type", f"expected a known type, found {name[:_SHOWN_LENGTH]!r}")) from None
+            raise Refused(FieldViolation("@type", f"expected a known type, found {name[:SHOWN_LENGTH]!r}")) from None
         _plan_of(_descriptor_of(content), extent).fill(content, tree)
         cast(AnyMessage, message).Pack(content)
 
@@ -320,8 +229,8 @@ def _any_plan(extent: _Extent) -> tuple[_WriteMessage, _Set]:
 
 
 def _writer_of(field: FieldDescriptor, extent: _Extent) -> _Write:
-    if _is_map(field):
-        write_value = _element_writer(_entry_of(field)["value"], extent)
+    if is_map(field):
+        write_value = _element_writer(entry_of(field)["value"], extent)
         return lambda value: {
             str(key): write_value(each) for key, each in cast("Mapping[object, object]", value).items()
         }
@@ -334,27 +243,27 @@ def _writer_of(field: FieldDescriptor, extent: _Extent) -> _Write:
 def _element_writer(field: FieldDescriptor, extent: _Extent) -> _Write:
     kind = field.cpp_type
     if kind == _FD.CPPTYPE_MESSAGE:
-        if _is_timestamp(field):
+        if is_timestamp(field):
             return lambda value: date_time_text(cast(Timestamp, value))
         plan = _plan_of(field.message_type, extent)
         return lambda value: plan.write(cast(Message, value))
     if kind == _FD.CPPTYPE_ENUM:
-        texts = _enum_texts(field.enum_type)
+        texts = enum_texts(field.enum_type)
         return lambda value: texts.get(cast(int, value), str(value))
     if field.type == _FD.TYPE_BYTES:
         return lambda value: base64.b64encode(cast(bytes, value)).decode()
-    if _format_of(field) == options.FORMAT_BIT_RATE:
+    if format_of(field) == options.FORMAT_BIT_RATE:
         return lambda value: bit_rate_text(cast(int, value))
     return lambda value: value
 
 
 def _setter_of(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
-    if _is_map(field):
+    if is_map(field):
         return _map_setter(field, extent)
     if field.is_repeated:
         return _list_setter(field, extent)
-    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
+    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not is_timestamp(field):
         plan = _plan_of(field.message_type, extent)
 
         def set_message(message: Message, value: object) -> None:
@@ -363,16 +272,16 @@ def _setter_of(field: FieldDescriptor, extent: _Extent) -> _Set:
             plan.fill(part, value)
 
         return _one_of(field, set_message)
-    if _is_timestamp(field):
+    if is_timestamp(field):
 
         def set_timestamp(message: Message, value: object) -> None:
-            seconds, nanos = _read_date_time(value)
+            seconds, nanos = read_date_time(value)
             part = getattr(message, name)
             part.seconds, part.nanos = seconds, nanos
             part.SetInParent()
 
         return _one_of(field, set_timestamp)
-    read = _reader_of(field)
+    read = reader_of(field)
 
     def set_scalar(message: Message, value: object) -> None:
         setattr(message, name, read(value))
@@ -391,7 +300,7 @@ def _one_of(field: FieldDescriptor, setter: _Set) -> _Set:
     def set_one(message: Message, value: object) -> None:
         other = message.WhichOneof(name)
         if other is not None:
-            raise _Refused(
+            raise Refused(
                 FieldViolation("", f"expected only one of {', '.join(names.values())}, found {names[other]} too")
             )
         setter(message, value)
@@ -401,54 +310,54 @@ def _one_of(field: FieldDescriptor, setter: _Set) -> _Set:
 
 def _list_setter(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
-    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not _is_timestamp(field):
+    if field.cpp_type == _FD.CPPTYPE_MESSAGE and not is_timestamp(field):
         plan = _plan_of(field.message_type, extent)
 
         def add(items: _Items, part: object) -> None:
             plan.fill(items.add(), part)
 
-    elif _is_timestamp(field):
+    elif is_timestamp(field):
 
         def add(items: _Items, part: object) -> None:
-            seconds, nanos = _read_date_time(part)
+            seconds, nanos = read_date_time(part)
             items.append(Timestamp(seconds=seconds, nanos=nanos))
 
     else:
-        read = _reader_of(field)
+        read = reader_of(field)
 
         def add(items: _Items, part: object) -> None:
             items.append(read(part))
 
     def set_list(message: Message, value: object) -> None:
         if type(value) is not list:
-            raise _expected("an array", value)
+            raise expected("an array", value)
         items = getattr(message, name)
         wrong: tuple[FieldViolation, ...] = ()
         for index, part in enumerate(value):
             try:
                 add(items, part)
-            except _Refused as refused:
+            except Refused as refused:
                 wrong += refused.under(f"[{index}]")
                 if len(wrong) >= _MAX_VIOLATIONS:
                     break
         if wrong:
-            raise _Refused(*wrong)
+            raise Refused(*wrong)
 
     return set_list
 
 
 def _map_setter(field: FieldDescriptor, extent: _Extent) -> _Set:
     name = field.name
-    of_key, of_value = (_entry_of(field)[each] for each in ("key", "value"))
+    of_key, of_value = (entry_of(field)[each] for each in ("key", "value"))
     if of_key.type != _FD.TYPE_STRING:
         raise TypeError(f"{field.full_name}: the codec knows maps with keys of text only")
     plan = _plan_of(of_value.message_type, extent) if of_value.cpp_type == _FD.CPPTYPE_MESSAGE else None
-    read = _reader_of(of_value) if plan is None else None
-    read_key = _reader_of(of_key)
+    read = reader_of(of_value) if plan is None else None
+    read_key = reader_of(of_key)
 
     def set_map(message: Message, value: object) -> None:
         if type(value) is not dict:
-            raise _expected("an object", value)
+            raise expected("an object", value)
         entries = getattr(message, name)
         wrong: tuple[FieldViolation, ...] = ()
         for key, part in value.items():
@@ -457,121 +366,12 @@ def _map_setter(field: FieldDescriptor, extent: _Extent) -> _Set:
                     plan.fill(entries[read_key(key)], part)
                 elif read is not None:
                     entries[read_key(key)] = read(part)
-            except _Refused as refused:
+            except Refused as refused:
                 wrong += refused.under(key)
         if wrong:
-            raise _Refused(*wrong)
+            raise Refused(*wrong)
 
     return set_map
-
-
-def _reader_of(field: FieldDescriptor) -> _Read:
-    kind = field.cpp_type
-    if field.type == _FD.TYPE_BYTES:
-        return _read_bytes
-    if kind == _FD.CPPTYPE_STRING:
-        return _read_text
-    if kind == _FD.CPPTYPE_BOOL:
-        return _read_bool
-    if kind in (_FD.CPPTYPE_DOUBLE, _FD.CPPTYPE_FLOAT):
-        return _read_number
-    if kind == _FD.CPPTYPE_ENUM:
-        return _enum_reader(field.enum_type)
-    if _format_of(field) == options.FORMAT_BIT_RATE:
-        return _read_bit_rate
-    return _integer_reader(*_BOUNDS[kind])
-
-
-def _read_text(value: object) -> object:
-    if type(value) is not str:
-        raise _expected("a string", value)
-    # JSON can escape halves of characters, which are no text.
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _Refused(FieldViolation("", "expected text, found a surrogate that stands alone")) from None
-    return value
-
-
-def _read_bool(value: object) -> object:
-    if type(value) is not bool:
-        raise _expected("true or false", value)
-    return value
-
-
-def _read_number(value: object) -> object:
-    if type(value) is not float and type(value) is not int:
-        raise _expected("a number", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise _expected("a number of at most 1.8e308", value)
-    return number
-
-
-def _integer_reader(least: int, greatest: int) -> _Read:
-    def read(value: object) -> object:
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is not int:
-            raise _expected("an integer", value)
-        if not least <= value <= greatest:
-            raise _expected(f"an integer from {least} to {greatest}", value)
-        return value
-
-    return read
-
-
-def _enum_reader(descriptor: EnumDescriptor | None) -> _Read:
-    numbers = {text: number for number, text in _enum_texts(descriptor).items() if number}
-    expected = " or ".join(numbers) if len(numbers) <= 2 else f"one of {', '.join(numbers)}"
-
-    def read(value: object) -> object:
-        number = numbers.get(value) if type(value) is str else None
-        if number is None:
-            raise _expected(expected, value)
-        return number
-
-    return read
-
-
-def _read_bytes(value: object) -> object:
-    if type(value) is str:
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            pass
-    raise _expected("bytes in base64", value)
-
-
-def _read_bit_rate(value: object) -> object:
-    if type(value) is not str:
-        raise _expected('a bit rate such as "5.000 Mbps"', value)
-    try:
-        return parse_bit_rate(value)
-    except ValueError as error:
-        raise _Refused(FieldViolation("", str(error))) from None
-
-
-def _read_date_time(value: object) -> tuple[int, int]:
-    if type(value) is not str:
-        raise _expected("a date and time of RFC 3339", value)
-    try:
-        return parse_date_time(value)
-    except ValueError as error:
-        raise _Refused(FieldViolation("", str(error))) from None
-
-
-def _enum_texts(descriptor: EnumDescriptor | None) -> dict[int, str]:
-    assert descriptor is not None
-    prefix = _WORDS.sub("_", descriptor.name).upper() + "_"
-    return {
-        each.number: each.GetOptions().Extensions[options.value_name] or each.name.removeprefix(prefix)
-        for each in descriptor.values
-    }
 
 
 def _json_names(descriptor: Descriptor | None, names: list[str]) -> str:
@@ -584,23 +384,6 @@ def _json_names(descriptor: Descriptor | None, names: list[str]) -> str:
             return ""
         path.append(field.json_name + bracket + index)
         within = field.message_type
-        if _is_map(field):
-            within = _entry_of(field)["value"].message_type
+        if is_map(field):
+            within = entry_of(field)["value"].message_type
     return ".".join(path)
-
-
-def _format_of(field: FieldDescriptor) -> options.Format.ValueType:
-    return field.GetOptions().Extensions[options.format]
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def _is_timestamp(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.full_name == Timestamp.DESCRIPTOR.full_name
-
-
-def _entry_of(field: FieldDescriptor) -> Mapping[str, FieldDescriptor]:
-    assert field.message_type is not None
-    return field.message_type.fields_by_name

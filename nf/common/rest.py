@@ -24,9 +24,10 @@ from starlette.types import Receive, Scope, Send
 
 from nf.common import call as current_call
 from nf.common.calls import Calls
-from nf.common.codec import answer_json, encode, json_path
+from nf.common.codec import answer_json, json_path
 from nf.common.errors import CastcoreError, DeadlineExceeded, FieldViolation, Internal, InvalidArgument
 from nf.common.http import problem
+from nf.common.json_text import encode
 from nf.common.rest_body import check_accept, check_length, check_media_type, read_body
 from nf.common.rest_call import Answer, Media, Operation, Query, RestCall, Several
 from nf.common.rest_conditional import http_date, is_not_modified, moment_of

@@ -11,8 +11,8 @@ import jsonpatch
 import jsonpointer
 from starlette.types import Receive, Scope
 
-from nf.common.codec import decode, encode, type_name
 from nf.common.errors import Cancelled, FieldViolation, InvalidArgument
+from nf.common.json_text import decode, encode, type_name
 from nf.common.rest_errors import ContentTooLarge, LengthRequired, NotAcceptable, PatchConflict, UnsupportedMediaType
 
 JSON: Final = "application/json"

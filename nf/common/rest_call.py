@@ -13,8 +13,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.types import Scope
 
-from nf.common.codec import decode, from_json, loads, to_json
+from nf.common.codec import from_json, loads, to_json
 from nf.common.errors import InvalidArgument
+from nf.common.json_text import decode
 from nf.common.rest_body import JSON, PATCHES, patched, renamed
 from nf.common.rest_conditional import check_preconditions, moment_of
 

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-from nf.common.codec import encode, to_json
+from nf.common.codec import to_json
+from nf.common.json_text import encode
 from nf.common.v1 import mbs_distribution_pb2 as distribution
 from nf.mbsf import session_description as sdp
 from nf.mbsf.v1 import announcement_pb2 as told

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from nf.common.codec import decode
 from nf.common.errors import InvalidArgument
+from nf.common.json_text import decode
 from nf.common.resources import copy_of
 from nf.common.rest import Answer, Door, RestCall
 from nf.common.v1 import options_pb2 as options

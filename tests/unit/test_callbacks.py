@@ -11,8 +11,8 @@ from google.protobuf.wrappers_pb2 import Int64Value
 from nf.common.callback_hosts import CallbackHosts
 from nf.common.callbacks import Backoff, Callbacks, body_of
 from nf.common.clock import SystemClock
-from nf.common.codec import decode
 from nf.common.events import everything
+from nf.common.json_text import decode
 from nf.common.notification_subscriptions import create, require
 from nf.common.outgoing_http import Answered, NotSent
 from nf.common.store import Store, Transaction

@@ -14,9 +14,10 @@ from messages import messages
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.common.bit_rate import BIT_RATE_PATTERN, MAX_BIT_RATE_BPS, bit_rate_text, parse_bit_rate
-from nf.common.codec import decode, dumps, enum_text, from_json, json_path, loads, to_json
+from nf.common.codec import dumps, enum_text, from_json, json_path, loads, to_json
 from nf.common.date_time import date_time_text, parse_date_time
 from nf.common.errors import InvalidArgument
+from nf.common.json_text import decode
 from nf.common.v1 import events_pb2 as events
 from nf.common.v1 import types_pb2 as types
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nf.client.mbs.announcement import DESCRIPTIONS_TYPE, AnnouncedService, Document, parse
 from nf.client.mbs.errors import AnnouncementInvalid
-from nf.common.codec import encode, from_json, to_json
+from nf.common.codec import from_json, to_json
+from nf.common.json_text import encode
 from nf.common.v1 import mbs_distribution_pb2 as distribution
 from nf.common.v1 import mbs_pb2 as mbs
 from nf.mbsf.announcement import Announced, Announcement, announce, bundle

@@ -14,8 +14,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nf.client.mbs.errors import AnnouncementInvalid
 from nf.client.mbs.session_description import SessionDescription, parse_session_description
 from nf.common.clock import from_ns
-from nf.common.codec import decode, from_json, type_name
+from nf.common.codec import from_json
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.json_text import decode, type_name
 from nf.common.v1 import mbs_distribution_pb2 as distribution
 from nf.mbsf.v1 import announcement_pb2 as told
 
