@@ -1,7 +1,8 @@
 """The extension modules; everything else about the distribution stands in pyproject.toml.
 
 The user plane is compiled twice from the same sources: for every machine of the architecture and, on x86-64, for those
-that have the instructions of x86-64-v3 (AVX2, BMI2, MOVBE). `upf.engine` chooses between them at import.
+that have the instructions of x86-64-v3 (AVX2, BMI2, MOVBE). `upf.engine` chooses between them at import. Replication
+of what is multicast waits for the kernel, whatever the instructions: one module for every machine.
 """
 
 import os
@@ -15,19 +16,19 @@ debug = os.environ.get("CASTCORE_DEBUG") == "1"
 # CASTCORE_ENGINE=baseline builds that one alone, CASTCORE_ENGINE=none neither, nor any other module.
 only = os.environ.get("CASTCORE_ENGINE")
 
-engines = {"baseline": ("upf._engine", [])}
+modules = [("baseline", "upf._engine", []), ("baseline", "upf._mbs", [])]
 if platform.machine() in ("x86_64", "AMD64"):
-    engines["x86-64-v3"] = ("upf._engine_v3", ["-march=x86-64-v3"])
+    modules.append(("x86-64-v3", "upf._engine_v3", ["-march=x86-64-v3"]))
 
 extensions = [
     Extension(
         name,
         sources=[f"cext/upf/{name.removeprefix('upf.')}.pyx"],
         include_dirs=["cext/upf"],
-        depends=[f"cext/upf/{header}.h" for header in ("intrinsics", "door", "system")],
+        depends=[f"cext/upf/{header}.h" for header in ("copies", "datagrams", "door", "intrinsics", "system")],
         extra_compile_args=["-Wall", *(["-O0", "-g"] if debug else ["-O3", "-fno-strict-aliasing"]), *instructions],
     )
-    for engine, (name, instructions) in engines.items()
+    for engine, name, instructions in modules
     if only in (None, engine)
 ]
 if only != "none":

@@ -36,6 +36,7 @@ import nf.pcf.machine
 import nf.pcf.mbs_machine
 import nf.smf.compose
 import nf.smf.machine
+import nf.smf.mbs_machine
 from nf.af.config import AfSection, ProviderSection
 from nf.cli.configuration import Configuration
 from nf.cli.main import app
@@ -111,6 +112,14 @@ _MACHINES: Final = (
         "smf",
         nf.smf.machine.PDU_SESSION,
         "A UE's connection at the SMF (TS 23.502 §4.3). ABSENT stands for a session that the SMF does not keep.",
+    ),
+    (
+        "mbs-session",
+        "MBS session",
+        "smf",
+        nf.smf.mbs_machine.MBS_SESSION,
+        "Multicast or broadcast at the MB-SMF (TS 23.247 §7.1.1). ABSENT stands for a session that the SMF does not "
+        "keep.",
     ),
     (
         "consumption-reporting",

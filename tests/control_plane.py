@@ -13,7 +13,7 @@ from nf.af import compose as af_compose
 from nf.af.config import AfSection
 from nf.common import call
 from nf.common.channels import Channels
-from nf.common.clock import SystemClock
+from nf.common.clock import Clock, SystemClock
 from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, NotFound
 from nf.common.function import Context
 from nf.common.hosting import Host
@@ -40,6 +40,7 @@ from upf import compose as upf_compose
 from upf.config import UpfSection
 from upf.n4.v1 import n4_pb2 as n4
 from upf.n4.v1.n4_pb2_grpc import N4ServiceServicer, add_N4ServiceServicer_to_server
+from upf.n4.v1.n4mb_pb2_grpc import N4mbServiceServicer, add_N4mbServiceServicer_to_server
 
 UE = "10.45.0.2"
 SUPI = "imsi-001010000000001"
@@ -284,6 +285,9 @@ class ControlPlane:
         self._pcf = PcfSection(**(pcf or {}))
         self._real_upf = real_upf
         self.upf = RecordingUserPlane()
+        self.mbs_upf: N4mbServiceServicer | None = None
+        # The SMF's and the PCF's.
+        self.clock: Clock = SystemClock()
         self._telemetry = Telemetry()
         self._hosts: dict[str, Host] = {}
         self._smf = SmfSection(**{"heartbeat_interval_s": 0.02, **smf})
@@ -327,10 +331,13 @@ class ControlPlane:
             await self._hosts[name].start(lambda _: function, {})
             return
         if name == "upf":
-            function = pcf_compose.Function("upf", [servicer(add_N4ServiceServicer_to_server, self.upf)])
+            servicers = [servicer(add_N4ServiceServicer_to_server, self.upf)]
+            if self.mbs_upf is not None:
+                servicers.append(servicer(add_N4mbServiceServicer_to_server, self.mbs_upf))
+            function = pcf_compose.Function("upf", servicers)
             await self._hosts[name].start(lambda _: function, {})
             return
-        clock = SystemClock()
+        clock = self.clock
         module = {"pcf": pcf_compose, "smf": smf_compose, "af": af_compose}[name]
         config = {"pcf": self._pcf, "smf": self._smf, "af": AfSection(grpc_address=self._addresses[name])}[name]
         store = Store.open(url_for(self.directory, name), clock=clock, tables=getattr(module, "TABLES", ()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -16,11 +17,20 @@ from nf.common.server import servicer
 from upf.config import TunSection, UpfSection
 from upf.live.devices import Place, TunDevice, open_tun
 from upf.live.n3_place import DEFAULT_MTU, N3Place
+from upf.mbs.delivery import Deliveries
+from upf.mbs.ingress import Ingress
+from upf.mbs.outlets import Outlets
+from upf.mbs.places import parse_ingress
+from upf.mbs.service import N4mbService
+from upf.mbs.traffic import MbsTraffic
+from upf.mbs.user_plane import MbsUserPlane
 from upf.n4.engines import engine_under_smf, for_captures, for_live_traffic
 from upf.n4.service import N4Service
 from upf.n4.user_plane import UserPlane
 from upf.n4.v1.n4_pb2 import UserPlaneIpResourceInformation
 from upf.n4.v1.n4_pb2_grpc import add_N4ServiceServicer_to_server
+from upf.n4.v1.n4mb_pb2 import Branch, MulticastDelivery
+from upf.n4.v1.n4mb_pb2_grpc import add_N4mbServiceServicer_to_server
 from upf.traffic.captures import Captures
 from upf.traffic.service import TrafficService
 from upf.traffic.v1.traffic_pb2_grpc import add_TrafficServiceServicer_to_server
@@ -35,7 +45,7 @@ def build(config: UpfSection, clock: Clock, registry: CollectorRegistry) -> Func
         return _with_devices(config, config.tun, clock, registry)
     engine = engine_under_smf(config.max_flows)
     user_plane = UserPlane(clock, for_captures(engine))
-    return under_n4(config, user_plane, Captures(user_plane, engine))
+    return with_mbs(under_n4(config, user_plane, Captures(user_plane, engine)), config, user_plane, registry)
 
 
 def _with_devices(config: UpfSection, tun: TunSection, clock: Clock, registry: CollectorRegistry) -> Function:
@@ -47,14 +57,19 @@ def _with_devices(config: UpfSection, tun: TunSection, clock: Clock, registry: C
     live = LiveTraffic(partial(open_devices, tun), uplink=uplink, downlink=downlink, registry=registry)
     engines = for_live_traffic(uplink=uplink, downlink=downlink)
     user_plane = UserPlane(clock, engines, gate=live, tunnels=live if n3 is not None else None)
-    function = under_n4(config, user_plane, None, n3=n3)
+    function = with_mbs(under_n4(config, user_plane, None, n3=n3), config, user_plane, registry)
+    prepare_mbs = function.prepare
+
+    async def prepare() -> None:
+        await live.start()
+        await prepare_mbs()
 
     async def stop() -> None:
         await function.stop()
         await live.stop()
 
     # Sessions that come have to find where their tunnels end.
-    return replace(function, prepare=live.start, stop=stop, failed=live.failed)
+    return replace(function, prepare=prepare, stop=stop, failed=live.failed)
 
 
 def under_n4(
@@ -83,6 +98,42 @@ def under_n4(
         start=start,
         stop=measuring.end,
     )
+
+
+def with_mbs(function: Function, config: UpfSection, user_plane: UserPlane, registry: CollectorRegistry) -> Function:
+    """The UPF as an MB-UPF too, driven by an MB-SMF; both lose their rules together."""
+    # Compiled, and Linux only.
+    from upf._mbs import Replicator
+
+    section = config.mbs
+    replicator = Replicator()
+    deliveries = Deliveries(
+        replicator,
+        Ingress(replicator, [parse_ingress(text) for text in section.ingress]),
+        Outlets(
+            interface=section.multicast_interface,
+            multicast=section.multicast,
+            gtp_u=tuple(ip_address(text) for text in section.gtp_u),
+        ),
+    )
+    default_branches = [Branch(branch_id=1, multicast=MulticastDelivery())]
+    mbs = MbsUserPlane(
+        replicator,
+        deliveries,
+        user_plane.recovery_time,
+        default_branches=tuple(default_branches) if section.default_branches == "multicast" else (),
+    )
+    traffic = MbsTraffic(replicator, deliveries, registry)
+
+    async def prepare() -> None:
+        traffic.start()
+
+    async def stop() -> None:
+        await function.stop()
+        await asyncio.to_thread(traffic.stop)
+
+    n4mb = servicer(add_N4mbServiceServicer_to_server, N4mbService(mbs, config.node_id))
+    return replace(function, servicers=(*function.servicers, n4mb), prepare=prepare, stop=stop)
 
 
 def _told(n3: N3Place | None) -> UserPlaneIpResourceInformation | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,6 +11,7 @@ from nf.common.config import FunctionSection, Section
 from upf.errors import UpfError
 from upf.live.devices import MAX_MTU, MIN_MTU, Place
 from upf.live.n3_place import N3Place
+from upf.mbs.places import parse_ingress
 
 
 def _check_place(value: str) -> str:
@@ -25,6 +27,24 @@ def _check_n3(value: str) -> str:
         N3Place.parse(value)
     except UpfError as error:
         raise ValueError(f"an address with or without a port: {error}") from None
+    return value
+
+
+def _check_ingress(value: str) -> str:
+    try:
+        parse_ingress(value)
+    except UpfError as error:
+        raise ValueError(f"an address of this host with or without a port: {error}") from None
+    return value
+
+
+def _check_host_address(value: str) -> str:
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address of this host") from None
+    if address.is_multicast or address.is_unspecified:
+        raise ValueError("an IPv4 or IPv6 address of this host")
     return value
 
 
@@ -57,6 +77,27 @@ class TunSection(Section):
         return self
 
 
+IngressText = Annotated[str, AfterValidator(_check_ingress)]
+HostAddressText = Annotated[str, AfterValidator(_check_host_address)]
+
+
+class MbsSection(Section):
+    """``[upf.mbs]``."""
+
+    # Where Nmb9 tunnels end: ADDRESS or ADDRESS:PORT; without a port, or where it is taken, a free one. Of those of one
+    # IP version the first is used.
+    ingress: tuple[IngressText, ...] = Field(default=("127.0.0.1",), min_length=1)
+    # Branches of sessions that are established without any: one by multicast on multicast_interface, or none.
+    default_branches: Literal["multicast", "none"] = "multicast"
+    # Where multicast leaves that names no interface: a name, or an address that the interface has.
+    multicast_interface: str = Field(default="lo", min_length=1)
+    # How it leaves: from raw sockets (any source; needs CAP_NET_RAW), from UDP sockets (only sources that are addresses
+    # of this host), or from raw ones where this process may open them.
+    multicast: Literal["auto", "raw", "udp"] = "auto"
+    # Source addresses of GTP-U, one of an IP version; none: the kernel's choice.
+    gtp_u: tuple[HostAddressText, ...] = ()
+
+
 class UpfSection(FunctionSection):
     """``[upf]``."""
 
@@ -68,3 +109,5 @@ class UpfSection(FunctionSection):
     measurement_interval_ms: int = Field(default=100, ge=1, le=60_000)
     # The pair of tun devices between which live traffic is policed. Without this section the UPF takes captures.
     tun: TunSection | None = None
+    # What is multicast and broadcast.
+    mbs: MbsSection = MbsSection()

@@ -74,9 +74,8 @@ static inline uint32_t cc_inbox_segment(cc_inbox_t *inbox, int i)
 }
 
 /* How long ago a message came; 0 where the kernel does not say (SO_TIMESTAMPNS). ``now_ns`` is of the clock on the wall. */
-static inline int64_t cc_inbox_age(cc_inbox_t *inbox, int i, int64_t now_ns)
+static inline int64_t cc_message_age(struct msghdr *header, int64_t now_ns)
 {
-    struct msghdr *header = &inbox->messages[i].msg_hdr;
     for (struct cmsghdr *at = CMSG_FIRSTHDR(header); at != NULL; at = CMSG_NXTHDR(header, at)) {
         struct timespec came;
         if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_TIMESTAMPNS) {
@@ -86,6 +85,11 @@ static inline int64_t cc_inbox_age(cc_inbox_t *inbox, int i, int64_t now_ns)
         }
     }
     return 0;
+}
+
+static inline int64_t cc_inbox_age(cc_inbox_t *inbox, int i, int64_t now_ns)
+{
+    return cc_message_age(&inbox->messages[i].msg_hdr, now_ns);
 }
 
 /* Message ``i`` is to leave with these bytes, as datagrams of ``segment`` bytes (0: as one). */

@@ -142,18 +142,18 @@ def acknowledge(
 ) -> m5.DynamicPolicy | None:
     """Stores that the PCF has put a new policy in force; None when the policy has ended meanwhile."""
     stored = transaction.require(m5.DynamicPolicy, desired.policy.dynamic_policy_id)
-    # From here on a repeat of the request is answered with this policy and no other.
-    transaction.forget(request.request_id, CREATE_METHOD)
     if stored.state != m5.DynamicPolicy.STATE_ACTIVATING:
+        transaction.forget(request.request_id, CREATE_METHOD)
         return None
-    _record(transaction, desired, answer)
+    transaction.insert(_record(desired, answer), stored.dynamic_policy_id)
     active = dynamic_policies.enforced(
         stored, answer.enforcement, desired.template.service_description_id, desired.session
     )
     due = _due_after(transaction, desired.template)
     acknowledged = step_policy(transaction, active, DynamicPolicyEvent.AUTHORISED, due=due)
     if acknowledged is not None:
-        transaction.once(request.request_id, CREATE_METHOD, request, lambda: acknowledged)
+        # From here on a repeat of the request is answered with this policy and no other.
+        transaction.answer_otherwise(request.request_id, CREATE_METHOD, acknowledged)
     return acknowledged
 
 
@@ -218,19 +218,17 @@ def put_in_force(
         desired.template.service_description_id if ready else current.service_descriptor_filter.service_description_id
     )
     changed = dynamic_policies.enforced(changed, answer.enforcement, service_description_id, desired.session)
-    _record(transaction, desired, answer)
+    transaction.put(_record(desired, answer), policy_id)
     return _update(transaction, current, changed, due=_due_after(transaction, desired.template))
 
 
-def _record(transaction: Transaction, desired: Desired, answer: n5.AppSessionContextRespData) -> None:
-    """Keeps what the PCF was asked for and has answered; of the answer no more than is news or not by its revision."""
-    policy_id = desired.policy.dynamic_policy_id
-    record = n5.AppSession(
-        app_session_id=policy_id,
+def _record(desired: Desired, answer: n5.AppSessionContextRespData) -> n5.AppSession:
+    """What is kept of what the PCF was asked for and has answered: of the answer its revision, which tells news."""
+    return n5.AppSession(
+        app_session_id=desired.policy.dynamic_policy_id,
         asc_req_data=desired.request,
         asc_resp_data=n5.AppSessionContextRespData(revision=answer.revision),
     )
-    transaction.put(record, policy_id)
 
 
 def is_known(reader: Reader, notification: n5.EventNotification) -> bool:

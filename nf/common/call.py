@@ -11,36 +11,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from nf.common.plain_structlog import structlog
 from nf.common.resources import new_id
 
 CORRELATION_KEY = "x-correlation-id"
 AUTHORIZATION_KEY = "authorization"
 _MAX_CORRELATION_ID = 128
 
+_correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 _stopping: ContextVar[asyncio.Event | None] = ContextVar("stopping", default=None)
 
 
 def correlation_id() -> str:
     """The correlation ID in force; empty when no request is behind what runs."""
-    return str(structlog.contextvars.get_contextvars().get("correlation_id", ""))
+    return _correlation_id.get()
 
 
 def adopt_correlation_id(received: str) -> str:
     """Binds the ID that a request brought, or a new one if that is empty or unfit for a header, and returns it."""
     fit = 0 < len(received) <= _MAX_CORRELATION_ID and received.isascii() and received.isprintable()
     bound = received if fit else new_id()
-    structlog.contextvars.bind_contextvars(correlation_id=bound)
+    _correlation_id.set(bound)
     return bound
 
 
 def set_correlation_id(known: str) -> None:
     """Binds the ID that something is known to have been caused by; empty: no request has caused it."""
-    if known:
-        structlog.contextvars.bind_contextvars(correlation_id=known)
-    else:
-        structlog.contextvars.unbind_contextvars("correlation_id")
+    _correlation_id.set(known)
 
 
 def adopt_deadline(remaining_s: float | None) -> None:

@@ -9,10 +9,11 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, Generic, Self, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.descriptor_pb2 import MethodOptions
+from prometheus_client import Counter
 
 from nf.common import call
 from nf.common.errors import CastcoreError, DeadlineExceeded, InvalidArgument, Unavailable
@@ -23,6 +24,8 @@ from nf.common.tls import Credentials
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Serializer: TypeAlias = Callable[[Request], bytes]
+Deserializer: TypeAlias = Callable[[bytes], Response]
 
 DEFAULT_DEADLINE_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
@@ -48,7 +51,7 @@ _OPTIONS: Final = (
 
 
 class _Outgoing:
-    """What the interceptors of one channel share."""
+    """What the calls of one channel share."""
 
     def __init__(self, function: str, peer: str, deadline_s: float, telemetry: Telemetry, token: str) -> None:
         self.peer = peer
@@ -70,60 +73,102 @@ class _Outgoing:
             wanted_s = remaining_s if wanted_s is None else min(wanted_s, remaining_s)
         return None if wanted_s is None else time.monotonic() + wanted_s
 
+    def metadata(self, given: Iterable[tuple[str, str | bytes]] | None) -> grpc.aio.Metadata:
+        """What the call has been given, and the correlation ID in force and the token unless they are among it."""
+        metadata, keys = grpc.aio.Metadata(), frozenset[str]()
+        if given is not None:
+            metadata = grpc.aio.Metadata(*given)
+            keys = frozenset(key for key, _ in metadata)
+        if call.CORRELATION_KEY not in keys and (correlation_id := call.correlation_id()):
+            metadata.add(call.CORRELATION_KEY, correlation_id)
+        if self._token and call.AUTHORIZATION_KEY not in keys:
+            metadata.add(call.AUTHORIZATION_KEY, f"Bearer {self._token}")
+        return metadata
+
     def details(self, given: grpc.aio.ClientCallDetails, deadline: float | None) -> grpc.aio.ClientCallDetails:
         """The call's details with what is left of the deadline, and the correlation ID in force."""
-        metadata = grpc.aio.Metadata(*(given.metadata or ()))
-        given_id = any(key == call.CORRELATION_KEY for key, _ in metadata)
-        if not given_id and (correlation_id := call.correlation_id()):
-            metadata.add(call.CORRELATION_KEY, correlation_id)
-        if self._token and not any(key == call.AUTHORIZATION_KEY for key, _ in metadata):
-            metadata.add(call.AUTHORIZATION_KEY, f"Bearer {self._token}")
-        timeout_s = None if deadline is None else max(0.001, deadline - time.monotonic())
-        return grpc.aio.ClientCallDetails(given.method, timeout_s, metadata, given.credentials, given.wait_for_ready)
+        return grpc.aio.ClientCallDetails(
+            given.method, _left_s(deadline), self.metadata(given.metadata), given.credentials, given.wait_for_ready
+        )
 
-    def observe(self, method: str, code: str, begun: float, *, latency: bool = True) -> None:
-        """Counts one attempt."""
-        self._telemetry.client_calls.labels(self._function, self.peer, method, code).inc()
-        if latency:
-            observed = self._telemetry.client_latency_s.labels(self._function, self.peer, method)
-            observed.observe(time.perf_counter() - begun)
+    def measured(self, method: str) -> _Measured:
+        """Where the attempts of a method are counted."""
+        return _Measured(self._telemetry, self._function, self.peer, method)
 
     def translate(self, error: grpc.aio.AioRpcError) -> CastcoreError:
         """The peer's error as ours."""
         return from_rpc_error(error, peer=self.peer)
 
 
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, outgoing: _Outgoing) -> None:
-        self._outgoing = outgoing
+class _Measured:
+    """The metrics of one method; those of its successes are looked up once."""
 
-    async def intercept_unary_unary(
+    def __init__(self, telemetry: Telemetry, function: str, peer: str, method: str) -> None:
+        self._calls = telemetry.client_calls
+        self._labels = function, peer, method
+        self._latency_s = telemetry.client_latency_s.labels(*self._labels)
+        self._succeeded: Counter | None = None
+
+    def observe(self, code: str, begun: float, *, latency: bool = True) -> None:
+        """Counts one attempt."""
+        if code != "OK":
+            self._calls.labels(*self._labels, code).inc()
+        else:
+            if self._succeeded is None:
+                self._succeeded = self._calls.labels(*self._labels, code)
+            self._succeeded.inc()
+        if latency:
+            self._latency_s.observe(time.perf_counter() - begun)
+
+
+class _UnaryUnary(Generic[Request, Response]):
+    """One method of a peer. An interceptor of the library's would cost another task and another call object."""
+
+    def __init__(
+        self, outgoing: _Outgoing, method: str, plain: grpc.aio.UnaryUnaryMultiCallable[Request, Response]
+    ) -> None:
+        self._outgoing = outgoing
+        self._plain = plain
+        self._measured = outgoing.measured(method)
+        self._method = method
+        self._attempts: int | None = None
+
+    async def __call__(
         self,
-        continuation: Callable[
-            [grpc.aio.ClientCallDetails, Request], Awaitable[grpc.aio.UnaryUnaryCall[Request, Response]]
-        ],
-        client_call_details: grpc.aio.ClientCallDetails,
         request: Request,
-    ) -> Response | grpc.aio.UnaryUnaryCall[Request, Response]:
-        outgoing, method = self._outgoing, _text(client_call_details.method)
-        deadline = outgoing.deadline(client_call_details.timeout, endless=False)
-        attempts = ATTEMPTS if idempotency_of(method) in _REPEATABLE else 1
-        for attempt in range(1, attempts + 1):
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 (the generated stubs call it so)
+        metadata: Iterable[tuple[str, str | bytes]] | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Response:
+        outgoing = self._outgoing
+        deadline = outgoing.deadline(timeout, endless=False)
+        if self._attempts is None:
+            self._attempts = ATTEMPTS if idempotency_of(self._method) in _REPEATABLE else 1
+        for attempt in range(1, self._attempts + 1):
             begun = time.perf_counter()
             try:
-                made = await continuation(outgoing.details(client_call_details, deadline), request)
-                await made
+                answer = await self._plain(
+                    request,
+                    timeout=_left_s(deadline),
+                    metadata=outgoing.metadata(metadata),
+                    credentials=credentials,
+                    wait_for_ready=wait_for_ready,
+                    compression=compression,
+                )
             except grpc.aio.AioRpcError as error:
-                outgoing.observe(method, error.code().name, begun)
+                self._measured.observe(error.code().name, begun)
                 pause_s = _FIRST_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0)
                 late = deadline is not None and time.monotonic() + pause_s >= deadline
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == attempts or late:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt == self._attempts or late:
                     raise outgoing.translate(error) from error
             except grpc.aio.UsageError as error:
                 raise Unavailable(f"{outgoing.peer}: the channel is closed") from error
             else:
-                outgoing.observe(method, "OK", begun)
-                return made
+                self._measured.observe("OK", begun)
+                return answer
             await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
@@ -157,7 +202,7 @@ class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
             raise self._outgoing.translate(error) from error
         finally:
             made.cancel()
-            self._outgoing.observe(method, code, 0.0, latency=False)
+            self._outgoing.measured(method).observe(code, 0.0, latency=False)
 
 
 class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
@@ -180,10 +225,85 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
             made = await continuation(outgoing.details(client_call_details, deadline), request_iterator)
             await made
         except grpc.aio.AioRpcError as error:
-            outgoing.observe(method, error.code().name, begun)
+            outgoing.measured(method).observe(error.code().name, begun)
             raise outgoing.translate(error) from error
-        outgoing.observe(method, "OK", begun)
+        outgoing.measured(method).observe("OK", begun)
         return made
+
+
+class _Channel(grpc.aio.Channel):
+    """A channel whose calls are made as this module says. Methods are made ready once, however many stubs there are."""
+
+    def __init__(self, plain: grpc.aio.Channel, outgoing: _Outgoing) -> None:
+        self._plain = plain
+        self._outgoing = outgoing
+        self._methods: dict[str, object] = {}
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[Request, Response]:
+        known = self._methods.get(method)
+        if known is None:
+            plain = self._plain.unary_unary(method, request_serializer, response_deserializer)
+            known = self._methods[method] = _UnaryUnary(self._outgoing, method, plain)
+        return cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", known)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryStreamMultiCallable[Request, Response]:
+        known = self._methods.get(method)
+        if known is None:
+            known = self._plain.unary_stream(method, request_serializer, response_deserializer)
+            self._methods[method] = known
+        return cast("grpc.aio.UnaryStreamMultiCallable[Request, Response]", known)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.StreamUnaryMultiCallable[Request, Response]:
+        known = self._methods.get(method)
+        if known is None:
+            known = self._plain.stream_unary(method, request_serializer, response_deserializer)
+            self._methods[method] = known
+        return cast("grpc.aio.StreamUnaryMultiCallable[Request, Response]", known)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer[Request] | None = None,
+        response_deserializer: Deserializer[Response] | None = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.StreamStreamMultiCallable[Request, Response]:
+        return self._plain.stream_stream(method, request_serializer, response_deserializer)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._plain.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._plain.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._plain.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._plain.channel_ready()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
 
 class Channels:
@@ -234,10 +354,16 @@ class Channels:
             known = ", ".join(sorted(self._targets)) or "none"
             raise InvalidArgument(f"peer {peer!r} has no address (known: {known})")
         outgoing = _Outgoing(self._function, peer, self._deadline_s, self._telemetry, self._token)
-        interceptors = [_UnaryUnary(outgoing), _UnaryStream(outgoing), _StreamUnary(outgoing)]
+        interceptors = [_UnaryStream(outgoing), _StreamUnary(outgoing)]
         if self._tls is None or peer in self._plain:
-            return grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
-        return grpc.aio.secure_channel(target, self._tls.channel, options=_OPTIONS, interceptors=interceptors)
+            plain = grpc.aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
+        else:
+            plain = grpc.aio.secure_channel(target, self._tls.channel, options=_OPTIONS, interceptors=interceptors)
+        return _Channel(plain, outgoing)
+
+
+def _left_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.001, deadline - time.monotonic())
 
 
 def _text(method: str | bytes) -> str:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from nf.common.background import Background
 from nf.common.errors import CastcoreError
-from nf.common.store import Due, Reader, Store
+from nf.common.store import Due, DueNews, Reader, Store
 from nf.common.telemetry import logger
 
 M = TypeVar("M", bound=Message)
@@ -89,14 +89,20 @@ class DueDriver(Generic[M]):
             self._log.exception("due.failed", kind=self._type.DESCRIPTOR.name, name=due.name)
 
     async def _pause(self, until: datetime | None, generation: int) -> None:
-        """Returns when ``until`` has come or an earlier due time may have been set."""
-        waits = [asyncio.ensure_future(self._store.wait_due(generation, until))]
-        if until is not None:
-            waits.append(asyncio.ensure_future(self._store.clock.sleep_until(until)))
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        for wait in done:
-            wait.result()
+        """Returns when ``until`` has come or an earlier due time may have been set, and has come if it is known."""
+        while True:
+            waits: list[asyncio.Future[DueNews | None]] = [
+                asyncio.ensure_future(self._store.wait_due(generation, until))
+            ]
+            if until is not None:
+                waits.append(asyncio.ensure_future(self._store.clock.sleep_until(until)))
+            try:
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            news = [wait.result() for wait in done]
+            if len(news) > 1 or news[0] is None or news[0].earliest is None:
+                return
+            # Nothing has to be read before that: it may be moved on before it comes.
+            generation, until = news[0]

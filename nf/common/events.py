@@ -74,32 +74,24 @@ class Watch:
         are not kept any more, Unavailable when the store is closed.
         """
         position = after_sequence
-        while until is None or not until.is_set():
-            batch = await self._store.read(partial(_events_after, position))
-            for event in batch:
-                position = event.sequence
-                if concerns(event, subject) and visible(event):
-                    yield event
-            if len(batch) == _BATCH:
-                # A store may answer at once: others have to come to their turn while a long log is read.
-                await asyncio.sleep(0)
-                continue
-            if no_follow:
-                return
-            await self._more(position, until)
-
-    async def _more(self, position: int, until: asyncio.Event | None) -> None:
-        if until is None:
-            await self._store.wait_sequence(position)
-            return
-        waits = [asyncio.ensure_future(self._store.wait_sequence(position)), asyncio.ensure_future(until.wait())]
+        ending = asyncio.ensure_future(until.wait()) if until is not None else None
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            while until is None or not until.is_set():
+                batch = await self._store.read(partial(_events_after, position))
+                for event in batch:
+                    position = event.sequence
+                    if concerns(event, subject) and visible(event):
+                        yield event
+                if len(batch) == _BATCH:
+                    # A store may answer at once: others have to come to their turn while a long log is read.
+                    await asyncio.sleep(0)
+                    continue
+                if no_follow:
+                    return
+                await self._store.wait_sequence(position, ending)
         finally:
-            for wait in waits:
-                wait.cancel()
-        if waits[0] in done:
-            waits[0].result()
+            if ending is not None:
+                ending.cancel()
 
 
 async def serve_watch(

@@ -1,6 +1,6 @@
 """What surrounds every call that a server serves: correlation ID, deadline, log, metrics, error mapping.
 
-One interceptor wraps the handler once. A call that may change something runs in a task of its own: a client that hangs
+Every handler is wrapped once. A call that may change something runs in a task of its own: a client that hangs
 up or whose deadline passes does not stop it half-way; ``Calls.finish`` waits for such calls at the end.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from functools import cache
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -24,9 +24,6 @@ from nf.common.errors import CastcoreError, Internal, PermissionDenied, Unimplem
 from nf.common.rpc_status import to_grpc
 from nf.common.telemetry import Telemetry, logger, tells
 
-T = TypeVar("T")
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 # What a servicer's method is to gRPC: (request or requests, context) → answer, awaitable or stream.
 Behaviour: TypeAlias = Callable[[object, Context], object]
@@ -53,8 +50,11 @@ def idempotency_of(method: str) -> MethodOptions.IdempotencyLevel.ValueType:
     return options.idempotency_level
 
 
-class Interceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of a function's server."""
+class Services(grpc.GenericRpcHandler):
+    """Everything that a function's server serves: the handlers that are added, each wrapped when it is first called.
+
+    An interceptor of the library's would be asked anew, in a coroutine of its own, for every call.
+    """
 
     def __init__(
         self,
@@ -69,22 +69,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._calls = calls
         self._stopping = stopping
         self._allowed_peers = frozenset(allowed_peers)
+        self._added: list[grpc.GenericRpcHandler] = []
         self._wrapped: dict[str, Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Request, Response] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Request, Response] | None:
+    def add(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Serves these as well."""
+        self._added += handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """The method's handler, wrapped; None, as gRPC wants it, for a method that nobody serves."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            handler = await continuation(handler_call_details)
+            found = (each.service(handler_call_details) for each in self._added)
+            handler = next((each for each in found if each is not None), None)
             if handler is None:
                 return None
             wrapped = self._wrapped[method] = self._wrap(cast(Handler, handler), method)
-        return cast("grpc.RpcMethodHandler[Request, Response]", wrapped)
+        return wrapped
 
     def _wrap(self, handler: Handler, method: str) -> Handler:
         behaviour = cast(
@@ -118,14 +120,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, behaviour: Behaviour, around: _Around, *, detach: bool) -> Behaviour:
         async def serve(request: object, context: Context) -> object:
-            async with around(context):
+            served = around(context)
+            served.begin()
+            try:
                 self._admit(context)
                 answer = behaviour(request, context)
-                if not inspect.isawaitable(answer):
-                    return answer
-                if detach:
-                    return await self._calls.detached(answer, around.method, self._function)
-                return await answer
+                if inspect.isawaitable(answer):
+                    if detach:
+                        answer = self._calls.detached(answer, around.method, self._function)
+                    answer = await answer
+            except BaseException as error:
+                await served.fail(error)
+                raise
+            served.end("OK")
+            return answer
 
         return serve
 
@@ -190,6 +198,10 @@ class _Call:
         self._begun = 0.0
 
     async def __aenter__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """What comes before the handler."""
         context, around = self._context, self._around
         correlation_id = call.adopt_correlation_id(_received(context, call.CORRELATION_KEY))
         call.adopt_deadline(cast("float | None", context.time_remaining()))
@@ -200,23 +212,32 @@ class _Call:
         context.set_trailing_metadata(((call.CORRELATION_KEY, correlation_id),))
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        code = "OK"
+        if error is None:
+            self.end("OK")
+        else:
+            await self.fail(error)
+
+    async def fail(self, error: BaseException) -> None:
+        """What comes after a handler that has raised."""
+        code = self._code(error)
         try:
-            if error is not None:
-                code = self._code(error)
-                await self._answer(error)
+            await self._answer(error)
         finally:
-            around = self._around
-            elapsed_s = time.perf_counter() - self._begun
-            around.open_calls.dec()
-            around.latency_s.observe(elapsed_s)
-            if code == "OK":
-                around.served.inc()
-            else:
-                around.server_calls.labels(around.function, around.method, code).inc()
-            if tells("debug"):
-                told = logger(around.function)
-                told.debug("rpc", method=around.method, code=code, elapsed_ms=round(elapsed_s * 1000, 3))
+            self.end(code)
+
+    def end(self, code: str) -> None:
+        """Counts the call, once the handler has ended."""
+        around = self._around
+        elapsed_s = time.perf_counter() - self._begun
+        around.open_calls.dec()
+        around.latency_s.observe(elapsed_s)
+        if code == "OK":
+            around.served.inc()
+        else:
+            around.server_calls.labels(around.function, around.method, code).inc()
+        if tells("debug"):
+            told = logger(around.function)
+            told.debug("rpc", method=around.method, code=code, elapsed_ms=round(elapsed_s * 1000, 3))
 
     def _code(self, error: BaseException) -> str:
         if isinstance(error, CastcoreError):

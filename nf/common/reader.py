@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from nf.common.clock import Clock, from_ns, to_ns
 from nf.common.database import LAST_SEQUENCE
 from nf.common.errors import NotFound
+from nf.common.known import Known, Wanted
 from nf.common.resources import decode_page_token, encode_page_token, page_limit
 from nf.common.schema import cursors, events, leases, lookups, resources
 from nf.common.statements import Row, Session, Statement, Values
@@ -46,6 +47,9 @@ class Due(Generic[M]):
     due: datetime
 
 
+# A descriptor makes its name anew each time.
+_KINDS: Final[dict[type[Message], str]] = {}
+
 _kind, _name = resources.c.kind == bindparam("k"), resources.c.name == bindparam("n")
 _GET = Statement(select(resources.c.body).where(_kind, _name))
 _list = (
@@ -56,11 +60,11 @@ _list = (
 )
 _LIST = Statement(_list)
 _LIST_CHILDREN = Statement(_list.where(resources.c.parent == bindparam("p")))
-_all = select(resources.c.body).where(_kind).order_by(resources.c.id)
+_all = select(resources.c.name, resources.c.body).where(_kind).order_by(resources.c.id)
 _ALL = Statement(_all)
 _ALL_CHILDREN = Statement(_all.where(resources.c.parent == bindparam("p")))
 _FIND = Statement(
-    select(resources.c.body)
+    select(resources.c.name, resources.c.body)
     .join(lookups, (lookups.c.kind == resources.c.kind) & (lookups.c.name == resources.c.name))
     .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
     .order_by(resources.c.id)
@@ -90,15 +94,19 @@ _LEASE = Statement(select(leases.c.holder, leases.c.expires_ns).where(leases.c.n
 
 def kind_of(message_type: type[Message]) -> str:
     """How the store calls a type of resource: the full name of its message."""
-    return message_type.DESCRIPTOR.full_name
+    kind = _KINDS.get(message_type)
+    if kind is None:
+        kind = _KINDS[message_type] = message_type.DESCRIPTOR.full_name
+    return kind
 
 
 class Reader:
     """Reads of one moment: everything seen here belongs to the same commit."""
 
-    def __init__(self, session: Session, clock: Clock) -> None:
+    def __init__(self, session: Session, clock: Clock, known: Known | None = None) -> None:
         self.session = session
         self.clock = clock
+        self._known = known
 
     @property
     def connection(self) -> Connection:
@@ -115,8 +123,16 @@ class Reader:
 
     def get(self, message_type: type[M], name: str) -> M | None:
         """The resource of that name, or None."""
-        body = self.value(_GET, {"k": kind_of(message_type), "n": name})
+        body = self._body(kind_of(message_type), name)
         return None if body is None else message_type.FromString(body)
+
+    def _body(self, kind: str, name: str) -> bytes | None:
+        known = self._known
+        return self._look(kind, name) if known is None else known.body((kind, name), lambda: self._look(kind, name))
+
+    def _look(self, kind: str, name: str) -> bytes | None:
+        body: bytes | None = self.value(_GET, {"k": kind, "n": name})
+        return body
 
     def require(self, message_type: type[M], name: str) -> M:
         """The resource of that name. Raises NotFound, naming kind and name."""
@@ -155,13 +171,31 @@ class Reader:
     def all(self, message_type: type[M], *, parent: str | None = None) -> Items[M]:
         """Every resource of a type, in the order of creation."""
         kind = kind_of(message_type)
-        rows = self.rows(_ALL, {"k": kind}) if parent is None else self.rows(_ALL_CHILDREN, {"k": kind, "p": parent})
-        return [message_type.FromString(body) for (body,) in rows]
+        if parent is None:
+            return self._listed(message_type, ("", ""), _ALL, {"k": kind})
+        return [message_type.FromString(body) for _, body in self.rows(_ALL_CHILDREN, {"k": kind, "p": parent})]
 
     def find(self, message_type: type[M], field: str, value: str) -> Items[M]:
         """The resources that were written with this lookup, in the order of creation."""
         values = {"k": kind_of(message_type), "f": field, "v": value}
-        return [message_type.FromString(body) for (body,) in self.rows(_FIND, values)]
+        return self._listed(message_type, (field, value), _FIND, values)
+
+    def _listed(self, message_type: type[M], wanted: Wanted, statement: Statement, values: Values) -> Items[M]:
+        """The resources of a list that may be known; ``statement`` asks for their names and bodies."""
+        kind = kind_of(message_type)
+        known = self._known if self._lists_are_known(kind) else None
+        names = known.names(kind, wanted) if known is not None else None
+        if names is not None:
+            bodies = [self._body(kind, name) for name in names]
+            return [message_type.FromString(body) for body in bodies if body is not None]
+        rows = self.rows(statement, values)
+        if known is not None:
+            known.learn(kind, wanted, rows)
+        return [message_type.FromString(body) for _, body in rows]
+
+    def _lists_are_known(self, _kind: str) -> bool:
+        """Whether what was committed is what is seen here."""
+        return True
 
     def due(self, message_type: type[M], now: datetime, limit: int = 100) -> Items[Due[M]]:
         """The resources whose due time is ``now`` or before, the longest due first."""

@@ -18,6 +18,7 @@ M = TypeVar("M", bound=Message)
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+ETAG_DIGITS = 16
 # Fields that the store sets: they say nothing of the content.
 _OF_THE_STORE = ("etag", "update_time")
 
@@ -46,7 +47,7 @@ def etag_of(message: Message) -> str:
         message = copy_of(message)
         for name in own:
             message.ClearField(name)
-    return digest_of(message)[:16]
+    return digest_of(message)[:ETAG_DIGITS]
 
 
 def check_etag(current: str, expected: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC server of a function: health, reflection of all its services, the interceptor, graceful stop."""
+"""The gRPC server of a function: health, reflection of all its services, what surrounds each call, graceful stop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from nf.common.calls import Calls
 from nf.common.channels import MAX_MESSAGE_BYTES
 from nf.common.errors import FailedPrecondition
-from nf.common.interceptors import Interceptor
+from nf.common.interceptors import Services
 from nf.common.telemetry import Telemetry
 from nf.common.tls import Credentials
 
@@ -40,16 +40,16 @@ def servicer(add: Callable[[Servicer, grpc.aio.Server], None], implementation: S
 class _Registrar:
     """Stands for the server while services register, and notes their names."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self.names: list[str] = []
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self.names += [each.service_name() for each in handlers if isinstance(each, grpc.ServiceRpcHandler)]
-        self._server.add_generic_rpc_handlers(handlers)
+        self._services.add(handlers)
 
     def add_registered_method_handlers(self, _: str, __: object) -> None:
-        # The interceptor looks methods up among the generic handlers; a second registry would only bypass it.
+        # What surrounds every call is put around the generic handlers; a second registry would only bypass it.
         return
 
 
@@ -74,10 +74,12 @@ class GrpcServer:
         self.stopping = asyncio.Event()
         self._started = False
         self._calls = Calls()
-        self._server = grpc.aio.server(
-            interceptors=[Interceptor(function, telemetry, self._calls, self.stopping, allowed_peers)], options=_OPTIONS
-        )
-        self._registrar = _Registrar(self._server)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        served = Services(function, telemetry, self._calls, self.stopping, allowed_peers)
+        self._server.add_generic_rpc_handlers((served,))
+        self._registrar = _Registrar(served)
+        # What every server has besides is none of the function's services.
+        self._besides = cast(grpc.aio.Server, _Registrar(served))
         self._health = health.aio.HealthServicer()
 
     @property
@@ -110,8 +112,9 @@ class GrpcServer:
         if address:
             self.bind(address)
         names = (*self.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(names, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._besides)
+        reflected = reflection.aio.ReflectionServicer(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, self._besides)
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._started = True
         await self._server.start()

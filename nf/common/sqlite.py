@@ -44,6 +44,8 @@ class SqliteDatabase(Database):
         self._writer = _engine(url, pragmas)
         self._reader = _engine(url, pragmas | {"query_only": "ON"})
         self._generation = 0
+        # Of the last event: nobody else writes any.
+        self._sequence: int | None = None
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint") if self.brief else None
 
     def set_up(self, work: Callable[[Session], None]) -> None:
@@ -71,7 +73,9 @@ class SqliteDatabase(Database):
     def begin_write(self, session: Session) -> int:
         """Begins to write: the sequence of the last event."""
         session.run("BEGIN IMMEDIATE")
-        return int(session.value(LAST_SEQUENCE, {}))
+        if self._sequence is None:
+            self._sequence = int(session.value(LAST_SEQUENCE, {}))
+        return self._sequence
 
     def commit(self, session: Session, group: Group) -> News:
         """Writes the events and commits."""
@@ -79,6 +83,7 @@ class SqliteDatabase(Database):
             session.change_all(INSERT_EVENTS, group.events)
             session.change(MOVE_SEQUENCE, {"v": group.sequence})
         session.end("COMMIT")
+        self._sequence = group.sequence
         # No other process counts: it need not be kept.
         self._generation += 1
         if self._checkpoints is not None and self._generation % _CHECKPOINT_COMMITS == 0:

@@ -108,6 +108,8 @@ class Session:
         self.driver = cast(DriverConnection, connection.connection.dbapi_connection)
         self._connection = connection
         self._dialect = connection.dialect.name
+        # When answers to requests were last looked through for old ones.
+        self.requests_pruned_ns = 0
 
     @property
     def connection(self) -> Connection:

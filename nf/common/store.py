@@ -13,16 +13,18 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from typing import Self, TypeVar, cast
+from functools import partial
+from typing import NamedTuple, Self, TypeVar, cast
 
 from sqlalchemy import Table, insert, select
 
 from nf.common.background import Background
-from nf.common.clock import Clock, SystemClock, to_ns
+from nf.common.clock import Clock, SystemClock, from_ns, to_ns
 from nf.common.database import LAST_COMMIT, LAST_SEQUENCE, Database, Durability, News, make
 from nf.common.dialect import insert_if_absent, open_database, url_for
 from nf.common.duty import Duty
 from nf.common.errors import CastcoreError, FailedPrecondition, Unavailable
+from nf.common.known import Known
 from nf.common.reader import Due, Page, Reader
 from nf.common.resources import new_id
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, VERSION, counters, metadata, properties
@@ -30,7 +32,7 @@ from nf.common.statements import Session, Statement, TooLong
 from nf.common.transaction import KEEP, Keep, RequestIdReused, Transaction
 from nf.common.writer import Job, Writer
 
-__all__ = ["KEEP", "Due", "Keep", "Page", "Reader", "RequestIdReused", "Store", "Transaction", "url_for"]
+__all__ = ["KEEP", "Due", "DueNews", "Keep", "Page", "Reader", "RequestIdReused", "Store", "Transaction", "url_for"]
 
 T = TypeVar("T")
 
@@ -38,6 +40,13 @@ _READERS = 4
 _PROPERTIES = Statement(select(properties.c.name, properties.c.value))
 _INSERT_PROPERTY = Statement(insert(properties))
 _INSERT_COUNTER = Statement(insert_if_absent(counters))
+
+
+class DueNews(NamedTuple):
+    """A due time may have been set; which is the earliest, where that is known, and the generation that had it."""
+
+    generation: int
+    earliest: datetime | None
 
 
 class Store:
@@ -61,11 +70,12 @@ class Store:
         self._sessions: set[Session] = {self._brief} if self._brief is not None else set()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
-        self._writer = Writer(instance_id[:8], database, clock, self._note)
+        self._known = Known() if self._brief is not None and not database.shared else None
+        self._writer = Writer(instance_id[:8], database, clock, self._note, self._known)
         self._closed = False
         self._sequence_waiters: set[asyncio.Future[None]] = set()
         self._due_generation = 0
-        self._due_waiters: dict[asyncio.Future[None], int | None] = {}
+        self._due_waiters: dict[asyncio.Future[DueNews], int | None] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._duty = Duty(self, lease_clock) if database.shared else None
         self._following = Background("store: commits of others")
@@ -141,7 +151,10 @@ class Store:
         self._check_open()
         if self._brief is not None:
             try:
-                return self._read_with(self._brief, work)
+                if self._known is None or self._writer.is_apart:
+                    return self._read_with(self._brief, work)
+                # Nobody else writes, and nothing is written before this is over: each statement sees the same commit.
+                return work(Reader(self._brief, self.clock, self._known))
             except TooLong:
                 pass
         context = contextvars.copy_context()
@@ -171,37 +184,46 @@ class Store:
         if self._duty is not None and not self._duty.is_on:
             await self._duty.wait()
 
-    async def wait_sequence(self, after: int) -> None:
-        """Returns when an event with a higher sequence than ``after`` is committed; raises Unavailable at the close."""
-        while self.sequence <= after:
+    async def wait_sequence(self, after: int, until: asyncio.Future[T] | None = None) -> None:
+        """Returns when an event with a higher sequence than ``after`` is committed, or ``until`` is done.
+
+        Raises Unavailable at the close.
+        """
+        while self.sequence <= after and (until is None or not until.done()):
             self._check_open()
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._sequence_waiters.add(waiter)
+            wake = partial(_wake, waiter)
+            if until is not None:
+                until.add_done_callback(wake)
             try:
                 await waiter
             finally:
                 self._sequence_waiters.discard(waiter)
+                if until is not None:
+                    until.remove_done_callback(wake)
 
     @property
     def due_generation(self) -> int:
         """Rises with every commit that may have set a due time."""
         return self._due_generation
 
-    async def wait_due(self, generation: int, before: datetime | None = None) -> None:
+    async def wait_due(self, generation: int, before: datetime | None = None) -> DueNews:
         """Returns when a due time earlier than ``before`` (None: any) may have been set since ``due_generation``.
 
         Raises Unavailable at the close.
         """
         self._check_open()
         if self._due_generation != generation:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            return DueNews(self._due_generation, None)
+        waiter: asyncio.Future[DueNews] = asyncio.get_running_loop().create_future()
         self._due_waiters[waiter] = None if before is None else to_ns(before)
         try:
-            await waiter
+            news = await waiter
         finally:
             self._due_waiters.pop(waiter, None)
         self._check_open()
+        return news
 
     async def close(self) -> None:
         """Ends the store when everything that was submitted is committed; waiters are woken and told."""
@@ -212,8 +234,10 @@ class Store:
             with suppress(CastcoreError):
                 await self._duty.end()
         self._closed = True
-        self._wake(self._sequence_waiters)
-        self._wake(self._due_waiters)
+        self._wake_sequence_waiters()
+        for waiter in self._due_waiters:
+            if not waiter.done():
+                waiter.set_result(DueNews(self._due_generation, None))
         if self._duty is not None:
             self._duty.fail(_closed)
         await self._following.end()
@@ -297,20 +321,24 @@ class Store:
         self.generation = news.generation
         if news.sequence > self.sequence:
             self.sequence = news.sequence
-            self._wake(self._sequence_waiters)
+            self._wake_sequence_waiters()
         earliest_due_ns = 0 if missed else news.earliest_due_ns
         if earliest_due_ns is not None:
             self._due_generation += 1
             for waiter, before_ns in list(self._due_waiters.items()):
                 if (before_ns is None or earliest_due_ns < before_ns) and not waiter.done():
-                    waiter.set_result(None)
+                    known = from_ns(earliest_due_ns) if earliest_due_ns else None
+                    waiter.set_result(DueNews(self._due_generation, known))
 
-    @staticmethod
-    def _wake(waiters: set[asyncio.Future[None]] | dict[asyncio.Future[None], int | None]) -> None:
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        waiters.clear()
+    def _wake_sequence_waiters(self) -> None:
+        for waiter in self._sequence_waiters:
+            _wake(waiter)
+        self._sequence_waiters.clear()
+
+
+def _wake(waiter: asyncio.Future[None], _: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class _Lost(Exception):

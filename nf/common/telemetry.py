@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
+from nf.common import call
 from nf.common.plain_structlog import structlog
 
 _BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -88,7 +89,7 @@ def configure_logging(level: str = "info", log_format: LogFormat = "console", st
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _add_correlation_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *render,
@@ -99,6 +100,15 @@ def configure_logging(level: str = "info", log_format: LogFormat = "console", st
     )
     # The libraries' own logs: what is worth a warning only.
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=target, force=True)
+
+
+def _add_correlation_id(
+    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """The correlation ID in force, beside what is told."""
+    if correlation_id := call.correlation_id():
+        event.setdefault("correlation_id", correlation_id)
+    return event
 
 
 _LEVELS: Final = logging.getLevelNamesMapping()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
@@ -16,12 +17,13 @@ from nf.common.call import correlation_id
 from nf.common.clock import Clock, to_ns
 from nf.common.dialect import insert_if_absent
 from nf.common.errors import AlreadyExists, InvalidArgument
+from nf.common.known import Changes, Known
 from nf.common.reader import Items, Reader, kind_of, not_found, noun_of
 from nf.common.resources import (
+    ETAG_DIGITS,
     check_etag,
     copy_of,
     digest_of,
-    etag_of,
 )
 from nf.common.schema import cursors, events, leases, lookups, requests, resources
 from nf.common.statements import Session, Statement, Value, Values
@@ -33,6 +35,8 @@ M = TypeVar("M", bound=Message)
 MAX_REQUEST_ID_LENGTH: Final = 128
 # Who repeats a request does so soon; without an end the answers would outnumber all that they were about.
 REQUESTS_KEPT: Final = timedelta(days=1)
+_REQUESTS_KEPT_NS: Final = REQUESTS_KEPT // timedelta(microseconds=1) * 1000
+_PRUNE_REQUESTS_EVERY_NS: Final = 60 * 1_000_000_000
 
 
 class Keep(Enum):
@@ -49,6 +53,8 @@ class RequestIdReused(AlreadyExists):
 
     reason = "REQUEST_ID_REUSED"
 
+
+_SHAPES: Final[dict[type[Message], tuple[bool, bool]]] = {}
 
 _kind, _name = resources.c.kind == bindparam("k"), resources.c.name == bindparam("n")
 _COLUMNS: Final = ("kind", "name", "parent", "etag", "due_ns", "body")
@@ -70,7 +76,10 @@ _MOVE_LEASE = Statement(
 _INSERT_LEASE = Statement(insert(leases))
 _END_LEASE = Statement(delete(leases).where(leases.c.name == bindparam("n"), leases.c.holder == bindparam("h")))
 _request = (requests.c.request_id == bindparam("r"), requests.c.method == bindparam("m"))
-_GET_REQUEST = Statement(select(requests.c.digest, requests.c.kind, requests.c.body).where(*_request))
+_GET_REQUEST = Statement(
+    select(requests.c.digest, requests.c.kind, requests.c.body, requests.c.created_ns).where(*_request)
+)
+_ANSWER_REQUEST = Statement(update(requests).where(*_request).values(body=bindparam("b")))
 _DELETE_REQUEST = Statement(delete(requests).where(*_request))
 _INSERT_REQUEST = Statement(insert(requests))
 _DELETE_OLD_REQUESTS = Statement(delete(requests).where(requests.c.created_ns < bindparam("before")))
@@ -84,8 +93,18 @@ class Transaction(Reader):
     on the counter that it comes from.
     """
 
-    def __init__(self, session: Session, clock: Clock, base_sequence: int) -> None:
-        super().__init__(session, clock)
+    def __init__(
+        self,
+        session: Session,
+        clock: Clock,
+        base_sequence: int,
+        known: Known | None = None,
+        before: Changes | None = None,
+    ) -> None:
+        super().__init__(session, clock, known)
+        # What the jobs before it in the group have changed, and what this one has.
+        self._before = before if before is not None else Changes()
+        self.changes = Changes()
         self.emitted: list[Event] = []
         # The earliest due time that was set; None: none was.
         self.earliest_due_ns: int | None = None
@@ -113,10 +132,11 @@ class Transaction(Reader):
         ``lookups`` are fields by which ``find`` finds it (empty values are left out), ``due`` when the DueDriver hands
         it over.
         """
-        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
-        row = self._row(stored, etag, kind, name, parent, due)
+        (stored, etag, body), kind = _sealed(message, self.clock), kind_of(type(message))
+        row = self._row(body, etag, kind, name, parent, due)
         if self.change(_INSERT, row) == 0:
             raise AlreadyExists(f"{noun_of(kind)} {name!r} already exists", metadata={"kind": kind, "name": name})
+        self._note(kind, name, row["body"], listed=True)
         self._index(kind, name, lookups or {}, replace=False)
         return stored
 
@@ -130,11 +150,12 @@ class Transaction(Reader):
         due: datetime | None = None,
     ) -> M:
         """Makes or replaces a resource, with all that belongs to it."""
-        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
-        row = self._row(stored, etag, kind, name, parent, due)
+        (stored, etag, body), kind = _sealed(message, self.clock), kind_of(type(message))
+        row = self._row(body, etag, kind, name, parent, due)
         changed = {"k": kind, "n": name, "e": etag, "b": row["body"], "d": row["due_ns"], "p": parent}
         if self.change(_PUT, changed) == 0:
             self.change(_INSERT, row)
+        self._note(kind, name, row["body"], listed=True)
         self._index(kind, name, lookups or {}, replace=True)
         return stored
 
@@ -151,15 +172,16 @@ class Transaction(Reader):
 
         Raises NotFound, and EtagMismatch when ``expect_etag`` is neither empty nor the resource's.
         """
-        (stored, etag), kind = _sealed(message, self.clock.now()), kind_of(type(message))
+        (stored, etag, body), kind = _sealed(message, self.clock), kind_of(type(message))
         self._check(type(message), name, expect_etag)
-        changed: Values = {"k": kind, "n": name, "e": etag, "b": stored.SerializeToString()}
+        changed: Values = {"k": kind, "n": name, "e": etag, "b": body}
         if isinstance(due, Keep):
             found = self.change(_UPDATE, changed)
         else:
             found = self.change(_UPDATE_DUE, {**changed, "d": self._due_ns(due)})
         if found == 0:
             raise not_found(type(message), name)
+        self._note(kind, name, body, listed=lookups is not None)
         if lookups is not None:
             self._index(kind, name, lookups, replace=True)
         return stored
@@ -167,9 +189,11 @@ class Transaction(Reader):
     def delete(self, message_type: type[Message], name: str, *, expect_etag: str = "") -> bool:
         """Removes a resource; False: there was none. Raises EtagMismatch, and NotFound where an etag is expected."""
         self._check(message_type, name, expect_etag)
-        which = {"k": kind_of(message_type), "n": name}
+        kind = kind_of(message_type)
+        which = {"k": kind, "n": name}
         if self.change(_DELETE, which) == 0:
             return False
+        self._note(kind, name, None, listed=True)
         self.change(_DELETE_LOOKUPS, which)
         return True
 
@@ -232,12 +256,17 @@ class Transaction(Reader):
             raise InvalidArgument.of(
                 "request_id", f"expected at most {MAX_REQUEST_ID_LENGTH} characters, found {len(request_id)}"
             )
-        self.change(_DELETE_OLD_REQUESTS, {"before": to_ns(self.clock.now() - REQUESTS_KEPT)})
+        now_ns = to_ns(self.clock.now())
+        oldest_ns = now_ns - _REQUESTS_KEPT_NS
+        self._remove_old_requests(now_ns, oldest_ns)
         which = {"r": request_id, "m": method}
+        content = digest_of(request)
         known = self.rows(_GET_REQUEST, which)
-        if known:
-            digest, kind, body = known[0]
-            if digest != digest_of(request):
+        if known and known[0][3] < oldest_ns:
+            self.change(_DELETE_REQUEST, which)
+        elif known:
+            digest, kind, body, _ = known[0]
+            if digest != content:
                 raise RequestIdReused(f"{method}: request_id {request_id!r} was used for another content")
             descriptor = descriptor_pool.Default().FindMessageTypeByName(kind)
             return cast(M, message_factory.GetMessageClass(descriptor).FromString(body))
@@ -245,27 +274,51 @@ class Transaction(Reader):
         row: Values = {
             "request_id": request_id,
             "method": method,
-            "digest": digest_of(request),
+            "digest": content,
             "kind": kind_of(type(result)),
             "body": result.SerializeToString(),
-            "created_ns": self.clock.now_ns(),
+            "created_ns": now_ns,
         }
         self.change(_INSERT_REQUEST, row)
         return result
+
+    def answer_otherwise(self, request_id: str, method: str, answer: Message) -> None:
+        """What a repeat is answered from now on, in place of what ``once`` has kept of the same type."""
+        if request_id:
+            self.change(_ANSWER_REQUEST, {"r": request_id, "m": method, "b": answer.SerializeToString()})
+
+    def _remove_old_requests(self, now_ns: int, oldest_ns: int) -> None:
+        """Now and then: one that is too old is not looked at, whether or not it is still there."""
+        if not 0 <= now_ns - self.session.requests_pruned_ns < _PRUNE_REQUESTS_EVERY_NS:
+            self.session.requests_pruned_ns = now_ns
+            self.change(_DELETE_OLD_REQUESTS, {"before": oldest_ns})
 
     def forget(self, request_id: str, method: str) -> None:
         """Takes back what ``once`` has kept, so that a repeat is a new try (after a refusal by a peer)."""
         self.change(_DELETE_REQUEST, {"r": request_id, "m": method})
 
-    def _row(
-        self, stored: Message, etag: str, kind: str, name: str, parent: str, due: datetime | None
-    ) -> dict[str, Value]:
+    def _note(self, kind: str, name: str, body: Value, *, listed: bool) -> None:
+        """Of what is stored now; ``listed``: lists of its kind may be others."""
+        self.changes.bodies[kind, name] = cast("bytes | None", body)
+        if listed:
+            self.changes.kinds.add(kind)
+
+    def _body(self, kind: str, name: str) -> bytes | None:
+        for changes in (self.changes, self._before):
+            if (kind, name) in changes.bodies:
+                return changes.bodies[kind, name]
+        return super()._body(kind, name)
+
+    def _lists_are_known(self, kind: str) -> bool:
+        return kind not in self.changes.kinds and kind not in self._before.kinds
+
+    def _row(self, body: bytes, etag: str, kind: str, name: str, parent: str, due: datetime | None) -> dict[str, Value]:
         return {
             "kind": kind,
             "name": name,
             "parent": parent,
             "etag": etag,
-            "body": stored.SerializeToString(),
+            "body": body,
             "due_ns": self._due_ns(due),
         }
 
@@ -296,15 +349,40 @@ class Transaction(Reader):
             self.change_all(_INSERT_LOOKUPS, rows)
 
 
-def _sealed(message: M, now: datetime) -> tuple[M, str]:
-    """A copy that carries its etag and the time, where it has fields for them, and the etag.
+def _sealed(message: M, clock: Clock) -> tuple[M, str, bytes]:
+    """A copy that carries its etag and the time, where it has fields for them, the etag, and the copy's encoding.
 
     What is stored as it was (only its due time changes, say) keeps the time of its last change.
     """
-    stored, etag = copy_of(message), etag_of(message)
-    if "etag" in stored.DESCRIPTOR.fields_by_name:
-        setattr(stored, "etag", etag)  # noqa: B010 (not every message has the field)
-    unchanged = getattr(message, "etag", "") == etag
-    if "update_time" in stored.DESCRIPTOR.fields_by_name and not (unchanged and message.HasField("update_time")):
-        cast(Timestamp, getattr(stored, "update_time")).FromDatetime(now)  # noqa: B009 (likewise)
-    return stored, etag
+    has_etag, has_time = _shape(type(message))
+    if not has_etag and not has_time:
+        body = message.SerializeToString(deterministic=True)
+        return copy_of(message), hashlib.sha256(body).hexdigest()[:ETAG_DIGITS], body
+    stored = copy_of(message)
+    before, changed_at = "", None
+    if has_etag:
+        before = getattr(stored, "etag")  # noqa: B009 (not every message has the field)
+        stored.ClearField("etag")
+    if has_time:
+        changed_at = copy_of(getattr(stored, "update_time")) if stored.HasField("update_time") else None  # noqa: B009
+        stored.ClearField("update_time")
+    etag = digest_of(stored)[:ETAG_DIGITS]
+    if has_etag:
+        setattr(stored, "etag", etag)  # noqa: B010 (likewise)
+    if has_time:
+        moment = cast(Timestamp, getattr(stored, "update_time"))  # noqa: B009 (likewise)
+        if changed_at is not None and before == etag:
+            moment.CopyFrom(changed_at)
+        else:
+            now_ns = to_ns(clock.now())
+            moment.seconds, moment.nanos = divmod(now_ns, 1_000_000_000)
+    return stored, etag, stored.SerializeToString()
+
+
+def _shape(message_type: type[Message]) -> tuple[bool, bool]:
+    """Whether a message has an etag, and the time of its last change."""
+    shape = _SHAPES.get(message_type)
+    if shape is None:
+        fields = message_type.DESCRIPTOR.fields_by_name
+        shape = _SHAPES[message_type] = "etag" in fields, "update_time" in fields
+    return shape

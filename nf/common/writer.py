@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from nf.common.clock import Clock
 from nf.common.database import Database, Group, News
 from nf.common.errors import CastcoreError, Unavailable
+from nf.common.known import Changes, Known
 from nf.common.statements import Session, Value
 from nf.common.transaction import Transaction
 
@@ -52,8 +53,17 @@ class Job:
 class Writer:
     """The writer and its queue. ``committed`` is called in the event loop, before the results of the group."""
 
-    def __init__(self, name: str, database: Database, clock: Clock, committed: Callable[[News], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        clock: Clock,
+        committed: Callable[[News], None],
+        known: Known | None = None,
+    ) -> None:
         self._database = database
+        # What the event loop knows by heart; on the thread it is not looked at.
+        self._known = known
         self._clock = clock
         self._committed = committed
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -79,6 +89,11 @@ class Writer:
         self._apart += 1
         self._jobs.put(job)
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the thread may be at it: what the event loop reads may then change meanwhile."""
+        return self._apart > 0
+
     def flush(self) -> None:
         """Does what was gathered for the event loop to do."""
         while self._gathered:
@@ -98,7 +113,11 @@ class Writer:
 
     def _brief_group(self) -> None:
         group, self._gathered = self._gathered[:MAX_BRIEF_GROUP], self._gathered[MAX_BRIEF_GROUP:]
-        self._hand_out(group, self._commit(group))
+        changes = Changes()
+        news = self._commit(group, self._known, changes)
+        if news is not None and self._known is not None:
+            self._known.apply(changes)
+        self._hand_out(group, news)
 
     def _run(self) -> None:
         going = True
@@ -115,18 +134,19 @@ class Writer:
                     break
             going = job is not None
             if group:
-                news = self._commit(group)
+                changes = Changes()
+                news = self._commit(group, None, changes)
                 try:
-                    group[0].future.get_loop().call_soon_threadsafe(self._resolve, group, news)
+                    group[0].future.get_loop().call_soon_threadsafe(self._resolve, group, news, changes)
                 except RuntimeError:
                     # The loop has been closed: nobody waits any more.
                     continue
         self._disconnect()
 
-    def _commit(self, group: list[Job]) -> News | None:
+    def _commit(self, group: list[Job], known: Known | None, changes: Changes) -> News | None:
         self.groups += 1
         try:
-            return self._work(group)
+            return self._work(group, known, changes)
         except Exception as error:
             # Not begun, or undone; or the connection was lost during the commit, and nobody knows. A connection of its
             # own keeps the next group from falling into a transaction that was left open.
@@ -142,8 +162,8 @@ class Writer:
             return Unavailable(told.message)
         return Unavailable(f"store: the write could not be committed: {error}")
 
-    def _work(self, group: list[Job]) -> News | None:
-        """Does the jobs, then writes their events; None: nothing was done."""
+    def _work(self, group: list[Job], known: Known | None, changes: Changes) -> News | None:
+        """Does the jobs, then writes their events; None: nothing was done. ``changes`` are filled in."""
         session, last = self._begin()
         earliest_due_ns: int | None = None
         rows: list[dict[str, Value]] = []
@@ -151,9 +171,10 @@ class Writer:
         attempt = self._attempt if len(group) > 1 else self._attempt_alone
         succeeded = False
         for job in group:
-            transaction = Transaction(session, self._clock, last)
+            transaction = Transaction(session, self._clock, last, known, changes)
             if attempt(session, job, transaction):
                 succeeded = True
+                changes.add(transaction.changes)
                 due_ns = transaction.earliest_due_ns
                 if due_ns is not None and (earliest_due_ns is None or due_ns < earliest_due_ns):
                     earliest_due_ns = due_ns
@@ -181,7 +202,10 @@ class Writer:
             self._session.close()
             self._session = None
 
-    def _resolve(self, group: list[Job], news: News | None) -> None:
+    def _resolve(self, group: list[Job], news: News | None, changes: Changes) -> None:
+        if self._known is not None:
+            # Even where nobody knows whether it was committed.
+            self._known.forget(changes)
         self._apart -= len(group)
         self._hand_out(group, news)
 

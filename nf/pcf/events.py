@@ -18,6 +18,7 @@ from nf.pcf.machine import APP_SESSION, State
 from nf.pcf.machine import Event as PcfEvent
 from nf.pcf.sessions import SOURCE, emit, step
 from nf.pcf.v1.policy_authorization_pb2 import AfEvent, AppSession, EventNotification
+from nf.smf.v1.mbs_session_pb2 import MbsSessionEventReport
 from nf.smf.v1.pdu_session_pb2 import (
     PccRuleCompliance,
     PccRuleUsage,
@@ -72,7 +73,7 @@ def handle(transaction: Transaction, event: Event) -> None:
         for session in transaction.all(AppSession):
             if APP_SESSION.step(State(session.state), news).state is not State(session.state):
                 step(transaction, session, news, problem=problem, path=path)
-    else:
+    elif not event.payload.Is(MbsSessionEventReport.DESCRIPTOR):
         _log.warning("smf.event_ignored", type=event.type, payload=event.payload.type_url)
 
 

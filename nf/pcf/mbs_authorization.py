@@ -12,6 +12,7 @@ from typing import Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.errors import CastcoreError, PermissionDenied
+from nf.common.mbs_session_ids import ssm_key, tmgi_key
 from nf.common.resources import apply_mask, copy_of
 from nf.common.store import Page, Reader, Store, Transaction
 from nf.common.v1.mbs_pb2 import MbsServiceInfo, MbsServiceType, MbsSessionId
@@ -49,14 +50,10 @@ def _used(operator_policy_id: str) -> str:
 
 def lookups_of(session_id: MbsSessionId) -> dict[str, str]:
     """By what an MBS session is found."""
-    tmgi, ssm = session_id.tmgi, session_id.ssm
-    found = {_TMGI: "", _SSM: ""}
-    if session_id.HasField("tmgi"):
-        found[_TMGI] = f"{tmgi.plmn_id.mcc}-{tmgi.plmn_id.mnc}-{tmgi.mbs_service_id.lower()}"
-    if session_id.HasField("ssm"):
-        source, group = ssm.source_ip_addr, ssm.dest_ip_addr
-        found[_SSM] = f"{source.ipv4_addr or source.ipv6_addr} {group.ipv4_addr or group.ipv6_addr}"
-    return found
+    return {
+        _TMGI: tmgi_key(session_id.tmgi) if session_id.HasField("tmgi") else "",
+        _SSM: ssm_key(session_id.ssm) if session_id.HasField("ssm") else "",
+    }
 
 
 def _info_of(message: MbsAppSessionContext | MbsPolicyCtxtData) -> MbsServiceInfo | None:

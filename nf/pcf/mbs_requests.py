@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.mbs_session_ids import session_id_violations
 from nf.common.v1.mbs_pb2 import (
     Arp,
-    IpAddr,
     MbsMediaComp,
     MbsServiceInfo,
     MbsServiceType,
-    MbsSessionId,
     PreemptionCapability,
     PreemptionVulnerability,
 )
@@ -30,51 +28,11 @@ MAX_FIVE_QI: Final = 255
 _MAX_AREA_SESSION: Final = 65_535
 _MAX_AVERAGING_WINDOW_MS: Final = 4_095
 _IDENTIFIER: Final = "expected 1 to 128 of A-Z a-z 0-9 . _ ~ -"
-_SERVICE_ID: Final = re.compile(r"[0-9A-Fa-f]{6}")
-_MCC: Final = re.compile(r"[0-9]{3}")
-_MNC: Final = re.compile(r"[0-9]{2,3}")
-_NID: Final = re.compile(r"[0-9A-Fa-f]{11}")
 _PRIORITY: Final = re.compile(r"PRIO_([1-9]|1[0-6])")
 
 
 def _joined(violations: Iterable[FieldViolation]) -> str:
     return "; ".join(f"{each.field}: {each.description}" for each in violations)
-
-
-def _address_violation(address: IpAddr, field: str, *, multicast: bool) -> FieldViolation | None:
-    expected = "the address of a multicast group" if multicast else "the address of a host"
-    text = address.ipv4_addr or address.ipv6_addr
-    if bool(address.ipv4_addr) == bool(address.ipv6_addr) or address.ipv6_prefix:
-        return FieldViolation(field, f"expected either ipv4_addr or ipv6_addr: {expected}")
-    try:
-        host = IPv4Address(text) if address.ipv4_addr else IPv6Address(text)
-    except ValueError:
-        return FieldViolation(field, f"expected {expected}, got {text!r}")
-    if host.is_multicast is not multicast or host.is_unspecified:
-        return FieldViolation(field, f"expected {expected}, got {text!r}")
-    return None
-
-
-def session_id_violations(session_id: MbsSessionId, field: str) -> Iterator[FieldViolation]:
-    """What is wrong with an MBS session ID."""
-    if not session_id.HasField("tmgi") and not session_id.HasField("ssm"):
-        yield FieldViolation(field, "expected a tmgi, an ssm or both, got neither")
-    if session_id.HasField("tmgi"):
-        tmgi = session_id.tmgi
-        for part, pattern, found, expected in (
-            ("mbs_service_id", _SERVICE_ID, tmgi.mbs_service_id, "six hexadecimal digits"),
-            ("plmn_id.mcc", _MCC, tmgi.plmn_id.mcc, "three digits"),
-            ("plmn_id.mnc", _MNC, tmgi.plmn_id.mnc, "two or three digits"),
-        ):
-            if not pattern.fullmatch(found):
-                yield FieldViolation(f"{field}.tmgi.{part}", f"expected {expected}, got {found!r}")
-    if session_id.HasField("ssm"):
-        ssm = session_id.ssm
-        source = _address_violation(ssm.source_ip_addr, f"{field}.ssm.source_ip_addr", multicast=False)
-        group = _address_violation(ssm.dest_ip_addr, f"{field}.ssm.dest_ip_addr", multicast=True)
-        yield from (each for each in (source, group) if each is not None)
-    if session_id.nid and not _NID.fullmatch(session_id.nid):
-        yield FieldViolation(f"{field}.nid", f"expected eleven hexadecimal digits, got {session_id.nid!r}")
 
 
 def _arp_violations(arp: Arp, field: str) -> Iterator[FieldViolation]:

@@ -76,7 +76,7 @@ class Aligner:
         work = [self._align(each, actual.get(each.session.cp_seid), recovery_ns, anew=anew) for each in wanted]
         # Those being set up or released are in the hands of whoever does that.
         work += [self._delete(cp_seid) for cp_seid in actual if cp_seid not in known]
-        await _gently(work)
+        await gently(work)
         _log.info("upf.aligned", sessions=len(wanted), found=len(actual))
 
     async def _actual(self) -> dict[int, Session]:
@@ -122,7 +122,7 @@ class Aligner:
         await self._user_plane.n4.DeleteSession(DeleteSessionRequest(cp_seid=cp_seid))
 
 
-async def _gently(work: Sequence[Coroutine[None, None, None]]) -> None:
+async def gently(work: Sequence[Coroutine[None, None, None]]) -> None:
     """All of it, some at a time; raises the first failure when the rest has ended."""
     gate = asyncio.Semaphore(AT_ONCE)
 

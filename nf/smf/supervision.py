@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,6 +26,7 @@ from nf.common.errors import (
     Internal,
     NotFound,
     Unavailable,
+    Unimplemented,
 )
 from nf.common.telemetry import logger
 from nf.smf.config import SmfSection
@@ -34,8 +35,11 @@ from nf.smf.usage_log import SOURCE
 from nf.smf.user_plane_status import NOT_RESPONDING, RESTARTED, UserPlaneStatusLog
 from upf.n4.v1.n4_pb2 import (
     CompleteResynchronisationRequest,
+    CompleteResynchronisationResponse,
     HeartbeatRequest,
+    HeartbeatResponse,
     SetUpAssociationRequest,
+    SetUpAssociationResponse,
     UserPlaneIpResourceInformation,
 )
 from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
@@ -49,6 +53,8 @@ AT_ONCE: Final = 8
 MISSED_HEARTBEATS: Final = 3
 NO_ASSOCIATION: Final = "NO_ESTABLISHED_PFCP_ASSOCIATION"
 
+# How soon a UPF that does not offer a service is asked for it again.
+_NOT_OFFERED_S: Final = 10.0
 _NO_ANSWER: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
 
 _log = logger(SOURCE)
@@ -66,18 +72,45 @@ class OutOfStep(UserPlaneUnavailable):
     """The UPF has not what the SMF thinks it has; worth another try when they are in step again."""
 
 
-class UserPlane:
+class Associated(Protocol):
+    """The calls of an association, which N4 and N4mb have alike."""
+
+    Heartbeat: grpc.aio.UnaryUnaryMultiCallable[HeartbeatRequest, HeartbeatResponse]
+    SetUpAssociation: grpc.aio.UnaryUnaryMultiCallable[SetUpAssociationRequest, SetUpAssociationResponse]
+    CompleteResynchronisation: grpc.aio.UnaryUnaryMultiCallable[
+        CompleteResynchronisationRequest, CompleteResynchronisationResponse
+    ]
+
+
+class StatusLog(Protocol):
+    """Who is told whether the user plane enforces what it was told."""
+
+    async def lost(self, cause: str, detail: str) -> None:
+        """It does not."""
+        ...
+
+    async def restored(self) -> None:
+        """It does."""
+        ...
+
+
+Stub = TypeVar("Stub", bound=Associated)
+
+
+class Supervised(Generic[Stub]):
     """Supervises one UPF between ``start`` and ``stop``. What uses N4 does so within ``in_step``."""
 
     def __init__(
         self,
-        channel: Callable[[], grpc.aio.Channel],
+        stub: Callable[[], Stub],
         config: SmfSection,
         clock: Clock,
         node_id: str,
-        status: UserPlaneStatusLog,
+        status: StatusLog,
+        *,
+        name: str,
     ) -> None:
-        self._channel = channel
+        self._stub = stub
         self._config = config
         self._clock = clock
         self._node_id = node_id
@@ -87,9 +120,10 @@ class UserPlane:
         self._idle = asyncio.Event()
         self._idle.set()
         self._users = 0
+        self._offered = True
         # More at once would only wait in the UPF, until their deadlines have passed there.
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._background = Background("smf supervision")
+        self._background = Background(name)
         self.recovery_ns = 0
         # How often the UPF has been compared with the store: what was read before may have changed since.
         self.alignments = 0
@@ -97,9 +131,9 @@ class UserPlane:
         self.n3: UserPlaneIpResourceInformation | None = None
 
     @property
-    def n4(self) -> N4ServiceAsyncStub:
+    def n4(self) -> Stub:
         """The UPF's service."""
-        return N4ServiceStub(self._channel())
+        return self._stub()
 
     @property
     def is_in_step(self) -> bool:
@@ -108,11 +142,15 @@ class UserPlane:
 
     async def start(self, align: Align, recovery_ns: int) -> None:
         """Begins; returns when the UPF is in step, or after ``upf_wait_s``. ``recovery_ns`` is the SMF's own start."""
-        self._background.begin(lambda: self._supervise(align, recovery_ns))
+        self.begin(align, recovery_ns)
         try:
             await self._await_ready()
         except UserPlaneUnavailable as error:
             _log.warning("upf.not_ready", error=str(error))
+
+    def begin(self, align: Align, recovery_ns: int) -> None:
+        """Begins, and awaits nothing."""
+        self._background.begin(lambda: self._supervise(align, recovery_ns))
 
     async def stop(self) -> None:
         """Ends the supervision; the UPF goes on by the rules that it has."""
@@ -159,6 +197,8 @@ class UserPlane:
                 self._idle.set()
 
     async def _await_ready(self) -> None:
+        if not self._offered:
+            raise UserPlaneUnavailable("the UPF does not offer this service")
         try:
             async with asyncio.timeout(self._config.upf_wait_s):
                 while not self._ready.is_set():
@@ -192,6 +232,11 @@ class UserPlane:
                 await self._status.restored()
                 self._ready.set()
                 await self._watch_over()
+            except Unimplemented:
+                # It will hardly begin to; what asks for it is told that it is not there.
+                self._ready.clear()
+                self._offered = False
+                await self._pause(_NOT_OFFERED_S)
             except CastcoreError as error:
                 _log.warning("upf.out_of_step", code=error.code, error=str(error))
                 self._ready.clear()
@@ -206,6 +251,7 @@ class UserPlane:
         own = Timestamp()
         own.FromNanoseconds(own_recovery_ns)
         answer = await self.n4.SetUpAssociation(SetUpAssociationRequest(node_id=self._node_id, recovery_time_stamp=own))
+        self._offered = True
         self.recovery_ns = answer.recovery_time_stamp.ToNanoseconds()
         has_n3 = answer.HasField("user_plane_ip_resource_information")
         self.n3 = answer.user_plane_ip_resource_information if has_n3 else None
@@ -238,9 +284,9 @@ class UserPlane:
                 if missed == MISSED_HEARTBEATS:
                     raise
 
-    async def _pause(self) -> None:
-        """Until the next heartbeat is due, or a doubt arises."""
-        until = self._clock.now() + timedelta(seconds=self._config.heartbeat_interval_s)
+    async def _pause(self, seconds: float | None = None) -> None:
+        """Until the next heartbeat is due (or so long), or a doubt arises."""
+        until = self._clock.now() + timedelta(seconds=seconds or self._config.heartbeat_interval_s)
         waits = [
             asyncio.ensure_future(self._clock.sleep_until(until)),
             asyncio.ensure_future(self._doubted.wait()),
@@ -250,3 +296,20 @@ class UserPlane:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+class UserPlane(Supervised["N4ServiceAsyncStub"]):
+    """The user plane of PDU sessions."""
+
+    def __init__(
+        self,
+        channel: Callable[[], grpc.aio.Channel],
+        config: SmfSection,
+        clock: Clock,
+        node_id: str,
+        status: UserPlaneStatusLog,
+    ) -> None:
+        def stub() -> N4ServiceAsyncStub:
+            return N4ServiceStub(channel())
+
+        super().__init__(stub, config, clock, node_id, status, name="smf supervision")

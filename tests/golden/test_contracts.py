@@ -108,7 +108,10 @@ def test_every_call_of_every_service_is_implemented() -> None:
         "nf.pcf.v1.mbs_policy_authorization_pb2_grpc": "nf.pcf.mbs_service",
         "nf.pcf.v1.mbs_policy_control_pb2_grpc": "nf.pcf.mbs_service",
         "nf.smf.v1.pdu_session_pb2_grpc": "nf.smf.service",
+        "nf.smf.v1.tmgi_pb2_grpc": "nf.smf.mbs_service",
+        "nf.smf.v1.mbs_session_pb2_grpc": "nf.smf.mbs_service",
         "upf.n4.v1.n4_pb2_grpc": "upf.n4.service",
+        "upf.n4.v1.n4mb_pb2_grpc": "upf.mbs.service",
         "upf.traffic.v1.traffic_pb2_grpc": "upf.traffic.service",
     }
     generated = {

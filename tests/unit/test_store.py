@@ -350,6 +350,59 @@ async def test_a_repeated_request_is_answered_with_what_it_made(store: Store) ->
     assert made == ["one", "four", "five", "six"]
 
 
+async def test_a_repeat_may_be_answered_otherwise_than_the_first_time(store: Store) -> None:
+    def ask(transaction: Transaction) -> str:
+        return transaction.once("r1", "Create", session("a"), lambda: session("first")).app_id
+
+    assert await store.write(ask) == "first"
+    await store.write(lambda tx: tx.answer_otherwise("r1", "Create", session("later")))
+    assert await store.write(ask) == "later"
+    await store.write(lambda tx: tx.answer_otherwise("", "Create", session("nobody's")))
+    assert await store.write(ask) == "later"
+
+
+async def test_what_is_known_by_heart_is_what_was_committed(store: Store) -> None:
+    async def seen() -> tuple[str, list[str], list[str]]:
+        def look(reader: Reader) -> tuple[str, list[str], list[str]]:
+            one = reader.get(ProvisioningSession, "s1")
+            every = [each.app_id for each in reader.all(ProvisioningSession)]
+            return (
+                one.app_id if one else "",
+                every,
+                [each.app_id for each in reader.find(ProvisioningSession, "f", "v")],
+            )
+
+        # What a transaction sees is the same.
+        assert await store.write(look) == await store.read(look)
+        return await store.read(look)
+
+    def fails(transaction: Transaction) -> None:
+        transaction.update(session("lost"), "s1")
+        transaction.insert(session("lost"), "s3", lookups={"f": "v"})
+        assert [each.app_id for each in transaction.find(ProvisioningSession, "f", "v")] == ["b", "lost"]
+        assert transaction.require(ProvisioningSession, "s1").app_id == "lost"
+        raise InvalidArgument("no")
+
+    assert await seen() == ("", [], [])
+    await store.write(lambda tx: tx.insert(session("a"), "s1"))
+    assert await seen() == ("a", ["a"], [])
+    await store.write(lambda tx: tx.insert(session("b"), "s2", lookups={"f": "v"}), apart=True)
+    assert await seen() == ("a", ["a", "b"], ["b"])
+    with pytest.raises(InvalidArgument, match="no"):
+        await store.write(fails)
+    assert await seen() == ("a", ["a", "b"], ["b"])
+    # In one group: the first is undone alone.
+    done = await asyncio.gather(
+        store.write(fails), store.write(lambda tx: tx.update(session("c"), "s1")), return_exceptions=True
+    )
+    assert isinstance(done[0], InvalidArgument)
+    assert await seen() == ("c", ["c", "b"], ["b"])
+    await store.write(lambda tx: tx.update(session("d"), "s1", lookups={"f": "v"}), apart=True)
+    assert await seen() == ("d", ["d", "b"], ["d", "b"])
+    await store.write(lambda tx: tx.delete(ProvisioningSession, "s1"))
+    assert await seen() == ("", ["b"], ["b"])
+
+
 async def test_answers_to_requests_are_kept_for_a_day(store_url: str) -> None:
     clock = ManualClock(START)
     store = Store.open(store_url, clock=clock)
@@ -369,6 +422,9 @@ async def test_answers_to_requests_are_kept_for_a_day(store_url: str) -> None:
     assert await ask("r0", "again") == "first"
     clock.advance(timedelta(microseconds=1))
     assert await ask("r0", "again") == "again"
+    # What is too old for an answer is removed within a minute.
+    clock.advance(timedelta(minutes=1))
+    assert await ask("r0", "once more") == "again"
     assert await kept() == 1
     await store.close()
 

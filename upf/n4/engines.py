@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from upf.counters import RuleCounters
 from upf.engine import Engine
-from upf.n4.rules import ACCESS, CORE, Interface, rules_of
+from upf.n4.rules import ACCESS, CORE, Interface, Made, rules_of
 from upf.n4.v1.n4_pb2 import Session
 from upf.rules import Mode, Rule
 from upf.units import DEFAULT_BURST_MS, LIVE_BURST_MS
@@ -49,14 +49,17 @@ class _RulesOf:
 
     def __init__(self, burst_ms: int) -> None:
         self._burst_ms = burst_ms
-        self._recent: dict[int, tuple[Session, Rules]] = {}
+        self._recent: dict[int, tuple[Session, Rules, Made]] = {}
 
     def __call__(self, session: Session | None) -> Rules:
         if session is None:
             return ()
-        known = self._recent.pop(session.cp_seid, None)
+        known = self._recent.get(session.cp_seid)
         if known is None or known[0] is not session:
-            known = session, rules_of(session, burst_ms=self._burst_ms)
+            # A session that cannot be enforced leaves what is known of it as it was.
+            made = known[2] if known is not None else Made()
+            known = session, rules_of(session, burst_ms=self._burst_ms, made=made), made
+        self._recent.pop(session.cp_seid, None)
         self._recent[session.cp_seid] = known
         if len(self._recent) > MAX_RECENT:
             del self._recent[next(iter(self._recent))]
@@ -102,7 +105,7 @@ class _Difference:
     def __post_init__(self) -> None:
         for change in self.changes:
             old, new = self.lane.own(change.before), self.lane.own(change.after)
-            self.added += (rule for name, rule in new.items() if old.get(name) != rule)
+            self.added += (rule for name, rule in new.items() if (known := old.get(name)) is not rule and known != rule)
             self.removed += old.keys() - new.keys()
 
     def make(self) -> None:

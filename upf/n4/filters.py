@@ -37,7 +37,7 @@ def described_filters(pdrs: Iterable[Pdr], wrong: Wrong) -> dict[int, SdfFilter]
     described: dict[int, SdfFilter] = {}
     for at, pdr in enumerate(pdrs):
         for number, sdf in enumerate(pdr.pdi.sdf_filters):
-            if not sdf.sdf_filter_id or _is_reference(sdf):
+            if not sdf.sdf_filter_id or is_reference(sdf):
                 continue
             if described.setdefault(sdf.sdf_filter_id, sdf) != sdf:
                 wrong(
@@ -95,9 +95,9 @@ def _written(ue: Network) -> str:
     return str(ue.network_address) if ue.prefixlen == ue.max_prefixlen else str(ue)
 
 
-def _is_reference(sdf: SdfFilter) -> bool:
+def is_reference(sdf: SdfFilter) -> bool:
     """Whether nothing but the identifier is there."""
-    return sdf == SdfFilter(sdf_filter_id=sdf.sdf_filter_id)
+    return not sdf.flow_description and sdf == SdfFilter(sdf_filter_id=sdf.sdf_filter_id)
 
 
 def _ue_networks(pdi: Pdi, wrong: Wrong) -> list[Network]:
@@ -134,7 +134,7 @@ def _tunnels(pdi: Pdi, wrong: Wrong) -> list[tuple[int | None, int | None]]:
 def _filters_of(
     sdf: SdfFilter, described: dict[int, SdfFilter], ues: list[Network], field: str, wrong: Wrong
 ) -> Iterator[EngineFilter]:
-    if _is_reference(sdf):
+    if is_reference(sdf):
         if sdf.sdf_filter_id not in described:
             expected = "a description, or the identifier of a filter that the session describes"
             wrong(f"{field}.sdf_filter_id", f"found {sdf.sdf_filter_id or 'nothing'}, expected {expected}")

@@ -21,6 +21,8 @@ Wrong = Callable[[str, str], None]
 _TO_ACCESS: Final = DestinationInterface.DESTINATION_INTERFACE_ACCESS
 _TO_CORE: Final = DestinationInterface.DESTINATION_INTERFACE_CORE
 _OTHER_SIDE: Final = {ACCESS: _TO_CORE, CORE: _TO_ACCESS}
+_ACTIONS: Final = frozenset(ApplyAction.values())
+_REMOVALS: Final = frozenset(OuterHeaderRemoval.values())
 _SIDES: Final = {_TO_ACCESS: "ACCESS", _TO_CORE: "CORE"}
 
 
@@ -38,7 +40,7 @@ def check_forwarding(session: Session, wrong: Wrong) -> None:
     """Tells ``wrong`` of what cannot be done, by fields of the session."""
     fars = {far.far_id: far for far in session.fars}
     for at, far in enumerate(session.fars):
-        if far.apply_action not in ApplyAction.values():
+        if far.apply_action not in _ACTIONS:
             wrong(f"fars[{at}].apply_action", f"found {far.apply_action}, expected DROP or FORW")
     for at, pdr in enumerate(session.pdrs):
         interface = pdr.pdi.source_interface
@@ -50,7 +52,7 @@ def check_forwarding(session: Session, wrong: Wrong) -> None:
                 field = f"fars[{list(fars).index(pdr.far_id)}].forwarding_parameters.destination_interface"
                 expected = f"{_SIDES[_OTHER_SIDE[interface]]}, where PDR {pdr.pdr_id} sends its packets"
                 wrong(field, f"found {_SIDES.get(found, found)}, expected {expected}")
-        if pdr.outer_header_removal not in OuterHeaderRemoval.values():
+        if pdr.outer_header_removal not in _REMOVALS:
             wrong(f"pdrs[{at}].outer_header_removal", f"found {pdr.outer_header_removal}, expected GTP_U_UDP_IP")
         elif pdr.outer_header_removal and not pdr.pdi.HasField("local_f_teid"):
             wrong(f"pdrs[{at}].outer_header_removal", "found one without pdi.local_f_teid, expected both or none")

@@ -8,7 +8,7 @@ colour, those that it names further are aggregates above it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -17,13 +17,13 @@ from nf.common.v1.types_pb2 import EnforcementMethod
 from upf.counters import AVERAGING_WINDOW_NS
 from upf.dscp import MAX_DSCP
 from upf.errors import UpfError
-from upf.n4.filters import ACCESS, CORE, described_filters, filters_of
+from upf.n4.filters import ACCESS, CORE, described_filters, filters_of, is_reference
 from upf.n4.forwarding import check_forwarding, drops
 from upf.n4.v1.n4_pb2 import GateStatus, Pdr, Qer, SdfFilter, Session, SourceInterface
 from upf.rules import MAX_AGGREGATES, Aggregate, Marker, Mode, Policer, Rule
 from upf.units import DEFAULT_BURST_MS, default_burst_bytes
 
-__all__ = ["ACCESS", "CORE", "Detection", "Interface", "detection_of", "rules_of"]
+__all__ = ["ACCESS", "CORE", "Detection", "Interface", "Made", "detection_of", "rules_of"]
 
 Interface: TypeAlias = SourceInterface.ValueType
 
@@ -72,6 +72,14 @@ class _Enforcement:
     directions: Mapping[Interface, _Direction]
 
 
+@dataclass(slots=True)
+class Made:
+    """What the QERs and PDRs of a session came to, by their identifiers, beside all that it depends on."""
+
+    qers: dict[int, tuple[bytes, _Enforcement, list[tuple[Interface, Rule]]]] = field(default_factory=dict)
+    pdrs: dict[int, tuple[tuple[bytes, ...], list[tuple[Interface, Rule]]]] = field(default_factory=dict)
+
+
 def rule_name(cp_seid: int, pdr_id: int) -> str:
     """The name of a PDR's rule."""
     return f"{cp_seid}/{pdr_id}"
@@ -104,17 +112,24 @@ def detection_of(session: Session, rule: str) -> Detection | None:
     return None
 
 
-def rules_of(session: Session, *, burst_ms: int = DEFAULT_BURST_MS) -> list[tuple[Interface, Rule]]:
+def rules_of(
+    session: Session, *, burst_ms: int = DEFAULT_BURST_MS, made: Made | None = None
+) -> list[tuple[Interface, Rule]]:
     """The rules that enforce the session, each beside the source interface of the packets that it is about.
 
     burst_ms: how deep a bucket is whose QER does not say, as time at its rate.
+    made: what was made of the session as it was before, at that ``burst_ms``. What is the same is taken from there, so
+    that a change costs about as much as it changes; it holds what was made of this session afterwards.
 
     Raises InvalidArgument that names every field that cannot be enforced, what was found and what was expected.
     """
     violations: list[FieldViolation] = []
-    rules = _Builder(session, violations, burst_ms).build()
+    builder = _Builder(session, violations, burst_ms, made if made is not None else Made())
+    rules = builder.build()
     if violations:
         raise InvalidArgument(f"session {session.cp_seid}: the rules cannot be enforced", violations=violations)
+    if made is not None:
+        made.qers, made.pdrs = builder.made.qers, builder.made.pdrs
     return rules
 
 
@@ -126,7 +141,9 @@ def _leading_qer(pdr: Pdr) -> int:
 class _Builder:
     """Builds the rules of one session and collects what is wrong with it."""
 
-    def __init__(self, session: Session, violations: list[FieldViolation], burst_ms: int) -> None:
+    def __init__(self, session: Session, violations: list[FieldViolation], burst_ms: int, known: Made) -> None:
+        self.made = Made()
+        self._known = known
         self._session = session
         self._burst_ms = burst_ms
         self._violations = violations
@@ -141,7 +158,7 @@ class _Builder:
         self._check_identifiers("fars", "far_id", [far.far_id for far in session.fars])
         check_forwarding(session, self._wrong)
         self._described = described_filters(session.pdrs, self._wrong)
-        rules = [rule for at, qer in enumerate(session.qers) for rule in self._read_qer(at, qer)]
+        rules = [rule for at, qer in enumerate(session.qers) for rule in self._qer(at, qer)]
         urr_ids = {urr.urr_id for urr in session.urrs}
         for at, pdr in enumerate(session.pdrs):
             if pdr.qer_id and pdr.qer_id not in self._qers:
@@ -149,13 +166,49 @@ class _Builder:
             elif pdr.urr_id and pdr.urr_id not in urr_ids:
                 self._wrong(f"pdrs[{at}].urr_id", f"found {pdr.urr_id}, expected a URR of the session")
             elif self._further_qers_exist(at, pdr):
-                rules += self._read_pdr(at, pdr)
+                rules += self._pdr(at, pdr)
         return rules
+
+    def _qer(self, at: int, qer: Qer) -> list[tuple[Interface, Rule]]:
+        written = qer.SerializeToString(deterministic=True)
+        known = self._known.qers.get(qer.qer_id)
+        if known is None or known[0] != written:
+            before = len(self._violations)
+            rules = list(self._read_qer(at, qer))
+            known = written, self._qers[qer.qer_id], rules
+            if len(self._violations) > before:
+                return rules
+        self._qers[qer.qer_id] = known[1]
+        self.made.qers[qer.qer_id] = known
+        return known[2]
+
+    def _pdr(self, at: int, pdr: Pdr) -> list[tuple[Interface, Rule]]:
+        if any(is_reference(sdf) for sdf in pdr.pdi.sdf_filters):
+            # It depends on other PDRs too.
+            return list(self._read_pdr(at, pdr))
+        own = (pdr.qer_id,) if pdr.qer_id else ()
+        written = (
+            pdr.SerializeToString(deterministic=True),
+            b"dropped" if drops(self._session, pdr) else b"",
+            *(self.made.qers[qer_id][0] if qer_id in self.made.qers else b"?" for qer_id in own),
+            *(self.made.qers[qer_id][0] if qer_id in self.made.qers else b"?" for qer_id in pdr.further_qer_ids),
+        )
+        known = self._known.pdrs.get(pdr.pdr_id)
+        if known is None or known[0] != written:
+            before = len(self._violations)
+            rules = list(self._read_pdr(at, pdr))
+            known = written, rules
+            if len(self._violations) > before:
+                return rules
+        self.made.pdrs[pdr.pdr_id] = known
+        return known[1]
 
     def _wrong(self, field: str, description: str) -> None:
         self._violations.append(FieldViolation(f"session.{field}", description))
 
     def _check_identifiers(self, rules: str, field: str, ids: list[int]) -> None:
+        if len(set(ids)) == len(ids) and 0 not in ids:
+            return
         for at, number in enumerate(ids):
             if not number:
                 self._wrong(f"{rules}[{at}].{field}", "found 0, expected an identifier from 1 on")
@@ -253,12 +306,12 @@ class _Builder:
 
     def _dscp(self, at: int, qer: Qer, mode: Mode) -> _Dscp:
         found: list[int | None] = []
-        for field in ("dscp_green", "dscp_yellow", "dscp_red"):
-            value: int | None = getattr(qer, field) if qer.HasField(field) else None
+        for name in ("dscp_green", "dscp_yellow", "dscp_red"):
+            value: int | None = getattr(qer, name) if qer.HasField(name) else None
             if value is not None and mode is not Mode.MARK:
-                self._wrong(f"qers[{at}].{field}", f"found {value}, expected none unless the method is MARK")
+                self._wrong(f"qers[{at}].{name}", f"found {value}, expected none unless the method is MARK")
             elif value is not None and value > MAX_DSCP:
-                self._wrong(f"qers[{at}].{field}", f"found {value}, expected 0 to {MAX_DSCP}")
+                self._wrong(f"qers[{at}].{name}", f"found {value}, expected 0 to {MAX_DSCP}")
                 value = None
             found.append(value)
         green, yellow, red = found

@@ -30,7 +30,7 @@ from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 from upf.n4.v1 import n4_pb2 as upf_dot_n4_dot_v1_dot_n4__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14upf/n4/v1/n4mb.proto\x12\tupf.n4.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x12upf/n4/v1/n4.proto\"&\n\x11MulticastDelivery\x12\x11\n\tinterface\x18\x01 \x01(\t\" \n\x0bTunDelivery\x12\x11\n\tinterface\x18\x01 \x01(\t\"g\n\x13LowLayerSsmDelivery\x12=\n\x15outer_header_creation\x18\x01 \x01(\x0b\x32\x1e.upf.n4.v1.OuterHeaderCreation\x12\x11\n\tinterface\x18\x02 \x01(\t\"\xed\x01\n\x06\x42ranch\x12\x11\n\tbranch_id\x18\x01 \x01(\r\x12\x31\n\tmulticast\x18\x02 \x01(\x0b\x32\x1c.upf.n4.v1.MulticastDeliveryH\x00\x12%\n\x03tun\x18\x03 \x01(\x0b\x32\x16.upf.n4.v1.TunDeliveryH\x00\x12\x31\n\x07unicast\x18\x04 \x01(\x0b\x32\x1e.upf.n4.v1.OuterHeaderCreationH\x00\x12\x37\n\rlow_layer_ssm\x18\x05 \x01(\x0b\x32\x1e.upf.n4.v1.LowLayerSsmDeliveryH\x00\x42\n\n\x08\x64\x65livery\"\xb1\x02\n\nMbsSession\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12 \n\x04tmgi\x18\x02 \x01(\x0b\x32\x12.nf.common.v1.Tmgi\x12\x17\n\x0f\x61rea_session_id\x18\x03 \x01(\r\x12\x1e\n\x03ssm\x18\x04 \x01(\x0b\x32\x11.nf.common.v1.Ssm\x12\x1a\n\x07mbr_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x62urst_bytes\x18\x06 \x01(\x04\x12\x0b\n\x03qfi\x18\x07 \x01(\r\x12,\n\x0c\x61pply_action\x18\x08 \x01(\x0e\x32\x16.upf.n4.v1.ApplyAction\x12#\n\x08\x62ranches\x18\t \x03(\x0b\x32\x11.upf.n4.v1.Branch\x12\x1a\n\x12ingress_ip_version\x18\n \x01(\rB\n\n\x08_mbr_bps\"\xdf\x01\n\x0b\x42ranchUsage\x12\x11\n\tbranch_id\x18\x01 \x01(\r\x12#\n\x07sending\x18\x02 \x01(\x0e\x32\x12.upf.n4.v1.Sending\x12\"\n\x04sent\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12?\n\rerror_packets\x18\x04 \x03(\x0b\x32(.upf.n4.v1.BranchUsage.ErrorPacketsEntry\x1a\x33\n\x11\x45rrorPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc4\x02\n\x08MbsUsage\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12&\n\x08received\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12%\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\'\n\tforwarded\x18\x04 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12+\n\rnot_forwarded\x18\x05 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\x17\n\x0ftime_steps_back\x18\x06 \x01(\x04\x12\x1f\n\x17time_of_first_packet_ns\x18\x07 \x01(\x03\x12\x1e\n\x16time_of_last_packet_ns\x18\x08 \x01(\x03\x12(\n\x08\x62ranches\x18\t \x03(\x0b\x32\x16.upf.n4.v1.BranchUsage\"\xe2\x01\n\x0cIngressUsage\x12\'\n\tunmatched\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12&\n\x08held_off\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12H\n\x11malformed_packets\x18\x03 \x03(\x0b\x32-.upf.n4.v1.IngressUsage.MalformedPacketsEntry\x1a\x37\n\x15MalformedPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"H\n\x1a\x45stablishMbsSessionRequest\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"\x91\x01\n\x1b\x45stablishMbsSessionResponse\x12\x0f\n\x07up_seid\x18\x01 \x01(\x04\x12\x35\n\x10ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\x12*\n\x0bmbs_session\x18\x03 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"\xc7\x01\n\x17ModifyMbsSessionRequest\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x34\n\x19\x63reate_or_update_branches\x18\x03 \x03(\x0b\x32\x11.upf.n4.v1.Branch\x12\x19\n\x11remove_branch_ids\x18\x04 \x03(\r\"}\n\x18ModifyMbsSessionResponse\x12\x35\n\x10ingress_tun_addr\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\x12*\n\x0bmbs_session\x18\x02 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"*\n\x17\x44\x65leteMbsSessionRequest\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\"B\n\x18\x44\x65leteMbsSessionResponse\x12&\n\tmbs_usage\x18\x01 \x01(\x0b\x32\x13.upf.n4.v1.MbsUsage\"?\n\x16ListMbsSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"z\n\x15\x45stablishedMbsSession\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\x12\x35\n\x10ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\"j\n\x17ListMbsSessionsResponse\x12\x36\n\x0cmbs_sessions\x18\x01 \x03(\x0b\x32 .upf.n4.v1.EstablishedMbsSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12GetMbsUsageRequest\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xc0\x01\n\x13GetMbsUsageResponse\x12\'\n\nmbs_usages\x18\x01 \x03(\x0b\x32\x13.upf.n4.v1.MbsUsage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\ringress_usage\x18\x03 \x01(\x0b\x32\x17.upf.n4.v1.IngressUsage\x12\x37\n\x13recovery_time_stamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\x07Sending\x12\x17\n\x13SENDING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSENDING_RAW\x10\x01\x12\x0f\n\x0bSENDING_UDP\x10\x02\x12\x11\n\rSENDING_GTP_U\x10\x03\x12\x0f\n\x0bSENDING_TUN\x10\x04\x32\x9a\x06\n\x0bN4mbService\x12`\n\x10SetUpAssociation\x12\".upf.n4.v1.SetUpAssociationRequest\x1a#.upf.n4.v1.SetUpAssociationResponse\"\x03\x90\x02\x02\x12K\n\tHeartbeat\x12\x1b.upf.n4.v1.HeartbeatRequest\x1a\x1c.upf.n4.v1.HeartbeatResponse\"\x03\x90\x02\x01\x12{\n\x19\x43ompleteResynchronisation\x12+.upf.n4.v1.CompleteResynchronisationRequest\x1a,.upf.n4.v1.CompleteResynchronisationResponse\"\x03\x90\x02\x02\x12i\n\x13\x45stablishMbsSession\x12%.upf.n4.v1.EstablishMbsSessionRequest\x1a&.upf.n4.v1.EstablishMbsSessionResponse\"\x03\x90\x02\x02\x12`\n\x10ModifyMbsSession\x12\".upf.n4.v1.ModifyMbsSessionRequest\x1a#.upf.n4.v1.ModifyMbsSessionResponse\"\x03\x90\x02\x02\x12`\n\x10\x44\x65leteMbsSession\x12\".upf.n4.v1.DeleteMbsSessionRequest\x1a#.upf.n4.v1.DeleteMbsSessionResponse\"\x03\x90\x02\x02\x12]\n\x0fListMbsSessions\x12!.upf.n4.v1.ListMbsSessionsRequest\x1a\".upf.n4.v1.ListMbsSessionsResponse\"\x03\x90\x02\x01\x12Q\n\x0bGetMbsUsage\x12\x1d.upf.n4.v1.GetMbsUsageRequest\x1a\x1e.upf.n4.v1.GetMbsUsageResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14upf/n4/v1/n4mb.proto\x12\tupf.n4.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x12upf/n4/v1/n4.proto\"&\n\x11MulticastDelivery\x12\x11\n\tinterface\x18\x01 \x01(\t\" \n\x0bTunDelivery\x12\x11\n\tinterface\x18\x01 \x01(\t\"\x7f\n\x13LowLayerSsmDelivery\x12=\n\x15outer_header_creation\x18\x01 \x01(\x0b\x32\x1e.upf.n4.v1.OuterHeaderCreation\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x16\n\x0esource_address\x18\x03 \x01(\t\"\xed\x01\n\x06\x42ranch\x12\x11\n\tbranch_id\x18\x01 \x01(\r\x12\x31\n\tmulticast\x18\x02 \x01(\x0b\x32\x1c.upf.n4.v1.MulticastDeliveryH\x00\x12%\n\x03tun\x18\x03 \x01(\x0b\x32\x16.upf.n4.v1.TunDeliveryH\x00\x12\x31\n\x07unicast\x18\x04 \x01(\x0b\x32\x1e.upf.n4.v1.OuterHeaderCreationH\x00\x12\x37\n\rlow_layer_ssm\x18\x05 \x01(\x0b\x32\x1e.upf.n4.v1.LowLayerSsmDeliveryH\x00\x42\n\n\x08\x64\x65livery\"\xb1\x02\n\nMbsSession\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12 \n\x04tmgi\x18\x02 \x01(\x0b\x32\x12.nf.common.v1.Tmgi\x12\x17\n\x0f\x61rea_session_id\x18\x03 \x01(\r\x12\x1e\n\x03ssm\x18\x04 \x01(\x0b\x32\x11.nf.common.v1.Ssm\x12\x1a\n\x07mbr_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12\x13\n\x0b\x62urst_bytes\x18\x06 \x01(\x04\x12\x0b\n\x03qfi\x18\x07 \x01(\r\x12,\n\x0c\x61pply_action\x18\x08 \x01(\x0e\x32\x16.upf.n4.v1.ApplyAction\x12#\n\x08\x62ranches\x18\t \x03(\x0b\x32\x11.upf.n4.v1.Branch\x12\x1a\n\x12ingress_ip_version\x18\n \x01(\rB\n\n\x08_mbr_bps\"\xdf\x01\n\x0b\x42ranchUsage\x12\x11\n\tbranch_id\x18\x01 \x01(\r\x12#\n\x07sending\x18\x02 \x01(\x0e\x32\x12.upf.n4.v1.Sending\x12\"\n\x04sent\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12?\n\rerror_packets\x18\x04 \x03(\x0b\x32(.upf.n4.v1.BranchUsage.ErrorPacketsEntry\x1a\x33\n\x11\x45rrorPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xc4\x02\n\x08MbsUsage\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12&\n\x08received\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12%\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\'\n\tforwarded\x18\x04 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12+\n\rnot_forwarded\x18\x05 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12\x17\n\x0ftime_steps_back\x18\x06 \x01(\x04\x12\x1f\n\x17time_of_first_packet_ns\x18\x07 \x01(\x03\x12\x1e\n\x16time_of_last_packet_ns\x18\x08 \x01(\x03\x12(\n\x08\x62ranches\x18\t \x03(\x0b\x32\x16.upf.n4.v1.BranchUsage\"\xe2\x01\n\x0cIngressUsage\x12\'\n\tunmatched\x18\x01 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12&\n\x08held_off\x18\x02 \x01(\x0b\x32\x14.nf.common.v1.Volume\x12H\n\x11malformed_packets\x18\x03 \x03(\x0b\x32-.upf.n4.v1.IngressUsage.MalformedPacketsEntry\x1a\x37\n\x15MalformedPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"H\n\x1a\x45stablishMbsSessionRequest\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"\x91\x01\n\x1b\x45stablishMbsSessionResponse\x12\x0f\n\x07up_seid\x18\x01 \x01(\x04\x12\x35\n\x10ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\x12*\n\x0bmbs_session\x18\x03 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"\xc7\x01\n\x17ModifyMbsSessionRequest\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x34\n\x19\x63reate_or_update_branches\x18\x03 \x03(\x0b\x32\x11.upf.n4.v1.Branch\x12\x19\n\x11remove_branch_ids\x18\x04 \x03(\r\"}\n\x18ModifyMbsSessionResponse\x12\x35\n\x10ingress_tun_addr\x18\x01 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\x12*\n\x0bmbs_session\x18\x02 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\"*\n\x17\x44\x65leteMbsSessionRequest\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\"B\n\x18\x44\x65leteMbsSessionResponse\x12&\n\tmbs_usage\x18\x01 \x01(\x0b\x32\x13.upf.n4.v1.MbsUsage\"?\n\x16ListMbsSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"z\n\x15\x45stablishedMbsSession\x12*\n\x0bmbs_session\x18\x01 \x01(\x0b\x32\x15.upf.n4.v1.MbsSession\x12\x35\n\x10ingress_tun_addr\x18\x02 \x01(\x0b\x32\x1b.nf.common.v1.TunnelAddress\"j\n\x17ListMbsSessionsResponse\x12\x36\n\x0cmbs_sessions\x18\x01 \x03(\x0b\x32 .upf.n4.v1.EstablishedMbsSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12GetMbsUsageRequest\x12\x0f\n\x07\x63p_seid\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xc0\x01\n\x13GetMbsUsageResponse\x12\'\n\nmbs_usages\x18\x01 \x03(\x0b\x32\x13.upf.n4.v1.MbsUsage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\ringress_usage\x18\x03 \x01(\x0b\x32\x17.upf.n4.v1.IngressUsage\x12\x37\n\x13recovery_time_stamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*h\n\x07Sending\x12\x17\n\x13SENDING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSENDING_RAW\x10\x01\x12\x0f\n\x0bSENDING_UDP\x10\x02\x12\x11\n\rSENDING_GTP_U\x10\x03\x12\x0f\n\x0bSENDING_TUN\x10\x04\x32\x9a\x06\n\x0bN4mbService\x12`\n\x10SetUpAssociation\x12\".upf.n4.v1.SetUpAssociationRequest\x1a#.upf.n4.v1.SetUpAssociationResponse\"\x03\x90\x02\x02\x12K\n\tHeartbeat\x12\x1b.upf.n4.v1.HeartbeatRequest\x1a\x1c.upf.n4.v1.HeartbeatResponse\"\x03\x90\x02\x01\x12{\n\x19\x43ompleteResynchronisation\x12+.upf.n4.v1.CompleteResynchronisationRequest\x1a,.upf.n4.v1.CompleteResynchronisationResponse\"\x03\x90\x02\x02\x12i\n\x13\x45stablishMbsSession\x12%.upf.n4.v1.EstablishMbsSessionRequest\x1a&.upf.n4.v1.EstablishMbsSessionResponse\"\x03\x90\x02\x02\x12`\n\x10ModifyMbsSession\x12\".upf.n4.v1.ModifyMbsSessionRequest\x1a#.upf.n4.v1.ModifyMbsSessionResponse\"\x03\x90\x02\x02\x12`\n\x10\x44\x65leteMbsSession\x12\".upf.n4.v1.DeleteMbsSessionRequest\x1a#.upf.n4.v1.DeleteMbsSessionResponse\"\x03\x90\x02\x02\x12]\n\x0fListMbsSessions\x12!.upf.n4.v1.ListMbsSessionsRequest\x1a\".upf.n4.v1.ListMbsSessionsResponse\"\x03\x90\x02\x01\x12Q\n\x0bGetMbsUsage\x12\x1d.upf.n4.v1.GetMbsUsageRequest\x1a\x1e.upf.n4.v1.GetMbsUsageResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,50 +59,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_N4MBSERVICE'].methods_by_name['ListMbsSessions']._serialized_options = b'\220\002\001'
   _globals['_N4MBSERVICE'].methods_by_name['GetMbsUsage']._loaded_options = None
   _globals['_N4MBSERVICE'].methods_by_name['GetMbsUsage']._serialized_options = b'\220\002\001'
-  _globals['_SENDING']._serialized_start=2942
-  _globals['_SENDING']._serialized_end=3046
+  _globals['_SENDING']._serialized_start=2966
+  _globals['_SENDING']._serialized_end=3070
   _globals['_MULTICASTDELIVERY']._serialized_start=200
   _globals['_MULTICASTDELIVERY']._serialized_end=238
   _globals['_TUNDELIVERY']._serialized_start=240
   _globals['_TUNDELIVERY']._serialized_end=272
   _globals['_LOWLAYERSSMDELIVERY']._serialized_start=274
-  _globals['_LOWLAYERSSMDELIVERY']._serialized_end=377
-  _globals['_BRANCH']._serialized_start=380
-  _globals['_BRANCH']._serialized_end=617
-  _globals['_MBSSESSION']._serialized_start=620
-  _globals['_MBSSESSION']._serialized_end=925
-  _globals['_BRANCHUSAGE']._serialized_start=928
-  _globals['_BRANCHUSAGE']._serialized_end=1151
-  _globals['_BRANCHUSAGE_ERRORPACKETSENTRY']._serialized_start=1100
-  _globals['_BRANCHUSAGE_ERRORPACKETSENTRY']._serialized_end=1151
-  _globals['_MBSUSAGE']._serialized_start=1154
-  _globals['_MBSUSAGE']._serialized_end=1478
-  _globals['_INGRESSUSAGE']._serialized_start=1481
-  _globals['_INGRESSUSAGE']._serialized_end=1707
-  _globals['_INGRESSUSAGE_MALFORMEDPACKETSENTRY']._serialized_start=1652
-  _globals['_INGRESSUSAGE_MALFORMEDPACKETSENTRY']._serialized_end=1707
-  _globals['_ESTABLISHMBSSESSIONREQUEST']._serialized_start=1709
-  _globals['_ESTABLISHMBSSESSIONREQUEST']._serialized_end=1781
-  _globals['_ESTABLISHMBSSESSIONRESPONSE']._serialized_start=1784
-  _globals['_ESTABLISHMBSSESSIONRESPONSE']._serialized_end=1929
-  _globals['_MODIFYMBSSESSIONREQUEST']._serialized_start=1932
-  _globals['_MODIFYMBSSESSIONREQUEST']._serialized_end=2131
-  _globals['_MODIFYMBSSESSIONRESPONSE']._serialized_start=2133
-  _globals['_MODIFYMBSSESSIONRESPONSE']._serialized_end=2258
-  _globals['_DELETEMBSSESSIONREQUEST']._serialized_start=2260
-  _globals['_DELETEMBSSESSIONREQUEST']._serialized_end=2302
-  _globals['_DELETEMBSSESSIONRESPONSE']._serialized_start=2304
-  _globals['_DELETEMBSSESSIONRESPONSE']._serialized_end=2370
-  _globals['_LISTMBSSESSIONSREQUEST']._serialized_start=2372
-  _globals['_LISTMBSSESSIONSREQUEST']._serialized_end=2435
-  _globals['_ESTABLISHEDMBSSESSION']._serialized_start=2437
-  _globals['_ESTABLISHEDMBSSESSION']._serialized_end=2559
-  _globals['_LISTMBSSESSIONSRESPONSE']._serialized_start=2561
-  _globals['_LISTMBSSESSIONSRESPONSE']._serialized_end=2667
-  _globals['_GETMBSUSAGEREQUEST']._serialized_start=2669
-  _globals['_GETMBSUSAGEREQUEST']._serialized_end=2745
-  _globals['_GETMBSUSAGERESPONSE']._serialized_start=2748
-  _globals['_GETMBSUSAGERESPONSE']._serialized_end=2940
-  _globals['_N4MBSERVICE']._serialized_start=3049
-  _globals['_N4MBSERVICE']._serialized_end=3843
+  _globals['_LOWLAYERSSMDELIVERY']._serialized_end=401
+  _globals['_BRANCH']._serialized_start=404
+  _globals['_BRANCH']._serialized_end=641
+  _globals['_MBSSESSION']._serialized_start=644
+  _globals['_MBSSESSION']._serialized_end=949
+  _globals['_BRANCHUSAGE']._serialized_start=952
+  _globals['_BRANCHUSAGE']._serialized_end=1175
+  _globals['_BRANCHUSAGE_ERRORPACKETSENTRY']._serialized_start=1124
+  _globals['_BRANCHUSAGE_ERRORPACKETSENTRY']._serialized_end=1175
+  _globals['_MBSUSAGE']._serialized_start=1178
+  _globals['_MBSUSAGE']._serialized_end=1502
+  _globals['_INGRESSUSAGE']._serialized_start=1505
+  _globals['_INGRESSUSAGE']._serialized_end=1731
+  _globals['_INGRESSUSAGE_MALFORMEDPACKETSENTRY']._serialized_start=1676
+  _globals['_INGRESSUSAGE_MALFORMEDPACKETSENTRY']._serialized_end=1731
+  _globals['_ESTABLISHMBSSESSIONREQUEST']._serialized_start=1733
+  _globals['_ESTABLISHMBSSESSIONREQUEST']._serialized_end=1805
+  _globals['_ESTABLISHMBSSESSIONRESPONSE']._serialized_start=1808
+  _globals['_ESTABLISHMBSSESSIONRESPONSE']._serialized_end=1953
+  _globals['_MODIFYMBSSESSIONREQUEST']._serialized_start=1956
+  _globals['_MODIFYMBSSESSIONREQUEST']._serialized_end=2155
+  _globals['_MODIFYMBSSESSIONRESPONSE']._serialized_start=2157
+  _globals['_MODIFYMBSSESSIONRESPONSE']._serialized_end=2282
+  _globals['_DELETEMBSSESSIONREQUEST']._serialized_start=2284
+  _globals['_DELETEMBSSESSIONREQUEST']._serialized_end=2326
+  _globals['_DELETEMBSSESSIONRESPONSE']._serialized_start=2328
+  _globals['_DELETEMBSSESSIONRESPONSE']._serialized_end=2394
+  _globals['_LISTMBSSESSIONSREQUEST']._serialized_start=2396
+  _globals['_LISTMBSSESSIONSREQUEST']._serialized_end=2459
+  _globals['_ESTABLISHEDMBSSESSION']._serialized_start=2461
+  _globals['_ESTABLISHEDMBSSESSION']._serialized_end=2583
+  _globals['_LISTMBSSESSIONSRESPONSE']._serialized_start=2585
+  _globals['_LISTMBSSESSIONSRESPONSE']._serialized_end=2691
+  _globals['_GETMBSUSAGEREQUEST']._serialized_start=2693
+  _globals['_GETMBSUSAGEREQUEST']._serialized_end=2769
+  _globals['_GETMBSUSAGERESPONSE']._serialized_start=2772
+  _globals['_GETMBSUSAGERESPONSE']._serialized_end=2964
+  _globals['_N4MBSERVICE']._serialized_start=3073
+  _globals['_N4MBSERVICE']._serialized_end=3867
 # @@protoc_insertion_point(module_scope)

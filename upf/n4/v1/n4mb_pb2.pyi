@@ -111,8 +111,11 @@ class LowLayerSsmDelivery(_message.Message):
 
     OUTER_HEADER_CREATION_FIELD_NUMBER: _builtins.int
     INTERFACE_FIELD_NUMBER: _builtins.int
+    SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
     interface: _builtins.str
     """As in MulticastDelivery."""
+    source_address: _builtins.str
+    """The UPF's address that packets come from, which the gNBs join the group of; empty: as the UPF is configured."""
     @_builtins.property
     def outer_header_creation(self) -> _n4_pb2.OuterHeaderCreation:
         """The group, and the common TEID that all of its packets bear (C-TEID)."""
@@ -122,10 +125,11 @@ class LowLayerSsmDelivery(_message.Message):
         *,
         outer_header_creation: _n4_pb2.OuterHeaderCreation | None = ...,
         interface: _builtins.str = ...,
+        source_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outer_header_creation", b"outer_header_creation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interface", b"interface", "outer_header_creation", b"outer_header_creation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interface", b"interface", "outer_header_creation", b"outer_header_creation", "source_address", b"source_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
