@@ -32,16 +32,18 @@ extensions = [
     if only in (None, engine)
 ]
 if only != "none":
-    extensions.append(
+    flags = ["-Wall", *(["-O0", "-g"] if debug else ["-O3"])]
+    extensions += [
         Extension(
             "nf.mbstf._sending",
             sources=["cext/mbstf/_sending.pyx"],
             include_dirs=["cext/mbstf", "cext/upf"],
             depends=["cext/mbstf/pacing.h", "cext/upf/datagrams.h", "cext/upf/system.h"],
-            extra_compile_args=["-Wall", "-pthread", *(["-O0", "-g"] if debug else ["-O3"])],
+            extra_compile_args=[*flags, "-pthread"],
             extra_link_args=["-pthread"],
-        )
-    )
+        ),
+        Extension("nf.client.mbs._erasures", sources=["cext/mbs_client/_erasures.pyx"], extra_compile_args=flags),
+    ]
 
 
 setup(
