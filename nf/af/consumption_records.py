@@ -126,8 +126,12 @@ class _Rows:
 class _Target(NamedTuple):
     """Where a report goes, and what is kept of it."""
 
+    provisioning_session_id: str
     configuration: ConsumptionReportingConfiguration
-    session: Session | None
+    # Of locations; of the ends of connections.
+    wanted_types: Sequence[int]
+    wants_endpoints: bool
+    session: Session | None = None
 
 
 def record(
@@ -136,11 +140,11 @@ def record(
     """Keeps every submission whole or, where one of its reports has nowhere to go, not at all; says which, and why."""
     wanted = {each.session_id for submission in submissions for each in submission if each.session_id}
     sessions = consumption_sessions.find(transaction, wanted) if wanted else {}
-    configurations: dict[str, ConsumptionReportingConfiguration | None] = {}
+    known: dict[str, _Target] = {}
     rows, outcomes, now_ns = _Rows(), list[CastcoreError | None](), transaction.clock.now_ns()
     for submission in submissions:
         try:
-            targets = [_target(transaction, each, sessions, configurations) for each in submission]
+            targets = [_target(transaction, each, sessions, known) for each in submission]
         except CastcoreError as error:
             outcomes.append(error)
             continue
@@ -180,57 +184,51 @@ def sweep(transaction: Transaction, before_ns: int) -> int:
     return len(old) + len(told)
 
 
-def _target(
-    reader: Reader,
-    incoming: Incoming,
-    sessions: dict[str, Session],
-    configurations: dict[str, ConsumptionReportingConfiguration | None],
-) -> _Target:
-    session = None
-    provisioning_session_id = incoming.provisioning_session_id
+def _target(reader: Reader, incoming: Incoming, sessions: dict[str, Session], known: dict[str, _Target]) -> _Target:
+    to, session = incoming.provisioning_session_id, None
     if incoming.session_id:
         session = consumption_sessions.belonging(sessions, incoming.asp_id, incoming.session_id)
-        provisioning_session_id = session.provisioning_session_id
-    configuration = configurations.get(provisioning_session_id)
-    if configuration is None:
-        configuration = configurations[provisioning_session_id] = configuration_of(reader, provisioning_session_id)
-    return _Target(configuration, session)
+        to = session.provisioning_session_id
+    target = known.get(to)
+    if target is None:
+        configuration = configuration_of(reader, to)
+        types = _wanted_types(configuration)
+        target = known[to] = _Target(to, configuration, types, configuration.access_reporting)
+    return target if session is None else target._replace(session=session)
 
 
 def _add(rows: _Rows, incoming: Incoming, target: _Target, now_ns: int) -> None:
-    report, configuration = incoming.report, target.configuration
-    to = configuration.provisioning_session_id
-    wanted = _wanted_types(configuration) if any(unit.locations for unit in report.units) else ()
+    report, session_id = incoming.report, incoming.session_id
+    to, wanted, units = target.provisioning_session_id, target.wanted_types, rows.units
     unsolicited_locations = unsolicited_endpoints = 0
     for unit in report.units:
+        media, start_ns, end_ns, cells, client_endpoint, server_endpoint = unit
         key = report.key_of(unit, to)
-        for location in unit.locations:
-            if location[0] in wanted:
-                rows.locations.append((key, *location))
+        for kind, cell in cells:
+            if kind in wanted:
+                rows.locations.append((key, kind, cell))
             else:
                 unsolicited_locations += 1
-        client_endpoint, server_endpoint = unit.client_endpoint, unit.server_endpoint
-        if not configuration.access_reporting and (client_endpoint or server_endpoint):
+        if (client_endpoint or server_endpoint) and not target.wants_endpoints:
             unsolicited_endpoints += bool(client_endpoint) + bool(server_endpoint)
             client_endpoint = server_endpoint = b""
-        known = rows.units.get(key)
-        if known is None or known[0] < unit.end_ns:
+        known = units.get(key)
+        if known is None or known[0] < end_ns:
             row: Row = (
                 key,
                 to,
-                incoming.session_id,
+                session_id,
                 report.media_player_entry,
                 report.reporting_client_id,
-                unit.media_consumed,
-                unit.start_ns,
-                unit.end_ns,
+                media,
+                start_ns,
+                end_ns,
                 now_ns,
                 client_endpoint,
                 server_endpoint,
             )
-            rows.units[key] = (unit.end_ns, row)
-    key = report.key_in(incoming.session_id or to)
-    rows.reports.append((to, key, now_ns, unsolicited_locations, unsolicited_endpoints))
+            units[key] = (end_ns, row)
+    rows.reports.append((to, report.key_in(session_id or to), now_ns, unsolicited_locations, unsolicited_endpoints))
 
 
 def _wanted_types(configuration: ConsumptionReportingConfiguration) -> Sequence[int]:

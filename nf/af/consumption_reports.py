@@ -6,9 +6,10 @@ in the same session is one. Both are recognised by digests, so that a repeat is 
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
+from collections.abc import Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from nf.af.cell_identities import NAMES, normalised
@@ -54,7 +55,7 @@ class Report(NamedTuple):
     content: bytes
     media_player_entry: str
     reporting_client_id: str
-    units: tuple[Unit, ...]
+    units: Sequence[Unit]
 
     def key_in(self, session: str) -> bytes:
         """What tells the report from others: the same content in another session is another report.
@@ -73,51 +74,103 @@ class Report(NamedTuple):
 
 def check(report: ConsumptionReport) -> Report:
     """The report in the form that is kept. Raises InvalidArgument with a violation for every property at fault."""
-    violations = _violations(report)
-    if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
-    shared = (
-        ((report.location_type, normalised(report.location_type, report.location)),)
-        if report.HasField("location")
-        else ()
-    )
-    return Report(
-        content=report.SerializeToString(deterministic=True),
-        media_player_entry=report.media_player_entry,
-        reporting_client_id=report.reporting_client_id,
-        units=tuple([_unit(shared, unit) for unit in report.consumption_reporting_units]),
-    )
+    # Nearly every report is as it should be: what is wrong is looked for only where something is.
+    sound = _sound(report)
+    if sound is None:
+        wrong = violations(report)
+        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in wrong), violations=wrong)
+    return sound
 
 
 def _key(start_ns: int, identity: bytes) -> bytes:
-    return start_ns.to_bytes(8, "big") + hashlib.blake2b(identity, digest_size=12).digest()
+    return start_ns.to_bytes(8, "big") + blake2b(identity, digest_size=12).digest()
 
 
-def _unit(shared: tuple[Location, ...], unit: ConsumptionReportingUnit) -> Unit:
-    began = unit.start_time
-    start_ns = began.seconds * _NS + began.nanos
-    locations = shared
+def _sound(report: ConsumptionReport) -> Report | None:
+    """The report, if nothing is wrong with it."""
+    entry, client, told = report.media_player_entry, report.reporting_client_id, report.consumption_reporting_units
+    if not (_is_text(entry) and _is_text(client) and 0 < len(told) <= MAX_UNITS):
+        return None
+    shared: tuple[Location, ...] = ()
+    if report.HasField("location"):
+        kind = report.location_type
+        # Absent, it reads as 0.
+        cell = _cell(kind, report.location) if kind or report.HasField("location_type") else None
+        if cell is None:
+            return None
+        shared = (cell,)
+    elif report.HasField("location_type"):
+        return None
+    units = []
+    for each in told:
+        unit = _sound_unit(each, shared)
+        if unit is None:
+            return None
+        units.append(unit)
+    return Report(report.SerializeToString(deterministic=True), entry, client, units)
+
+
+def _sound_unit(unit: ConsumptionReportingUnit, shared: tuple[Location, ...]) -> Unit | None:
+    """The unit, if nothing is wrong with it. What is absent reads as 0: only then it is asked whether it is there."""
+    media, began, duration_s = unit.media_consumed, unit.start_time, unit.duration_s
+    seconds, nanos = began.seconds, began.nanos
+    if not (
+        _is_text(media)
+        and 0 <= seconds < MAX_START_S
+        and 0 <= nanos < _NS
+        and (seconds or unit.HasField("start_time"))
+        and (duration_s or unit.HasField("duration_s"))
+    ):
+        return None
+    locations, client_endpoint, server_endpoint = shared, b"", b""
     if unit.locations:
-        own = ((_TYPES[each.location_identifier_type], each.location) for each in unit.locations)
-        locations = tuple(dict.fromkeys((*shared, *((kind, normalised(kind, text)) for kind, text in own))))
-    return Unit(
-        unit.media_consumed,
-        start_ns,
-        start_ns + unit.duration_s * _NS,
-        locations,
-        _kept(unit.client_endpoint_address) if unit.HasField("client_endpoint_address") else b"",
-        _kept(unit.server_endpoint_address) if unit.HasField("server_endpoint_address") else b"",
-    )
+        own = _cells(unit)
+        if own is None:
+            return None
+        locations = tuple(dict.fromkeys((*shared, *own)))
+    if unit.HasField("client_endpoint_address") or unit.HasField("server_endpoint_address"):
+        wrong: list[FieldViolation] = []
+        _check_endpoints(unit, "", wrong)
+        if wrong:
+            return None
+        if unit.HasField("client_endpoint_address"):
+            client_endpoint = _kept(unit.client_endpoint_address)
+        if unit.HasField("server_endpoint_address"):
+            server_endpoint = _kept(unit.server_endpoint_address)
+    start_ns = seconds * _NS + nanos
+    return Unit(media, start_ns, start_ns + duration_s * _NS, locations, client_endpoint, server_endpoint)
+
+
+def _cells(unit: ConsumptionReportingUnit) -> list[Location] | None:
+    """The unit's own locations, if nothing is wrong with them."""
+    if len(unit.locations) > MAX_LOCATIONS:
+        return None
+    cells = []
+    for each in unit.locations:
+        cell = _cell(_TYPES.get(each.location_identifier_type, -1), each.location)
+        if cell is None:
+            return None
+        cells.append(cell)
+    return cells
+
+
+@lru_cache(65_536)
+def _cell(kind: int, text: str) -> Location | None:
+    """The location, if it is one."""
+    if kind not in NAMES:
+        return None
+    try:
+        return kind, normalised(kind, text)
+    except ValueError:
+        return None
 
 
 def _kept(endpoint: EndpointAddress) -> bytes:
     return endpoint.SerializeToString(deterministic=True)
 
 
-def _violations(report: ConsumptionReport) -> list[FieldViolation]:
-    # Nearly every report is as it should be: what is wrong is looked for only where something is.
+def violations(report: ConsumptionReport) -> list[FieldViolation]:
+    """What is wrong with the report, all of it: what ``check`` refuses it for."""
     found: list[FieldViolation] = []
     if not _is_text(report.media_player_entry):
         _add(found, "media_player_entry", _no_text(report.media_player_entry, "the pointer to the Media Player Entry"))

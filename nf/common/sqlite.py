@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -19,8 +19,11 @@ from nf.common.errors import FailedPrecondition
 from nf.common.statements import BriefSession, Session
 
 _BUSY_TIMEOUT_MS = 5000
-# About as many pages as SQLite by itself lets gather.
+# What an index has of pages at its ends, which are written again and again, stays at hand.
+_WRITER_CACHE_KIB: Final = 32_768
+# So much gathers in the log before it is moved into the file: some megabytes, by the number of commits or of rows.
 _CHECKPOINT_COMMITS: Final = 250
+_CHECKPOINT_ROWS: Final = 16_384
 # NORMAL hands each commit to the operating system, which outlives every process; FULL waits for the disk as well.
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
 
@@ -41,12 +44,14 @@ class SqliteDatabase(Database):
         if self.brief:
             # Checkpoints wait for the disk: they are made apart from the commits.
             pragmas["wal_autocheckpoint"] = "0"
-        self._writer = _engine(url, pragmas)
+        self._writer = _engine(url, pragmas | {"cache_size": f"-{_WRITER_CACHE_KIB}"})
         self._reader = _engine(url, pragmas | {"query_only": "ON"})
         self._generation = 0
         # Of the last event: nobody else writes any.
         self._sequence: int | None = None
         self._checkpoints = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint") if self.brief else None
+        self._checkpoint_at = _CHECKPOINT_COMMITS
+        self._rows_at = _CHECKPOINT_ROWS
 
     def set_up(self, work: Callable[[Session], None]) -> None:
         """Runs ``work`` in a transaction."""
@@ -86,8 +91,11 @@ class SqliteDatabase(Database):
         self._sequence = group.sequence
         # No other process counts: it need not be kept.
         self._generation += 1
-        if self._checkpoints is not None and self._generation % _CHECKPOINT_COMMITS == 0:
-            self._checkpoints.submit(self._checkpoint)
+        if self._checkpoints is not None:
+            rows = cast(SqliteConnection, session.driver).total_changes
+            if self._generation >= self._checkpoint_at or rows >= self._rows_at:
+                self._checkpoint_at, self._rows_at = self._generation + _CHECKPOINT_COMMITS, rows + _CHECKPOINT_ROWS
+                self._checkpoints.submit(self._checkpoint)
         return News(group.sequence, self._generation, group.earliest_due_ns)
 
     def begin_read(self, session: Session) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nf.af import consumption_reports
 from nf.af.cell_identities import CGI, ECGI, NCGI, check_area, normalised
@@ -202,3 +205,58 @@ def test_a_report_is_told_by_its_content_and_its_session():
     assert checked.key_in("one") == consumption_reports.check(report()).key_in("one")
     assert checked.key_in("one") != checked.key_in("two")
     assert checked.key_in("one") != consumption_reports.check(report(unit(duration_s=11))).key_in("one")
+
+
+TEXTS = st.sampled_from(["", "a", "a\0", "a" * 4097])
+TYPES = st.sampled_from([0, 1, 2, 3])
+CELLS = st.sampled_from(["", "262-01-00000000A", "262-01-0ABCDEF", "nowhere"])
+ENDPOINTS = st.builds(
+    EndpointAddress,
+    hostname=TEXTS,
+    ipv4_addr=st.sampled_from(["", "192.0.2.1", "2001:db8::1"]),
+    port_number=st.sampled_from([None, 0, 443, 65_536]),
+)
+UNITS = st.builds(
+    ConsumptionReportingUnit,
+    media_consumed=TEXTS,
+    start_time=st.none()
+    | st.builds(Timestamp, seconds=st.sampled_from([-1, 0, 1, 4_102_444_800]), nanos=st.sampled_from([-1, 0, 10**9])),
+    duration_s=st.sampled_from([None, 0, 10]),
+    locations=st.lists(st.builds(TypedLocation, location_identifier_type=TYPES, location=CELLS), max_size=2),
+    client_endpoint_address=st.none() | ENDPOINTS,
+    server_endpoint_address=st.none() | ENDPOINTS,
+)
+REPORTS = st.builds(
+    ConsumptionReport,
+    media_player_entry=TEXTS,
+    reporting_client_id=TEXTS,
+    consumption_reporting_units=st.lists(UNITS, max_size=2),
+    location_type=st.none() | TYPES,
+    location=st.none() | CELLS,
+)
+
+
+@given(REPORTS, st.integers(0, 4))
+def test_what_is_refused_is_told_why_and_nothing_else_is_refused(told: ConsumptionReport, sound: int):
+    # Much is wrong with what is made of all that may be wrong: some of it is put right.
+    if sound:
+        told.media_player_entry = told.reporting_client_id = "a"
+        if not told.consumption_reporting_units:
+            told.consumption_reporting_units.add()
+    for each in told.consumption_reporting_units:
+        if sound > 1:
+            each.media_consumed, each.duration_s = "a", 10
+            each.start_time.FromSeconds(0)
+        if sound > 2:
+            each.ClearField("client_endpoint_address")
+            each.ClearField("server_endpoint_address")
+    if sound > 3:
+        told.ClearField("location_type")
+        told.ClearField("location")
+    wrong = consumption_reports.violations(told)
+    if wrong:
+        with pytest.raises(InvalidArgument) as refused:
+            consumption_reports.check(told)
+        assert list(refused.value.violations) == wrong
+    else:
+        assert len(consumption_reports.check(told).units) == len(told.consumption_reporting_units)
