@@ -30,6 +30,7 @@ import nf.af.compose
 import nf.af.machine
 import nf.client.machine
 import nf.mbsf.compose
+import nf.mbsf.machine
 import nf.mbstf.compose
 import nf.mbstf.machine
 import nf.pcf.machine
@@ -128,6 +129,15 @@ _MACHINES: Final = (
         nf.client.machine.CONSUMPTION_REPORTING,
         "Of one media session, at the Media Session Handler (TS 26.501 §5.6). OFF and READY: nothing is consumed yet; "
         "SILENT and OFF: it may not be reported.",
+    ),
+    (
+        "mbs-distribution-session",
+        "Distribution session at the MBSF",
+        "mbsf",
+        nf.mbsf.machine.DISTRIBUTION_SESSION,
+        "An MBS distribution session from its provisioning to its end (TS 26.502 §4.6.1, steps 1 to 5). A state is a "
+        "step of the clause, stored before its calls are made. To the provider it is INACTIVE up to ESTABLISHING and "
+        "while it is undone, DEACTIVATING from DEACTIVATING to FREEING_TMGI. GONE: no longer provisioned.",
     ),
     (
         "mbstf-distribution-session",

@@ -101,6 +101,8 @@ def test_every_call_of_every_service_is_implemented() -> None:
         "nf.af.v1.consumption_reporting_pb2_grpc": "nf.af.service_reports",
         "nf.af.v1.metrics_reporting_pb2_grpc": "nf.af.service_metrics",
         "nf.af.v1.notification_subscriptions_pb2_grpc": "nf.af.service_notifications",
+        "nf.mbsf.v1.user_data_ingest_pb2_grpc": "nf.mbsf.service",
+        "nf.mbsf.v1.user_service_pb2_grpc": "nf.mbsf.service",
         "nf.mbstf.v1.dist_session_pb2_grpc": "nf.mbstf.service",
         "nf.pcf.v1.policy_authorization_pb2_grpc": "nf.pcf.service",
         "nf.pcf.v1.sm_policy_control_pb2_grpc": "nf.pcf.service",

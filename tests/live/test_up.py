@@ -56,7 +56,11 @@ SERVICES = {
         "nf.smf.v1.SmfEventsService",
         "nf.smf.v1.TmgiService",
     },
-    "mbsf": set(),
+    "mbsf": {
+        "nf.mbsf.v1.MbsUserDataIngestSessionsService",
+        "nf.mbsf.v1.MbsUserServicesService",
+        "nf.mbsf.v1.MbsfEventsService",
+    },
     "mbstf": {"nf.mbstf.v1.DistSessionService", "nf.mbstf.v1.MbstfEventsService"},
     "upf": {"upf.n4.v1.N4Service", "upf.traffic.v1.TrafficService"},
 }

@@ -122,10 +122,15 @@ class DistributionSession(_message.Message):
     REPLICA_STALE_FIELD_NUMBER: _builtins.int
     TUNNEL_STALE_FIELD_NUMBER: _builtins.int
     GROUP_ALLOCATED_FIELD_NUMBER: _builtins.int
-    FAILED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     FLOW_FIELD_NUMBER: _builtins.int
     ANNOUNCEMENT_VERSION_FIELD_NUMBER: _builtins.int
     CARRIED_STALE_FIELD_NUMBER: _builtins.int
+    TMGI_REFRESHED_FIELD_NUMBER: _builtins.int
+    WAS_ANNOUNCED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    REPAIR_ASSIGNED_FIELD_NUMBER: _builtins.int
+    INGEST_SEVERE_AT_FIELD_NUMBER: _builtins.int
+    TOLD_SESSION_STARTED_FIELD_NUMBER: _builtins.int
     mbs_dist_session_id: _builtins.str
     mbs_ing_session_id: _builtins.str
     key: _builtins.str
@@ -146,12 +151,18 @@ class DistributionSession(_message.Message):
     """The MBSTF has not been told of a changed ingress tunnel."""
     group_allocated: _builtins.bool
     """The multicast group was chosen by the MBSF."""
-    failed_attempts: _builtins.int
-    """How often in a row the present step was tried in vain."""
     announcement_version: _builtins.int
     """Rises with every change of what is announced."""
     carried_stale: _builtins.bool
-    """The MBSTF does not carry the present announcement, or carries one that is withdrawn."""
+    """The MBSTF does not carry the present announcement."""
+    was_announced: _builtins.bool
+    """Whether it was announced in this run."""
+    acknowledged: _builtins.bool
+    """The provider has been told that it is provisioned."""
+    repair_assigned: _builtins.bool
+    """The repair URL is the MBSTF's choice."""
+    told_session_started: _builtins.bool
+    """SESSION_STARTED was told, and SESSION_RELEASED was not."""
     @_builtins.property
     def info(self) -> _user_data_ingest_pb2.MbsDistributionSessionInfo:
         """As provisioned, with what the MBSF has set."""
@@ -176,6 +187,14 @@ class DistributionSession(_message.Message):
     def flow(self) -> _announcement_pb2.MbsFlow:
         """The packets as clients receive them: group and port are the MBSF's or the provider's, source and TSI the MBSTF's."""
 
+    @_builtins.property
+    def tmgi_refreshed(self) -> _timestamp_pb2.Timestamp:
+        """When the TMGI was allocated or last refreshed."""
+
+    @_builtins.property
+    def ingest_severe_at(self) -> _timestamp_pb2.Timestamp:
+        """When data that does not come is a severe error; absent: it comes, or it never is."""
+
     def __init__(
         self,
         *,
@@ -197,14 +216,19 @@ class DistributionSession(_message.Message):
         replica_stale: _builtins.bool = ...,
         tunnel_stale: _builtins.bool = ...,
         group_allocated: _builtins.bool = ...,
-        failed_attempts: _builtins.int = ...,
         flow: _announcement_pb2.MbsFlow | None = ...,
         announcement_version: _builtins.int = ...,
         carried_stale: _builtins.bool = ...,
+        tmgi_refreshed: _timestamp_pb2.Timestamp | None = ...,
+        was_announced: _builtins.bool = ...,
+        acknowledged: _builtins.bool = ...,
+        repair_assigned: _builtins.bool = ...,
+        ingest_severe_at: _timestamp_pb2.Timestamp | None = ...,
+        told_session_started: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "held_until", b"held_until", "info", b"info", "ingress_tun_addr", b"ingress_tun_addr", "period_start", b"period_start", "period_stop", b"period_stop", "tmgi_expiry", b"tmgi_expiry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow", "held_until", b"held_until", "info", b"info", "ingest_severe_at", b"ingest_severe_at", "ingress_tun_addr", b"ingress_tun_addr", "period_start", b"period_start", "period_stop", b"period_stop", "tmgi_expiry", b"tmgi_expiry", "tmgi_refreshed", b"tmgi_refreshed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcement_version", b"announcement_version", "carried_stale", b"carried_stale", "destroyed", b"destroyed", "failed_attempts", b"failed_attempts", "flow", b"flow", "group_allocated", b"group_allocated", "held_until", b"held_until", "info", b"info", "ingress_tun_addr", b"ingress_tun_addr", "key", b"key", "mbs_dist_session_id", b"mbs_dist_session_id", "mbs_ing_session_id", b"mbs_ing_session_id", "period_start", b"period_start", "period_stop", b"period_stop", "replica_stale", b"replica_stale", "run", b"run", "stage", b"stage", "tmgi_allocated", b"tmgi_allocated", "tmgi_expiry", b"tmgi_expiry", "told_activated", b"told_activated", "told_terminated", b"told_terminated", "tunnel_stale", b"tunnel_stale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "announcement_version", b"announcement_version", "carried_stale", b"carried_stale", "destroyed", b"destroyed", "flow", b"flow", "group_allocated", b"group_allocated", "held_until", b"held_until", "info", b"info", "ingest_severe_at", b"ingest_severe_at", "ingress_tun_addr", b"ingress_tun_addr", "key", b"key", "mbs_dist_session_id", b"mbs_dist_session_id", "mbs_ing_session_id", b"mbs_ing_session_id", "period_start", b"period_start", "period_stop", b"period_stop", "repair_assigned", b"repair_assigned", "replica_stale", b"replica_stale", "run", b"run", "stage", b"stage", "tmgi_allocated", b"tmgi_allocated", "tmgi_expiry", b"tmgi_expiry", "tmgi_refreshed", b"tmgi_refreshed", "told_activated", b"told_activated", "told_session_started", b"told_session_started", "told_terminated", b"told_terminated", "tunnel_stale", b"tunnel_stale", "was_announced", b"was_announced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -219,21 +243,25 @@ class IngestSessionStatus(_message.Message):
     MBS_ING_SESSION_ID_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     mbs_ing_session_id: _builtins.str
     running: _builtins.int
     """Distribution sessions that are not INACTIVE, or are being established."""
     started: _builtins.bool
     """Whether USER_DATA_ING_SESS_STARTED was told."""
+    provisioned: _builtins.int
+    """Distribution sessions that are provisioned."""
     def __init__(
         self,
         *,
         mbs_ing_session_id: _builtins.str = ...,
         running: _builtins.int = ...,
         started: _builtins.bool = ...,
+        provisioned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mbs_ing_session_id", b"mbs_ing_session_id", "running", b"running", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mbs_ing_session_id", b"mbs_ing_session_id", "provisioned", b"provisioned", "running", b"running", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

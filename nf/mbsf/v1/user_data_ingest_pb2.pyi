@@ -147,6 +147,8 @@ class MbsUserDataIngSession(_message.Message):
     SUPP_FEAT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DESTROYED_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     mbs_ing_session_id: _builtins.str
     """Chosen by the MBSF."""
@@ -158,6 +160,10 @@ class MbsUserDataIngSession(_message.Message):
     """Features of the API that both ends know, in hexadecimal."""
     etag: _builtins.str
     """Changes with every change of what is provisioned, not with the states of the distribution sessions."""
+    revision: _builtins.int
+    """How often the distribution sessions were changed. Set by the MBSF."""
+    destroyed: _builtins.bool
+    """Destroyed by the provider; it goes when everything of it is taken down. Set by the MBSF."""
     @_builtins.property
     def mbs_dis_sess_infos(self) -> _containers.MessageMap[_builtins.str, Global___MbsDistributionSessionInfo]:
         """The distribution sessions; the keys are the provider's choice."""
@@ -190,11 +196,13 @@ class MbsUserDataIngSession(_message.Message):
         supp_feat: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        destroyed: _builtins.bool = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "mbs_user_service_anmt", b"mbs_user_service_anmt", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_periods", b"act_periods", "create_time", b"create_time", "etag", b"etag", "mbs_dis_sess_infos", b"mbs_dis_sess_infos", "mbs_ing_session_id", b"mbs_ing_session_id", "mbs_user_serv_id", b"mbs_user_serv_id", "mbs_user_service_anmt", b"mbs_user_service_anmt", "mbs_user_service_anmt_url", b"mbs_user_service_anmt_url", "supp_feat", b"supp_feat", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_periods", b"act_periods", "create_time", b"create_time", "destroyed", b"destroyed", "etag", b"etag", "mbs_dis_sess_infos", b"mbs_dis_sess_infos", "mbs_ing_session_id", b"mbs_ing_session_id", "mbs_user_serv_id", b"mbs_user_serv_id", "mbs_user_service_anmt", b"mbs_user_service_anmt", "mbs_user_service_anmt_url", b"mbs_user_service_anmt_url", "revision", b"revision", "supp_feat", b"supp_feat", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
