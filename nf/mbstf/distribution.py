@@ -19,7 +19,14 @@ from nf.common.telemetry import logger
 from nf.common.v1.mbs_distribution_pb2 import FecConfig
 from nf.mbstf.config import MbstfSection
 from nf.mbstf.delivery import Delivery, Watch
-from nf.mbstf.errors import DistSessionExists, IngestFailed, IngestTimedOut, NotIngesting, TunnelUnknown
+from nf.mbstf.errors import (
+    DistSessionExists,
+    EstablishingEnded,
+    IngestFailed,
+    IngestTimedOut,
+    NotIngesting,
+    TunnelUnknown,
+)
 from nf.mbstf.machine import Event, State, way
 from nf.mbstf.requests import CHANGEABLE, LIVE_FIELDS, check_session, requested_part, requested_session
 from nf.mbstf.sessions import SOURCE, insert_session, required, state_name, state_of, step
@@ -191,7 +198,7 @@ class DistSessions:
         """Whoever waits for the session to be established waits no longer."""
         delivery = self._deliveries.get(dist_session_id)
         if delivery is not None:
-            delivery.fail_first(NotIngesting(f"distribution session {dist_session_id!r} is wanted INACTIVE"))
+            delivery.fail_first(EstablishingEnded(f"distribution session {dist_session_id!r} is wanted INACTIVE"))
 
     def _check_tunnel(self, session: DistSession, events: tuple[Event, ...]) -> None:
         if Event.ACTIVATE in events and not session.HasField("mb_upf_tun_addr"):

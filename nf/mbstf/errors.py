@@ -61,6 +61,12 @@ class IngestTimedOut(DeadlineExceeded):
     cause = "DATA_INGEST_FAILURE"
 
 
+class EstablishingEnded(FailedPrecondition):
+    """While the session was being established it was asked to be INACTIVE, or deleted."""
+
+    reason = "ESTABLISHING_ENDED"
+
+
 class IngestAddressTaken(FailedPrecondition):
     """Another process has the address at which a session's packets come in."""
 
