@@ -22,7 +22,10 @@ Config = TypeVar("Config", bound=Section)
 
 
 class OneFunction:
-    """``build`` composes it on a store below ``folder``; ``targets`` are its peers' gRPC addresses by name."""
+    """``build`` composes it on a store below ``folder``; ``targets`` are its peers' gRPC addresses by name.
+
+    ``begin`` False: what it does in the background does not begin.
+    """
 
     def __init__(
         self,
@@ -34,8 +37,10 @@ class OneFunction:
         tables: Sequence[Table] = (),
         targets: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        begin: bool = True,
     ) -> None:
         self._folder, self._name, self._build, self._config = folder, name, build, config
+        self._begin = begin
         self._tables, self._targets = tables, dict(targets or {})
         self.clock = clock if clock is not None else SystemClock()
         self.url = ""
@@ -65,9 +70,14 @@ class OneFunction:
         self.grpc_address = self._grpc.bind("127.0.0.1:0")
         await self.function.prepare()
         await self._grpc.start()
-        await self.function.start()
+        if self._begin:
+            await self.function.start()
         self.http = httpx.AsyncClient(base_url=self.url, timeout=20)
         return self
+
+    def channels_to_itself(self) -> Channels:
+        """Channels to its gRPC services; close them."""
+        return Channels({self._name: self.grpc_address}, function="test", telemetry=Telemetry())
 
     async def __aexit__(self, *_: object) -> None:
         await self.http.aclose()

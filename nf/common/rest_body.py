@@ -33,6 +33,11 @@ def check_accept(accept: str, offered: Sequence[str]) -> None:
     raise NotAcceptable(f"accept: expected {' or '.join(offered)}, found {accept!r}")
 
 
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """Which of the media types ``offered`` a client likes best; the first of those that it likes equally well."""
+    return max(offered, key=lambda each: _quality(accept, each)) if accept else offered[0]
+
+
 def media_type_of(content_type: str) -> str:
     """The media type without its parameters, in small letters."""
     return content_type.partition(";")[0].strip().lower()

@@ -7,7 +7,7 @@ from typing import Final
 from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.common.store import Transaction
-from nf.smf import usage_log
+from nf.smf import rest_tmgi, usage_log
 from nf.smf.alignment import Aligner
 from nf.smf.attachment import PduSessions
 from nf.smf.config import SmfSection
@@ -63,6 +63,7 @@ def build(ctx: Context[SmfSection]) -> Function:
     mbs_sessions = MbsSessions(
         ctx.store, mbs_user_plane, lambda: ctx.channels.get("pcf"), ctx.clock, tmgi_range, ctx.config.mbs.gnbs
     )
+    tmgis = Tmgis(ctx.store, tmgi_range)
     mbs_aligner = MbsAligner(ctx.store, mbs_user_plane, ctx.config.mbs.gnbs)
 
     async def start() -> None:
@@ -86,9 +87,10 @@ def build(ctx: Context[SmfSection]) -> Function:
             servicer(add_PduSessionsServiceServicer_to_server, PduSessionsService(sessions)),
             servicer(add_SmPolicyNotifyServiceServicer_to_server, SmPolicyNotifyService(sessions)),
             servicer(add_SmfEventsServiceServicer_to_server, SmfEventsService(ctx.store)),
-            servicer(add_TmgiServiceServicer_to_server, TmgiService(Tmgis(ctx.store, tmgi_range))),
+            servicer(add_TmgiServiceServicer_to_server, TmgiService(tmgis)),
             servicer(add_MbsSessionServiceServicer_to_server, MbsSessionService(mbs_sessions)),
         ),
+        routes=(rest_tmgi.build_door(tmgis),),
         start=start,
         stop=stop,
     )
