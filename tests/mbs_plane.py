@@ -62,6 +62,7 @@ class RecordingMbsUserPlane(N4mbServiceServicer):
         self.associated = False
         self.forwarding = False
         self.sessions: dict[int, n4mb.EstablishedMbsSession] = {}
+        self._ports: dict[str, int] = {}
         self._stale: set[int] = set()
 
     async def restart(self, *, first_port: int = 40_000) -> None:
@@ -69,7 +70,7 @@ class RecordingMbsUserPlane(N4mbServiceServicer):
         self.recovery_s += 1
         self.first_port = first_port
         self.associated = self.forwarding = False
-        self.sessions, self._stale = {}, set()
+        self.sessions, self._stale, self._ports = {}, set(), {}
         await self._wake()
 
     async def until(self, satisfied: Callable[[], bool]) -> None:
@@ -107,8 +108,7 @@ class RecordingMbsUserPlane(N4mbServiceServicer):
         if not session.branches:
             session.branches.add(branch_id=1).multicast.interface = "lo"
         # One port for a source and a group.
-        ports = {ssm_key(each.mbs_session.ssm): each.ingress_tun_addr.port_number for each in self.sessions.values()}
-        port = ports.get(ssm_key(session.ssm), self.first_port + session.cp_seid)
+        port = self._ports.setdefault(ssm_key(session.ssm), self.first_port + session.cp_seid)
         ingress = TunnelAddress(ipv4_addr="127.0.0.1", port_number=port)
         self.sessions[session.cp_seid] = n4mb.EstablishedMbsSession(mbs_session=session, ingress_tun_addr=ingress)
         self._stale.discard(session.cp_seid)
