@@ -7,7 +7,9 @@ object that is sent again keeps its TOI, so that receivers collect its symbols o
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -32,6 +34,7 @@ _LAST_COPIES: Final = 2
 # Packets of objects to each of the table, at least.
 _TABLE_SHARE: Final = 40
 _CLOSE_OBJECT: Final = 0x01
+_DIGEST: Final = re.compile(rb'Content-MD5="([A-Za-z0-9+/]{22}==)"')
 
 # flute-alc tells of every symbol where it is let, and writes where nobody listens.
 logging.getLogger("flute").setLevel(logging.CRITICAL)
@@ -193,13 +196,15 @@ class FluteSession:
                 done.append(_call_with(queued.on_unreadable, error))
             return True
         try:
-            entry = self._entry(queued.object, content)
+            blocks = self._fec.blocks(len(content), self.payload_bytes)
         except InvalidArgument as error:
             # A file that has grown past what the scheme numbers since it was added.
             if queued.on_unreadable is not None:
                 done.append(_call_with(queued.on_unreadable, OSError(str(error))))
             return True
-        self._transmission = _Transmission(queued, _encoder(self.tsi, content, entry.blocks), entry.toi)
+        encoder = _encoder(self.tsi, content, blocks)
+        entry = self._entry(queued.object, len(content), _digest(encoder) or md5_of(content), blocks)
+        self._transmission = _Transmission(queued, encoder, entry.toi)
         self._last_copies = _LAST_COPIES
         self._repeat_table()
         return True
@@ -227,15 +232,15 @@ class FluteSession:
         if transmission.queued.on_sent is not None:
             done.append(transmission.queued.on_sent)
 
-    def _entry(self, item: Object, content: bytes) -> FileEntry:
+    def _entry(self, item: Object, size_bytes: int, md5: bytes, blocks: Blocks) -> FileEntry:
         """The file's line in the table, with its TOI: the one it had, if it is what it was."""
         entry = FileEntry(
             toi=0,
             location=item.location,
             content_type=item.content_type,
-            size_bytes=len(content),
-            md5=md5_of(content),
-            blocks=self._fec.blocks(len(content), self.payload_bytes),
+            size_bytes=size_bytes,
+            md5=md5,
+            blocks=blocks,
             etag=item.etag,
             cache=item.cache,
             content_encoding=item.content_encoding,
@@ -295,6 +300,15 @@ class FluteSession:
 
 def _call_with(callback: Callable[[OSError], None], error: OSError) -> Callable[[], None]:
     return lambda: callback(error)
+
+
+def _digest(encoder: sender.Sender) -> bytes | None:
+    """The digest that flute-alc has made of the object already: its own table, which comes first, shows it.
+
+    None: the table has more than one packet.
+    """
+    found = _DIGEST.search(encoder.read() or b"")
+    return base64.b64decode(found.group(1)) if found else None
 
 
 def _encoder(tsi: int, content: bytes, blocks: Blocks) -> sender.Sender:
