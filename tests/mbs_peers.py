@@ -85,6 +85,8 @@ class MbsPeers:
         self.refuse: dict[str, CastcoreError] = {}
         self.lose: dict[str, CastcoreError] = {}
         self.hold: dict[str, asyncio.Event] = {}
+        # Calls that are held.
+        self.waiting = 0
         self.tmgi_lifetime = timedelta(hours=1)
         self.ingress_port = 20_000
         self.smf, self.pcf, self.mbstf = EventLog(), EventLog(), EventLog()
@@ -250,7 +252,11 @@ class MbsPeers:
         async with self._called:
             self._called.notify_all()
         if method in self.hold:
-            await self.hold[method].wait()
+            self.waiting += 1
+            try:
+                await self.hold[method].wait()
+            finally:
+                self.waiting -= 1
         if method in self.lose:
             raise self.lose[method]
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mbs_peers import PATIENCE_S, MbsPeers, served
+from mbs_peers import PATIENCE_S, Direct, MbsPeers, served
 
 from nf.common.channels import Channels
-from nf.common.clock import Clock, SystemClock
+from nf.common.clock import Clock, ManualClock, SystemClock
 from nf.common.function import Context
 from nf.common.server import GrpcServer
 from nf.common.store import Store, url_for
@@ -21,6 +21,13 @@ from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.common.v1.mbs_pb2 import MBS_SERVICE_TYPE_BROADCAST
 from nf.mbsf.compose import TABLES, build
 from nf.mbsf.config import MbsfSection
+from nf.mbsf.groups import MulticastGroups
+from nf.mbsf.life_cycle import LifeCycle, Limits
+from nf.mbsf.notifications import Notifications
+from nf.mbsf.peers import Peers
+from nf.mbsf.provisioning import Provisioning, Settings
+from nf.mbsf.steps import Steps
+from nf.mbsf.transitions import Transitions
 from nf.mbsf.v1 import user_data_ingest_pb2 as ingest
 from nf.mbsf.v1 import user_service_pb2 as services
 from nf.mbsf.v1.life_cycle_pb2 import DistributionSession
@@ -192,3 +199,48 @@ async def on(
         yield made
     finally:
         await made.stop()
+
+
+class Assembled:
+    """The life cycle and the provisioning of an MBSF on peers that are called directly; ``settle`` when it moves."""
+
+    def __init__(self, directory: Path, peers: MbsPeers, clock: ManualClock, *, lead: timedelta) -> None:
+        self.clock = clock
+        self.peers = peers
+        self.store = Store.open(url_for(directory, "mbsf"), clock=clock, tables=TABLES)
+        self.calls = Peers(lambda _: None, 5.0)
+        for stub in ("_tmgis", "_sessions", "_policies", "_mbstf"):
+            setattr(self.calls, stub, Direct(peers))
+        transitions = Transitions(lead, lambda name: f"http://mbsf/{name}")
+        steps = Steps(self.store, self.calls, 5.0, lambda name: f"http://mbsf/{name}")
+        self.life_cycle = LifeCycle(self.store, transitions, steps, Limits(64, 30.0))
+        settings = Settings(
+            MulticastGroups("232.0.0.0/24"), 5000, lambda: "http://mbsf", lambda name: f"http://mbsf/{name}"
+        )
+        self.provisioning = Provisioning(self.store, transitions, self.life_cycle, self.calls, settings)
+        self.notifications = Notifications(self.store, self.life_cycle, transitions, self.calls, None)
+
+    async def start(self) -> None:
+        await self.life_cycle.start()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Returns when nothing goes on before the time moves; calls that are held count as nothing."""
+        quiet = 0
+        while quiet < 5:
+            await asyncio.sleep(0)
+            due = self.life_cycle.next_due
+            is_due = due is not None and due <= self.clock.now()
+            is_still = self.life_cycle.under_way == self.peers.waiting and not is_due
+            quiet = quiet + 1 if is_still else 0
+
+    async def stop(self) -> None:
+        """As if it were killed: what is under way is cut off, whatever the peers have made of it."""
+        await self.life_cycle.stop()
+        await self.store.close()
+
+    async def records(self) -> list[DistributionSession]:
+        return await self.store.read(lambda reader: reader.all(DistributionSession))
+
+    async def events(self) -> list[Event]:
+        return await self.store.read(lambda reader: reader.events(0, 100_000))

@@ -77,6 +77,16 @@ class LifeCycle:
         if tasks:
             await asyncio.wait(tasks)
 
+    @property
+    def under_way(self) -> int:
+        """How many sessions something is being done for."""
+        return len(self._tasks)
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When something is to be done for another; None: when it is woken."""
+        return self._schedule.next_due
+
     def wake(self, name: str) -> None:
         """Has a session looked at now: its record, its periods or its service has changed.
 

@@ -31,6 +31,11 @@ class Schedule:
         if self._heap[0][1] == order:
             self._changed.set()
 
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next name is due; None: never."""
+        return min((entry[0] for entry in self._heap if not self._is_old(entry)), default=None)
+
     async def take(self) -> list[str]:
         """What is due, as soon as anything is; it is not in the schedule any more."""
         while True:
