@@ -112,6 +112,10 @@ class Delivery(ABC):
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @abstractmethod
+    async def load(self) -> None:
+        """Loads what only running sessions need, apart from the event loop: others go on meanwhile."""
+
+    @abstractmethod
     def begin_ingest(self, *, resumed: bool) -> None:
         """Begins to ingest. ``resumed``: after a restart, where what fails is tried again for ever.
 

@@ -16,7 +16,7 @@ from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
 from nf.common.resources import apply_mask, check_etag, copy_of
 from nf.common.store import Page, Store, Transaction
 from nf.common.telemetry import logger
-from nf.common.v1.mbs_distribution_pb2 import FecConfig
+from nf.common.v1 import mbs_distribution_pb2 as shared
 from nf.mbstf.config import MbstfSection
 from nf.mbstf.delivery import Delivery, Watch
 from nf.mbstf.errors import (
@@ -35,6 +35,7 @@ from nf.mbstf.v1.dist_session_pb2 import DistSession
 
 # What is left of a caller's deadline for the answer.
 _FOR_THE_ANSWER_S: Final = 0.25
+_STATE_ALONE: Final = ["dist_session_state"]
 
 _log = logger(SOURCE)
 
@@ -56,7 +57,7 @@ class DistSessions:
         timers: Timers,
         *,
         make: MakeDelivery,
-        check_fec: Callable[[FecConfig], None],
+        check_fec: Callable[[shared.FecConfig], None],
         reserve: Callable[[DistSession], DistSession],
         give_back: Callable[[str], None],
         shown: Callable[[DistSession], DistSession],
@@ -86,6 +87,7 @@ class DistSessions:
                 continue
             delivery = self._begin(session)
             try:
+                await delivery.load()
                 delivery.begin_ingest(resumed=True)
                 if state_of(session) is State.ACTIVE:
                     self._send(delivery, session)
@@ -153,22 +155,14 @@ class DistSessions:
         was ingested IngestFailed or IngestTimedOut.
         """
         dist_session_id = changes.dist_session_id
-        mask = mask if mask.paths else FieldMask(paths=["dist_session_state"])
+        mask = mask if mask.paths else FieldMask(paths=_STATE_ALONE)
         if "dist_session_state" in mask.paths and changes.dist_session_state == State.INACTIVE.value:
             self._interrupt(dist_session_id)
         async with self._lock(dist_session_id):
             known = await self._store.read(lambda reader: required(reader, dist_session_id))
             check_etag(known.etag, changes.etag, f"distribution session {dist_session_id!r}")
-            wanted = apply_mask(known, requested_part(changes), mask, CHANGEABLE)
             state = state_of(known)
-            if state is not State.INACTIVE:
-                _check_live(known, wanted)
-            wanted = _with_addresses(wanted, known)
-            check_session(wanted, self._check_fec)
-            if wanted.HasField("obj_distribution_data") != known.HasField("obj_distribution_data"):
-                raise InvalidArgument.of(
-                    "dist_session.obj_distribution_data", "a session keeps its distribution method: expected the same"
-                )
+            wanted = self._changed(known, changes, mask)
             events = way(state, state_of(wanted))
             self._check_tunnel(wanted, events)
             wanted.dist_session_state = known.dist_session_state
@@ -179,6 +173,23 @@ class DistSessions:
                 session = await self._keep(known, wanted)
                 session = await self._walk(session, events)
         return self._shown(session)
+
+    def _changed(self, known: DistSession, changes: DistSession, mask: FieldMask) -> DistSession:
+        """The session as it is wanted. Raises InvalidArgument."""
+        if list(mask.paths) == _STATE_ALONE and changes.dist_session_state in shared.DistSessionState.values():
+            # What most requests are: nothing else need be looked at.
+            wanted = copy_of(known)
+            wanted.dist_session_state = changes.dist_session_state
+            return wanted
+        wanted = _with_addresses(apply_mask(known, requested_part(changes), mask, CHANGEABLE), known)
+        if state_of(known) is not State.INACTIVE:
+            _check_live(known, wanted)
+        check_session(wanted, self._check_fec)
+        if wanted.HasField("obj_distribution_data") != known.HasField("obj_distribution_data"):
+            raise InvalidArgument.of(
+                "dist_session.obj_distribution_data", "a session keeps its distribution method: expected the same"
+            )
+        return wanted
 
     async def delete(self, dist_session_id: str) -> None:
         """Ends and removes a session; one that is not there was removed before."""
@@ -255,6 +266,7 @@ class DistSessions:
         dist_session_id = session.dist_session_id
         delivery = self._begin(session)
         try:
+            await delivery.load()
             delivery.begin_ingest(resumed=False)
             await self._first(delivery)
 
@@ -364,7 +376,8 @@ def _restore(transaction: Transaction, before: DistSession) -> None:
 
 
 def _check_live(known: DistSession, wanted: DistSession) -> None:
-    changed = {field.name for field in known.DESCRIPTOR.fields if not _same(known, wanted, field.name)}
+    before, after = requested_part(known), requested_part(wanted)
+    changed = {field.name for field in known.DESCRIPTOR.fields if not _same(before, after, field.name)}
     fixed = sorted(changed - set(LIVE_FIELDS))
     if fixed:
         state = state_name(state_of(known))
@@ -376,8 +389,8 @@ def _check_live(known: DistSession, wanted: DistSession) -> None:
         )
 
 
-def _same(known: DistSession, wanted: DistSession, field: str) -> bool:
-    return bool(getattr(requested_part(known), field) == getattr(requested_part(wanted), field))
+def _same(before: DistSession, after: DistSession, field: str) -> bool:
+    return bool(getattr(before, field) == getattr(after, field))
 
 
 def _with_addresses(wanted: DistSession, known: DistSession) -> DistSession:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from nf.common.errors import CastcoreError
@@ -90,6 +92,16 @@ class ObjectDelivery(Delivery):
     def mode(self) -> shared.ObjDistributionOperatingMode.ValueType:
         """The operating mode."""
         return self.session.obj_distribution_data.obj_distribution_operating_mode
+
+    async def load(self) -> None:
+        """Loads what fetches and packages objects."""
+        wanted = ["nf.mbstf.object_sending"]
+        if self.session.obj_distribution_data.obj_acquisition_method == shared.OBJ_ACQUISITION_METHOD_PULL:
+            wanted.append("httpx")
+            if self.mode == shared.OBJ_DISTRIBUTION_OPERATING_MODE_STREAMING:
+                wanted.append("nf.common.dash.parsing")
+        if any(each not in sys.modules for each in wanted):
+            await asyncio.to_thread(lambda: [import_module(each) for each in wanted])
 
     def begin_ingest(self, *, resumed: bool) -> None:
         """Begins to ingest."""

@@ -89,6 +89,9 @@ class PacketDelivery(Delivery):
         self._sender: PacedSender | None = None
         self._sent_before = DistSessionProgress()
 
+    async def load(self) -> None:
+        """Packets need nothing that is not there."""
+
     def begin_ingest(self, *, resumed: bool) -> None:
         """Listens from now on. Raises IngestAddressTaken."""
         self._socket, self._closes = self._addresses.open(self.session)

@@ -105,11 +105,17 @@ def check_session(session: DistSession, check_fec: Callable[[shared.FecConfig], 
             check_fec(session.fec_information)
         except InvalidArgument as error:
             found += [
-                FieldViolation(f"dist_session.fec_information.{each.field}", each.description)
+                FieldViolation(f"dist_session.fec_information.{_field(each.field)}", each.description)
                 for each in error.violations
             ] or [FieldViolation("dist_session.fec_information", error.message)]
     if found:
         raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+
+
+def _field(path: str) -> str:
+    """The proto's name of a property of the FEC configuration that an error calls by its JSON name."""
+    name = path.rpartition(".")[2]
+    return {"fecScheme": "fec_scheme", "fecOverHead": "fec_over_head"}.get(name, name)
 
 
 def _violations(session: DistSession) -> Iterator[FieldViolation]:

@@ -163,7 +163,7 @@ async def test_a_live_presentation_is_followed_and_its_segments_are_sent_in_thei
     segments = [int(path.rpartition("/")[2][:-4]) for path in origin.paths if path.endswith(".m4s")]
     # From two segments behind the live edge on, each once.
     assert segments == list(range(segments[0], segments[0] + len(segments)))
-    assert 38 <= segments[0] <= 44
+    assert segments[0] >= 38
     assert received["m.mpd"] == mpd.encode()
     assert received["v/init.mp4"] == b"init"
     for number in segments[:5]:
