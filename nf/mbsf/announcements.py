@@ -68,6 +68,17 @@ def was_announced(reader: Reader, mbs_dist_session_id: str) -> bool:
     return record is not None and record.was_announced
 
 
+def was_service_announced(reader: Reader, external_service_id: str) -> bool:
+    """Whether a service of that name is provisioned of which a session was announced at MBS-5 lately."""
+    return any(
+        record.was_announced
+        for service in reader.find(MbsUserService, f"{_BY_NAME}{external_service_id}", "1")
+        if SERVICE_ANNOUNCEMENT_MODE_VIA_MBS_5 in service.serv_ann_modes
+        for session in reader.all(MbsUserDataIngSession, parent=service.mbs_user_serv_id)
+        for record in reader.all(DistributionSession, parent=session.mbs_ing_session_id)
+    )
+
+
 def service_of(reader: Reader, record: DistributionSession) -> MbsUserService:
     """The service that a distribution session belongs to; an empty one where that has gone."""
     session = reader.get(MbsUserDataIngSession, record.mbs_ing_session_id)

@@ -13,6 +13,7 @@ from nf.common.server import servicer
 from nf.common.store import Transaction
 from nf.common.subscribe import Subscriber
 from nf.common.v1.events_pb2 import Event
+from nf.mbsf import rest_mbs_5, rest_user_data_ingest, rest_user_services
 from nf.mbsf.announcements import session_url
 from nf.mbsf.config import MbsfSection
 from nf.mbsf.groups import MulticastGroups
@@ -21,6 +22,7 @@ from nf.mbsf.notifications import FROM_MBSTF, FROM_PCF, FROM_SMF, Notifications,
 from nf.mbsf.peers import Peers
 from nf.mbsf.provisioning import Provisioning, Settings
 from nf.mbsf.service import MbsfEventsService, MbsUserDataIngestSessionsService, MbsUserServicesService
+from nf.mbsf.status_subscriptions import StatusSubscriptions
 from nf.mbsf.steps import Steps
 from nf.mbsf.transitions import Transitions
 from nf.mbsf.v1.user_data_ingest_pb2_grpc import (
@@ -86,12 +88,16 @@ def build(ctx: Context[MbsfSection]) -> Function:
         ),
     )
 
+    subscriptions = StatusSubscriptions(store, config, tls=ctx.tls)
+
     async def start() -> None:
         await life_cycle.start()
         for each in subscribers:
             await each.start()
+        await subscriptions.start()
 
     async def stop() -> None:
+        await subscriptions.stop()
         for each in subscribers:
             await each.stop()
         await life_cycle.stop()
@@ -104,6 +110,12 @@ def build(ctx: Context[MbsfSection]) -> Function:
                 add_MbsUserDataIngestSessionsServiceServicer_to_server, MbsUserDataIngestSessionsService(provisioning)
             ),
             servicer(add_MbsfEventsServiceServicer_to_server, MbsfEventsService(store)),
+        ),
+        routes=(
+            # Clients outnumber providers.
+            rest_mbs_5.build_door(store, config.announcement_max_age_s),
+            rest_user_data_ingest.build_door(provisioning, subscriptions),
+            rest_user_services.build_door(provisioning),
         ),
         start=start,
         stop=stop,

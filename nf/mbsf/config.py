@@ -37,3 +37,5 @@ class MbsfSection(NotifyingSection):
     # Multicast groups and the port of distribution sessions whose provider has named none.
     multicast_groups: Annotated[str, AfterValidator(_check_groups)] = "232.64.0.0/12"
     multicast_port: int = Field(default=5000, ge=1, le=65535)
+    # How long clients may keep an announcement that they have fetched.
+    announcement_max_age_s: int = Field(default=5, ge=0)
