@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nf.common.errors import CastcoreError
 from nf.common.schema import COMMIT_COUNTER, EVENT_COUNTER, counters, events
@@ -113,7 +114,20 @@ def cause_of(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
+# What makes a table, by kind of database: as text, for every function and every store of the process.
+_CREATIONS: Final[dict[tuple[str, Table], tuple[str, ...]]] = {}
+
+
 def make(session: Session, tables: Sequence[Table]) -> None:
-    """Makes those of the tables that are missing."""
+    """Makes those of the tables, and of their indexes, that are missing."""
+    dialect = session.connection.dialect
     for table in tables:
-        table.create(session.connection, checkfirst=True)
+        known = _CREATIONS.get((dialect.name, table))
+        if known is None:
+            indexes = sorted(table.indexes, key=lambda index: str(index.name))
+            creations: list[CreateTable | CreateIndex] = [CreateTable(table, if_not_exists=True)]
+            creations += [CreateIndex(each, if_not_exists=True) for each in indexes]
+            known = tuple([str(each.compile(dialect=dialect)) for each in creations])
+            _CREATIONS[dialect.name, table] = known
+        for sql in known:
+            session.run(sql)
