@@ -219,12 +219,13 @@ def _keys(name: str, section: type[Section]) -> Iterator[tuple[str, str, str, st
             continue
         if inner is not None:
             several = get_origin(value.annotation) is tuple
-            yield (
-                f"`[[{name}.{key}]]`" if several else f"`[{name}.{key}]`",
-                "tables" if several else "table",
-                "none",
-                meaning,
-            )
+            if not isinstance(value.default, Section):
+                yield (
+                    f"`[[{name}.{key}]]`" if several else f"`[{name}.{key}]`",
+                    "tables" if several else "table",
+                    "none",
+                    meaning,
+                )
             yield from _keys(f"{name}.{key}", inner)
             continue
         default = "required" if value.is_required() else _value(value.get_default(call_default_factory=True))
