@@ -1,14 +1,16 @@
-"""``castcore demo zero-rating``: options in, tables or JSON out."""
+"""``castcore demo zero-rating``: options in, tables or JSON out. The other stories have modules of their own."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from nf.cli.demo.mbs_command import mbs
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +32,9 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def demo() -> None:
     """The story end to end: real packets, real sockets, no root."""
+
+
+app.command("mbs")(mbs)
 
 
 @app.command("zero-rating")
@@ -147,7 +152,9 @@ def _dash(rate_bps: int, burst_bytes: int | None, mode: str, seconds: int, *, as
             await stack.stop()
 
     async def tell(stop: asyncio.Event) -> None:
-        await _unless_stopped(stop, play())
+        from nf.cli.demo.stopping import unless_stopped
+
+        await unless_stopped(stop, play())
 
     run(tell)
 
@@ -176,24 +183,9 @@ def _pieces(pcap: Path | None, flows: Sequence[str], ue: str | None) -> tuple[li
 
 async def _until_stopped(stop: asyncio.Event, media: MediaSession, modes: Sequence[str], *, as_json: bool) -> None:
     """Plays the story in each mode; Ctrl-C ends it, and everything that was started."""
-    await _unless_stopped(stop, _play(media, modes, as_json=as_json))
+    from nf.cli.demo.stopping import unless_stopped
 
-
-async def _unless_stopped(stop: asyncio.Event, story: Coroutine[object, object, None]) -> None:
-    import asyncio
-
-    playing = asyncio.create_task(story)
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not playing.done():
-            playing.cancel()
-            await asyncio.wait((playing,))
-    if playing.cancelled():
-        raise KeyboardInterrupt
-    playing.result()
+    await unless_stopped(stop, _play(media, modes, as_json=as_json))
 
 
 async def _play(media: MediaSession, modes: Sequence[str], *, as_json: bool) -> None:
