@@ -27,7 +27,7 @@ def main() -> None:
 
     # Before the package's own directory, so that the sanitized modules there are the ones that are imported.
     upf.__path__.insert(0, os.environ["FUZZ_ENGINE"])
-    with atheris.instrument_imports(include=["upf"], exclude=ORACLE):
+    with atheris.instrument_imports(include=["upf", "nf.client.mbs"], exclude=ORACLE):
         harness = import_module(f"fuzz.harnesses.{name}")
     # libFuzzer starts itself anew by its first argument where it compares the inputs of a corpus.
     sys.argv[0] = os.environ["FUZZ_COMMAND"]
