@@ -40,6 +40,8 @@ typedef struct cc_stream {
     /* Its source had nothing when it was asked last; how often it was woken. */
     int dry;
     uint64_t wakes;
+    /* Its source is told once that all of it has left. */
+    int emptied;
     struct cc_stream *next_wanted;
     uint8_t peer[CC_PEER_BYTES];
     uint32_t peer_bytes;
@@ -146,6 +148,15 @@ static inline void cc_want(cc_pacer_t *pacer, cc_stream_t *stream)
         pacer->first_wanted = stream;
     pacer->last_wanted = stream;
     pthread_cond_signal(&pacer->refill);
+}
+
+/* Whoever waits for the last packet of a stream to leave is asked, though the source has nothing. */
+static inline void cc_tell_empty(cc_pacer_t *pacer, cc_stream_t *stream)
+{
+    if (stream->dry && stream->put == stream->taken && !stream->emptied) {
+        stream->emptied = 1;
+        cc_want(pacer, stream);
+    }
 }
 
 static inline void cc_unwant(cc_pacer_t *pacer, cc_stream_t *stream)
@@ -312,6 +323,7 @@ static inline void cc_round_done(cc_pacer_t *pacer, int messages, int streams, c
         cc_heap_offer(pacer, taking[i]);
         if (!taking[i]->dry && taking[i]->put - taking[i]->taken <= taking[i]->capacity / 2)
             cc_want(pacer, taking[i]);
+        cc_tell_empty(pacer, taking[i]);
     }
     pthread_cond_broadcast(&pacer->idle);
 }
@@ -492,6 +504,7 @@ static inline void cc_stream_dry(cc_pacer_t *pacer, cc_stream_t *stream, uint64_
 {
     pthread_mutex_lock(&pacer->lock);
     stream->dry = stream->wakes == wakes;
+    cc_tell_empty(pacer, stream);
     pthread_mutex_unlock(&pacer->lock);
 }
 
@@ -542,6 +555,7 @@ static inline void cc_stream_publish(cc_pacer_t *pacer, cc_stream_t *stream, uin
             stream->due_ns = now_ns;
     }
     stream->put += count;
+    stream->emptied = stream->emptied && count == 0;
     cc_heap_offer(pacer, stream);
     /* More, after the others have had their turn. */
     if (stream->put - stream->taken <= stream->capacity / 2)

@@ -117,7 +117,8 @@ class FluteSession:
     ) -> None:
         """Sends ``item`` once, after those added before.
 
-        ``on_sent`` is called by whoever takes its last packet, ``on_unreadable`` where its file could not be read then.
+        ``on_sent`` is called when its last packet has left (or, with ``batch``, was taken), ``on_unreadable`` where its
+        file could not be read then; both by whoever takes packets.
         A location with the content it had before keeps its TOI; another content gets another. ``last`` is False where
         it will come again: its last packet then does not close the object. Raises InvalidArgument for an object too
         long for the session's FEC scheme, OSError for a file that cannot be read.
@@ -149,14 +150,19 @@ class FluteSession:
 
     def batch(self, limit: int) -> list[bytes]:
         """Up to ``limit`` ALC packets; none if there is nothing to send."""
+        packets, done = self.batch_and_callbacks(limit)
+        for callback in done:
+            callback()
+        return packets
+
+    def batch_and_callbacks(self, limit: int) -> tuple[list[bytes], list[Callable[[], None]]]:
+        """As ``batch``; whoever takes them calls what is to be called once they have left."""
         packets: list[bytes] = []
         done: list[Callable[[], None]] = []
         with self._lock:
             while len(packets) < limit and self._fill(packets, limit - len(packets), done):
                 pass
-        for callback in done:
-            callback()
-        return packets
+        return packets, done
 
     def _fill(self, packets: list[bytes], room: int, done: list[Callable[[], None]]) -> bool:
         """Some packets more; whether to go on."""

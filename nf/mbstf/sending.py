@@ -13,9 +13,10 @@ import os
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import structlog
 
@@ -23,6 +24,8 @@ from nf.common.errors import InvalidArgument, Unavailable
 from nf.mbstf._sending import Pacer, Stream
 
 _log = structlog.get_logger(__name__)
+
+_Batch: TypeAlias = tuple[list[bytes], list[Callable[[], None]]]
 
 # How far ahead of the network packets are made: as long as whoever makes them may be kept from it.
 _AHEAD_S: Final = 0.5
@@ -42,6 +45,15 @@ class PayloadSource(Protocol):
 
     def batch(self, limit: int) -> list[bytes]:
         """Up to ``limit`` payloads, in order; none: there is nothing to send until the stream is woken."""
+        ...
+
+
+@runtime_checkable
+class TellingSource(PayloadSource, Protocol):
+    """A source that is told when its payloads have left."""
+
+    def batch_and_callbacks(self, limit: int) -> tuple[list[bytes], list[Callable[[], None]]]:
+        """As ``batch``, and what is to be called once these payloads have left."""
         ...
 
 
@@ -82,8 +94,8 @@ class Endpoint:
 class SendingCounters:
     """What a stream did: packets that left and their bytes (IP total lengths), and what did not.
 
-    ``refused``: the system would not send them. ``oversized``: longer than the MTU. ``waiting``: made, not sent yet.
-    ``given_up_s``: time that stalls took and that was not made up for.
+    ``refused``: of those, what the system would not send. ``oversized``: longer than the MTU. ``waiting``: made, not
+    sent yet. ``given_up_s``: time that stalls took and that was not made up for.
     """
 
     packets: int
@@ -101,6 +113,9 @@ class PacedSender:
         self._source = source
         self._on_failure = on_failure
         self._oversized = 0
+        self._put = 0
+        # What is called once so many packets have left.
+        self._awaited: deque[tuple[int, list[Callable[[], None]]]] = deque()
         self._stream: Stream | None = None
         self._closed = False
         self.failure: Exception | None = None
@@ -145,15 +160,23 @@ class PacedSender:
 
     def _refill(self) -> None:
         stream = self._open_stream()
-        wakes = stream.wakes()
-        limit = min(stream.room(), _BATCH)
-        if limit == 0:
-            return
         try:
-            payloads = self._source.batch(limit)
+            left = stream.counters()[0]
+            while self._awaited and self._awaited[0][0] <= left and not self._closed:
+                for callback in self._awaited.popleft()[1]:
+                    callback()
+            wakes = stream.wakes()
+            limit = min(stream.room(), _BATCH)
+            if limit == 0:
+                return
+            payloads, callbacks = self._batch(limit)
             if payloads:
-                self._oversized += stream.put(payloads)
-            else:
+                oversized = stream.put(payloads)
+                self._oversized += oversized
+                self._put += len(payloads) - oversized
+            if callbacks:
+                self._awaited.append((self._put, callbacks))
+            if not payloads:
                 stream.dry(wakes)
         except Exception as error:
             self.failure = error
@@ -161,6 +184,11 @@ class PacedSender:
             _log.exception("a source of payloads failed")
             if self._on_failure is not None:
                 self._on_failure(error)
+
+    def _batch(self, limit: int) -> _Batch:
+        if isinstance(self._source, TellingSource):
+            return self._source.batch_and_callbacks(limit)
+        return self._source.batch(limit), []
 
 
 class Senders:

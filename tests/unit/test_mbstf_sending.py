@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from nf.common.errors import InvalidArgument, Unavailable
 from nf.mbstf._sending import pace
+from nf.mbstf.flute import FluteSession
+from nf.mbstf.objects import Object
 from nf.mbstf.sending import Endpoint, PacedSender, Senders
 
 V4 = Endpoint("10.45.0.9", "232.1.2.3", 5004, source_port=6000)
@@ -196,6 +198,35 @@ def test_a_source_that_fails_ends_its_own_stream_only(senders: Senders, tunnel: 
     opened = senders.open(Payloads(b"still here"), V4, address(tunnel), mbr_bps=None)
     assert tunnel.recv(100)[28:] == b"still here"
     opened.close()
+
+
+def test_whoever_waits_for_an_object_is_told_when_its_last_packet_has_left(
+    senders: Senders, tunnel: socket.socket
+) -> None:
+    session = FluteSession(7)
+    left: list[int] = []
+    all_left = threading.Semaphore(0)
+    opened: list[PacedSender] = []
+
+    is_open = threading.Event()
+
+    def on_sent() -> None:
+        assert is_open.wait(20)
+        left.append(opened[0].packets)
+        all_left.release()
+
+    for name in "ab":
+        session.add(Object(f"http://example.com/{name}", bytes(1340 * 30)), on_sent=on_sent)
+    opened.append(senders.open(session, V4, address(tunnel), mbr_bps=20_000_000))
+    is_open.set()
+    assert all_left.acquire(timeout=20)
+    assert all_left.acquire(timeout=20)
+    # A table before each of the two, and two at the end.
+    assert left[0] >= 31
+    assert left[1] >= 62
+    opened[0].close()
+    session.add(Object("http://example.com/c", b"c"), on_sent=on_sent)
+    assert len(left) == 2
 
 
 def test_a_thousand_streams_share_two_threads(senders: Senders, tunnel: socket.socket) -> None:
