@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 from command import CASTCORE
 from running_core import NETWORK_POLICY_ID, RATE_BPS, UE, one_process_each, prepare
@@ -61,6 +62,28 @@ class Lab:
     policy_id: str
 
 
+def provision_mbs(url: str) -> None:
+    """A broadcast service that is on in a far year, and a TMGI that nobody uses."""
+    with httpx.Client(base_url=url) as http:
+        service = {
+            "extServiceIds": ["urn:news"],
+            "servType": "BROADCAST",
+            "servClass": "urn:class",
+            "servAnnModes": ["VIA_MBS_5"],
+            "servNameDescs": [{"servName": "News", "language": "en"}],
+        }
+        made = http.post("/nmbsf-mbs-us/v1/mbs-user-services", json=service).raise_for_status()
+        objects = {"operatingMode": "SINGLE", "objAcqMethod": "PULL", "objAcqIds": ["http://127.0.0.1:9/a"]}
+        info = {"distrMethod": "OBJECT", "maxContBitRate": "2 Mbps", "objDistrInfo": objects}
+        session = {
+            "mbsUserServId": made.headers["location"].rpartition("/")[2],
+            "mbsDisSessInfos": {"main": info},
+            "actPeriods": [{"startTime": "2199-01-01T00:00:00Z", "stopTime": "2199-01-02T00:00:00Z"}],
+        }
+        http.post("/nmbsf-mbs-ud-ingest/v1/sessions", json=session).raise_for_status()
+        http.post("/nmbsmf-tmgi/v1/tmgi", json={"tmgiNumber": 1}).raise_for_status()
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = tmp_path_factory.mktemp("lab") / "state"
@@ -75,6 +98,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 await channels.close()
 
         session_id, policy_id = asyncio.run(activate())
+        provision_mbs(ready["http"])
         yield Lab(directory, ready["grpc"], session_id, policy_id)
 
 
@@ -100,6 +124,13 @@ def test_every_kind_of_a_stack_with_one_policy_has_its_resources(lab: Lab) -> No
         "operator-policies": 0,
         "ledger": 1,
         "pdu-sessions": 1,
+        "mbs-user-services": 1,
+        "mbs-ingest-sessions": 1,
+        "mbs-distribution-sessions": 1,
+        "dist-sessions": 1,
+        "tmgis": 1,
+        "mbs-sessions": 0,
+        "mbs-contexts": 0,
     }
     assert counts.keys() == KINDS.keys()
     assert {kind: len(told(lab, "ls", kind)) for kind in counts} == counts
@@ -113,6 +144,36 @@ def test_a_resource_is_told_to_scripts_with_whole_numbers_and_plain_enums(lab: L
     assert policy["ue_address"] == UE
     (flow,) = policy["service_data_flow_descriptions"]
     assert flow["flow_description"]["direction"] == "BIDIRECTIONAL"
+
+
+def test_what_is_kept_by_key_is_told_by_key(lab: Lab) -> None:
+    (session,) = told(lab, "ls", "mbs-ingest-sessions")
+    info = session["mbs_dis_sess_infos"]["main"]
+    assert (info["mbs_dist_sess_state"], info["max_cont_bit_rate_bps"]) == ("INACTIVE", 2_000_000)
+    name = info["mbs_dist_session_id"]
+    assert told(lab, "show", "mbs-distribution-sessions", name) == [info]
+    assert told(lab, "ls", "mbs-distribution-sessions", "--service", session["mbs_user_serv_id"]) == [info]
+    (replica,) = told(lab, "show", "dist-sessions", name)
+    assert (replica["dist_session_state"], replica["mbr_bps"]) == ("INACTIVE", 2_000_000)
+    (tmgi,) = told(lab, "ls", "tmgis")
+    assert told(lab, "show", "tmgis", tmgi["tmgi"]["mbs_service_id"]) == [tmgi]
+    missing = castcore("show", "tmgis", "ffffff", "--dir", lab.directory)
+    assert missing.returncode == 1
+    assert "does not exist" in missing.stderr
+
+
+def test_mbs_is_a_table_to_eyes(lab: Lab) -> None:
+    done = castcore("ls", "mbs-distribution-sessions", "--dir", lab.directory)
+    head, _, row = (line.split() for line in done.stdout.splitlines() if line.strip())
+    assert head == ["id", "state", "method", "rate", "announced"]
+    assert row[1:] == ["INACTIVE", "OBJECT", "2", "Mbps", "False"]
+
+
+@pytest.mark.parametrize("source", ["mbsf", "mbstf", "smf"])
+def test_the_events_of_every_function_of_mbs_are_told(lab: Lab, source: str) -> None:
+    for event in told(lab, "watch", "--from", source, "--after", "0", "--no-follow"):
+        assert event["from"] == source
+    assert castcore("watch", "--from", source, "--no-follow", "--dir", lab.directory).returncode == 0
 
 
 def test_a_list_is_a_table_to_eyes_without_columns_that_are_empty(lab: Lab) -> None:

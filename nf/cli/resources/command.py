@@ -47,6 +47,9 @@ def ls(
         str | None, typer.Option("--app-session", metavar="ID", help="Only what belongs to this application session.")
     ] = None,
     supi: Annotated[str | None, typer.Option("--supi", metavar="SUPI", help="Only what is this subscriber's.")] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="ID", help="Only what belongs to this MBS user service.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0: all.")] = 0,
     grpc: GrpcOption = None,
     config: ConfigOption = None,
@@ -61,7 +64,7 @@ def ls(
 
     The stack is found by its state directory, or by --config or --grpc.
     """
-    asked = {"session": session, "app-session": app_session, "supi": supi}
+    asked = {"session": session, "app-session": app_session, "supi": supi, "service": service}
     filters = {name: value for name, value in asked.items() if value is not None}
     wanted = _kind(kind)
     for name in filters:
@@ -106,7 +109,9 @@ def show(
 def watch(
     source: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="NF", help="af, pcf or smf: whose events. May be repeated. [default: af]"),
+        typer.Option(
+            "--from", metavar="NF", help="af, pcf, smf, mbsf or mbstf: whose events. May be repeated. [default: af]"
+        ),
     ] = None,
     subject: Annotated[
         str | None,

@@ -28,6 +28,13 @@ KINDS: Final[dict[str, Kind]] = {
     "operator-policies": Kind("pcf", "thresholds and methods of the operator"),
     "ledger": Kind("pcf", "what was used, zero-rated, charged and dropped", ("supi", "app-session")),
     "pdu-sessions": Kind("smf", "UEs that are attached"),
+    "mbs-user-services": Kind("mbsf", "multicast and broadcast services of providers"),
+    "mbs-ingest-sessions": Kind("mbsf", "what is distributed of them, and when", ("service",)),
+    "mbs-distribution-sessions": Kind("mbsf", "their distribution sessions, and how these go", ("service",)),
+    "dist-sessions": Kind("mbstf", "distribution sessions as the MBSTF has them"),
+    "tmgis": Kind("smf", "temporary mobile group identities that are taken"),
+    "mbs-sessions": Kind("smf", "MBS sessions that carry them"),
+    "mbs-contexts": Kind("pcf", "what of MBS the PCF has authorised"),
 }
 
 # Functions that tell events.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
-
-from google.protobuf.message import Message
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
 
 from nf.af.v1 import consumption_reporting_pb2 as consumption
 from nf.af.v1 import consumption_reporting_pb2_grpc as consumption_grpc
@@ -18,12 +15,11 @@ from nf.af.v1 import notification_subscriptions_pb2 as subscriptions
 from nf.af.v1 import notification_subscriptions_pb2_grpc as subscriptions_grpc
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1 import provisioning_pb2_grpc as m1_grpc
-from nf.cli.figures import rate
-from nf.cli.resources.tree import enum_text, time_text
+from nf.cli.resources.listing_mbs import MBS_READINGS
+from nf.cli.resources.reading import PAGE, Filters, Reading, columns, pages
 from nf.common.channels import Channels
 from nf.common.errors import InvalidArgument, NotFound
 from nf.common.v1.notifications_pb2 import NotificationSubscription
-from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1 import operator_policies_pb2 as operator
 from nf.pcf.v1 import operator_policies_pb2_grpc as operator_grpc
 from nf.pcf.v1 import policy_authorization_pb2 as n5
@@ -33,32 +29,6 @@ from nf.pcf.v1 import sm_policy_control_pb2_grpc as n7_grpc
 from nf.smf.v1 import pdu_session_pb2 as sm
 from nf.smf.v1 import pdu_session_pb2_grpc as sm_grpc
 
-M = TypeVar("M", bound=Message)
-
-Filters = Mapping[str, str]
-
-_PAGE: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a kind is read and shown: ``columns`` are heads and what of a resource stands below them."""
-
-    items: Callable[[Channels, Filters], AsyncIterator[Message]]
-    one: Callable[[Channels, str], Awaitable[Message]]
-    columns: Sequence[tuple[str, Callable[[Message], str]]]
-
-
-async def _pages(fetch: Callable[[str], Awaitable[tuple[Sequence[M], str]]]) -> AsyncIterator[M]:
-    token = ""
-    while True:
-        items, token = await fetch(token)
-        for each in items:
-            yield each
-        if not token:
-            return
-
-
 # --- AF -----------------------------------------------------------------------------------------------------------
 
 
@@ -66,12 +36,10 @@ def _sessions(channels: Channels, _: Filters | None = None) -> AsyncIterator[m1.
     stub = m1_grpc.ProvisioningSessionsServiceStub(channels.get("af"))
 
     async def fetch(token: str) -> tuple[Sequence[m1.ProvisioningSession], str]:
-        page = await stub.ListProvisioningSessions(
-            m1.ListProvisioningSessionsRequest(page_size=_PAGE, page_token=token)
-        )
+        page = await stub.ListProvisioningSessions(m1.ListProvisioningSessionsRequest(page_size=PAGE, page_token=token))
         return page.provisioning_sessions, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _session(channels: Channels, name: str) -> m1.ProvisioningSession:
@@ -94,11 +62,11 @@ async def _templates(channels: Channels, filters: Filters) -> AsyncIterator[m1.P
 
         async def fetch(token: str, session_id: str = session_id) -> tuple[Sequence[m1.PolicyTemplate], str]:
             page = await stub.ListPolicyTemplates(
-                m1.ListPolicyTemplatesRequest(provisioning_session_id=session_id, page_size=_PAGE, page_token=token)
+                m1.ListPolicyTemplatesRequest(provisioning_session_id=session_id, page_size=PAGE, page_token=token)
             )
             return page.policy_templates, page.next_page_token
 
-        async for template in _pages(fetch):
+        async for template in pages(fetch):
             yield template
 
 
@@ -136,12 +104,12 @@ def _policies(channels: Channels, filters: Filters) -> AsyncIterator[m5.DynamicP
     async def fetch(token: str) -> tuple[Sequence[m5.DynamicPolicy], str]:
         page = await stub.ListDynamicPolicies(
             m5.ListDynamicPoliciesRequest(
-                page_size=_PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
+                page_size=PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
             )
         )
         return page.dynamic_policies, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _policy(channels: Channels, name: str) -> m5.DynamicPolicy:
@@ -154,12 +122,12 @@ def _reporting_sessions(channels: Channels, filters: Filters) -> AsyncIterator[c
 
     async def fetch(token: str) -> tuple[Sequence[consumption.ConsumptionReportingSession], str]:
         request = consumption.ListConsumptionReportingSessionsRequest(
-            page_size=_PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
+            page_size=PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
         )
         page = await stub.ListConsumptionReportingSessions(request)
         return page.consumption_reporting_sessions, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _reporting_session(channels: Channels, name: str) -> consumption.ConsumptionReportingSession:
@@ -174,11 +142,11 @@ def _units(channels: Channels, filters: Filters) -> AsyncIterator[consumption.Co
 
     async def fetch(token: str) -> tuple[Sequence[consumption.ConsumptionRecord], str]:
         wanted = consumption.ConsumptionFilter(provisioning_session_id=filters.get("session", ""))
-        request = consumption.ListConsumptionReportingUnitsRequest(filter=wanted, page_size=_PAGE, page_token=token)
+        request = consumption.ListConsumptionReportingUnitsRequest(filter=wanted, page_size=PAGE, page_token=token)
         page = await stub.ListConsumptionReportingUnits(request)
         return page.consumption_records, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _unit(_: Channels, name: str) -> consumption.ConsumptionRecord:
@@ -197,12 +165,12 @@ async def _metrics_configurations(
             token: str, session_id: str = session_id
         ) -> tuple[Sequence[metrics.MetricsReportingConfiguration], str]:
             request = metrics.ListMetricsReportingConfigurationsRequest(
-                provisioning_session_id=session_id, page_size=_PAGE, page_token=token
+                provisioning_session_id=session_id, page_size=PAGE, page_token=token
             )
             page = await stub.ListMetricsReportingConfigurations(request)
             return page.metrics_reporting_configurations, page.next_page_token
 
-        async for each in _pages(fetch):
+        async for each in pages(fetch):
             yield each
 
 
@@ -218,12 +186,12 @@ def _metrics_reports(channels: Channels, filters: Filters) -> AsyncIterator[metr
 
     async def fetch(token: str) -> tuple[Sequence[metrics.MetricsReport], str]:
         request = metrics.ListMetricsReportsRequest(
-            page_size=_PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
+            page_size=PAGE, page_token=token, provisioning_session_id=filters.get("session", "")
         )
         page = await stub.ListMetricsReports(request)
         return page.metrics_reports, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _metrics_report(channels: Channels, name: str) -> metrics.MetricsReport:
@@ -235,11 +203,11 @@ def _subscriptions(channels: Channels, _: Filters) -> AsyncIterator[Notification
     stub = subscriptions_grpc.NotificationSubscriptionsServiceStub(channels.get("af"))
 
     async def fetch(token: str) -> tuple[Sequence[NotificationSubscription], str]:
-        request = subscriptions.ListNotificationSubscriptionsRequest(page_size=_PAGE, page_token=token)
+        request = subscriptions.ListNotificationSubscriptionsRequest(page_size=PAGE, page_token=token)
         page = await stub.ListNotificationSubscriptions(request)
         return page.notification_subscriptions, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _subscription(channels: Channels, name: str) -> NotificationSubscription:
@@ -255,10 +223,10 @@ def _app_sessions(channels: Channels, _: Filters) -> AsyncIterator[n5.AppSession
     stub = n5_grpc.PolicyAuthorizationServiceStub(channels.get("pcf"))
 
     async def fetch(token: str) -> tuple[Sequence[n5.AppSession], str]:
-        page = await stub.ListAppSessions(n5.ListAppSessionsRequest(page_size=_PAGE, page_token=token))
+        page = await stub.ListAppSessions(n5.ListAppSessionsRequest(page_size=PAGE, page_token=token))
         return page.app_sessions, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _app_session(channels: Channels, name: str) -> n5.AppSession:
@@ -270,10 +238,10 @@ def _sm_policies(channels: Channels, _: Filters) -> AsyncIterator[n7.SmPolicy]:
     stub = n7_grpc.SmPolicyControlServiceStub(channels.get("pcf"))
 
     async def fetch(token: str) -> tuple[Sequence[n7.SmPolicy], str]:
-        page = await stub.ListSmPolicies(n7.ListSmPoliciesRequest(page_size=_PAGE, page_token=token))
+        page = await stub.ListSmPolicies(n7.ListSmPoliciesRequest(page_size=PAGE, page_token=token))
         return page.sm_policies, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _sm_policy(channels: Channels, name: str) -> n7.SmPolicy:
@@ -285,11 +253,11 @@ def _operator_policies(channels: Channels, _: Filters) -> AsyncIterator[operator
     stub = operator_grpc.OperatorPoliciesServiceStub(channels.get("pcf"))
 
     async def fetch(token: str) -> tuple[Sequence[operator.OperatorPolicy], str]:
-        request = operator.ListOperatorPoliciesRequest(page_size=_PAGE, page_token=token)
+        request = operator.ListOperatorPoliciesRequest(page_size=PAGE, page_token=token)
         page = await stub.ListOperatorPolicies(request)
         return page.operator_policies, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _operator_policy(channels: Channels, name: str) -> operator.OperatorPolicy:
@@ -306,13 +274,13 @@ def _ledger(channels: Channels, filters: Filters) -> AsyncIterator[operator.Ledg
             operator.ListLedgerEntriesRequest(
                 app_session_id=filters.get("app-session", ""),
                 supi=filters.get("supi", ""),
-                page_size=_PAGE,
+                page_size=PAGE,
                 page_token=token,
             )
         )
         return page.ledger_entries, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _ledger_entry(channels: Channels, name: str) -> operator.LedgerEntry:
@@ -335,10 +303,10 @@ def _pdu_sessions(channels: Channels, _: Filters) -> AsyncIterator[sm.PduSession
     stub = sm_grpc.PduSessionsServiceStub(channels.get("smf"))
 
     async def fetch(token: str) -> tuple[Sequence[sm.PduSession], str]:
-        page = await stub.ListPduSessions(sm.ListPduSessionsRequest(page_size=_PAGE, page_token=token))
+        page = await stub.ListPduSessions(sm.ListPduSessionsRequest(page_size=PAGE, page_token=token))
         return page.pdu_sessions, page.next_page_token
 
-    return _pages(fetch)
+    return pages(fetch)
 
 
 async def _pdu_session(channels: Channels, name: str) -> sm.PduSession:
@@ -346,47 +314,11 @@ async def _pdu_session(channels: Channels, name: str) -> sm.PduSession:
     return (await stub.GetPduSession(sm.GetPduSessionRequest(sm_context_ref=name))).pdu_session
 
 
-# --- what is shown ------------------------------------------------------------------------------------------------
-
-
-def _text(name: str) -> Callable[[Message], str]:
-    """The field as it is: a dotted path; enums without prefix, times in RFC 3339, repeated fields by their number."""
-
-    def shown(resource: Message) -> str:
-        message = resource
-        *above, last = name.split(".")
-        for part in above:
-            message = getattr(message, part)
-        field = message.DESCRIPTOR.fields_by_name[last]
-        if field.has_presence and not message.HasField(last):
-            return ""
-        value = getattr(message, last)
-        if field.is_repeated:
-            return str(len(value))
-        if field.enum_type is not None:
-            return enum_text(field.enum_type, value)
-        if field.message_type is not None and field.message_type.name == "Timestamp":
-            return time_text(value)
-        if isinstance(value, Snssai):
-            return f"{value.sst}-{value.sd}" if value.sd else str(value.sst)
-        if last.endswith("_bps"):
-            return rate(value) if value else ""
-        if last.endswith("_bytes"):
-            return f"{value:,}"
-        return str(value)
-
-    return shown
-
-
-def _columns(**fields: str) -> tuple[tuple[str, Callable[[Message], str]], ...]:
-    return tuple((head.replace("_", " "), _text(field)) for head, field in fields.items())
-
-
 READINGS: Final[Mapping[str, Reading]] = {
     "provisioning-sessions": Reading(
         _sessions,
         _session,
-        _columns(
+        columns(
             id="provisioning_session_id", type="provisioning_session_type", provider="asp_id", application="app_id",
             templates="policy_template_ids", created="create_time",
         ),
@@ -394,7 +326,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "policy-templates": Reading(
         _templates,
         _template,
-        _columns(
+        columns(
             id="policy_template_id", session="provisioning_session_id", reference="external_reference", state="state",
             downlink="qos_specification.max_btr_dl_bps", sponsor="charging_specification.spon_id",
             reason="state_reason.detail",
@@ -403,7 +335,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "consumption-reporting-configurations": Reading(
         _consumption_configurations,
         _consumption_configuration,
-        _columns(
+        columns(
             session="provisioning_session_id", interval_s="reporting_interval_s", percent="sample_percentage",
             location="location_reporting", location_type="location_type", access="access_reporting",
             servers="consumption_reporting_server_address",
@@ -412,7 +344,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "dynamic-policies": Reading(
         _policies,
         _policy,
-        _columns(
+        columns(
             id="dynamic_policy_id", template="policy_template_id", UE="ue_address", state="state",
             flows="service_data_flow_descriptions", method="enforcement_method", rate="enforcement_bit_rate_bps",
             reason="state_reason.detail",
@@ -421,7 +353,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "consumption-reporting-sessions": Reading(
         _reporting_sessions,
         _reporting_session,
-        _columns(
+        columns(
             id="session_id", provider="asp_id", session="provisioning_session_id", created="create_time",
             expires="expire_time",
         ),
@@ -429,7 +361,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "consumption-reporting-units": Reading(
         _units,
         _unit,
-        _columns(
+        columns(
             session="provisioning_session_id", client="reporting_client_id", entry="media_player_entry",
             media="consumption_reporting_unit.media_consumed", start="consumption_reporting_unit.start_time",
             duration_s="consumption_reporting_unit.duration_s", locations="consumption_reporting_unit.locations",
@@ -438,7 +370,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "metrics-reporting-configurations": Reading(
         _metrics_configurations,
         _metrics_configuration,
-        _columns(
+        columns(
             id="metrics_reporting_configuration_id", session="provisioning_session_id", scheme="scheme",
             interval_s="reporting_interval_s", percent="sample_percentage", sampling_s="sampling_period_s",
             metrics="metrics",
@@ -447,7 +379,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "metrics-reports": Reading(
         _metrics_reports,
         _metrics_report,
-        _columns(
+        columns(
             id="metrics_report_id", session="provisioning_session_id",
             configuration="metrics_reporting_configuration_id", type="content_type", bytes="report_bytes",
             received="receive_time",
@@ -456,12 +388,12 @@ READINGS: Final[Mapping[str, Reading]] = {
     "notification-subscriptions": Reading(
         _subscriptions,
         _subscription,
-        _columns(id="subscription_id", callback="callback_url", subject="subject", types="event_types"),
+        columns(id="subscription_id", callback="callback_url", subject="subject", types="event_types"),
     ),
     "app-sessions": Reading(
         _app_sessions,
         _app_session,
-        _columns(
+        columns(
             id="app_session_id", provider="asc_req_data.asp_id", UE_IPv4="asc_req_data.ue_ipv4",
             UE_IPv6="asc_req_data.ue_ipv6", state="state", sponsor="asc_req_data.spon_id",
             method="asc_resp_data.enforcement.enforcement_method",
@@ -473,7 +405,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "sm-policies": Reading(
         _sm_policies,
         _sm_policy,
-        _columns(
+        columns(
             id="sm_policy_id", supi="supi", PDU_session="pdu_session_id", DNN="dnn", slice="slice_info",
             IPv4="ipv4_address", IPv6="ipv6_address_prefix", revision="decision.revision", rules="decision.pcc_rules",
         ),
@@ -481,7 +413,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "operator-policies": Reading(
         _operator_policies,
         _operator_policy,
-        _columns(
+        columns(
             id="operator_policy_id", DNN="dnn", slice="slice_info", sponsor="sponsor_id", downlink="threshold_dl_bps",
             uplink="threshold_ul_bps", method="enforcement_method", excess="excess", burst="burst_bytes",
         ),
@@ -489,7 +421,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "ledger": Reading(
         _ledger,
         _ledger_entry,
-        _columns(
+        columns(
             app_session="app_session_id", rule="pcc_rule_id", supi="supi", sponsor="sponsor_id",
             zero_rated_bytes="zero_rated_bytes", charged_bytes="charged_bytes", dropped_bytes="dropped_bytes",
         ),
@@ -497,9 +429,10 @@ READINGS: Final[Mapping[str, Reading]] = {
     "pdu-sessions": Reading(
         _pdu_sessions,
         _pdu_session,
-        _columns(
+        columns(
             id="sm_context_ref", supi="supi", PDU_session="pdu_session_id", DNN="dnn", slice="s_nssai",
             IPv4="ue_ipv4_address", IPv6="ue_ipv6_prefix", state="state", created="create_time",
         ),
     ),
+    **MBS_READINGS,
 }  # fmt: skip

@@ -16,19 +16,34 @@ from rich.table import Table
 from rich.text import Text
 
 from nf.af.v1.media_session_pb2_grpc import AfEventsServiceStub
-from nf.cli.resources.listing import READINGS, Reading
+from nf.cli.resources.listing import READINGS
+from nf.cli.resources.reading import Reading
 from nf.cli.resources.tree import Tree, time_text, tree_of
 from nf.common.channels import Channels
 from nf.common.errors import Unavailable
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest, WatchEventsResponse
+from nf.mbsf.v1.user_data_ingest_pb2_grpc import MbsfEventsServiceStub
+from nf.mbstf.v1.dist_session_pb2_grpc import MbstfEventsServiceStub
 from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub
 from nf.smf.v1.pdu_session_pb2_grpc import SmfEventsServiceStub
 
 # A function that has gone is looked for as often as that.
 _RETRY_S: Final = 0.5
 _NARROWEST: Final = 100
+# So much of a value is shown in a line.
+_LONGEST: Final = 120
 # Of an event's payload, what tells most in a line: the first of these that it has, however deep.
-_TELLING: Final = ("state", "previous_state", "enforcement_method", "zero_rated_bytes", "charged_bytes", "compliant")
+_TELLING: Final = (
+    "state",
+    "previous_state",
+    "mbs_dist_sess_state",
+    "dist_session_state",
+    "status_add_info",
+    "enforcement_method",
+    "zero_rated_bytes",
+    "charged_bytes",
+    "compliant",
+)
 
 
 async def tell_list(channels: Channels, kind: str, filters: Mapping[str, str], *, limit: int, as_json: bool) -> None:
@@ -99,6 +114,10 @@ def _stream(channels: Channels, source: str, request: WatchEventsRequest) -> Asy
         return AfEventsServiceStub(channel).WatchEvents(request)
     if source == "pcf":
         return PcfEventsServiceStub(channel).WatchEvents(request)
+    if source == "mbsf":
+        return MbsfEventsServiceStub(channel).WatchEvents(request)
+    if source == "mbstf":
+        return MbstfEventsServiceStub(channel).WatchEvents(request)
     return SmfEventsServiceStub(channel).WatchEvents(request)
 
 
@@ -108,7 +127,9 @@ def _event_json(source: str, event: Event) -> str:
 
 def _event_line(source: str, event: Event) -> str:
     told = [
-        f"{name} {value}" for name, value in _scalars(tree_of(event).get("payload")) if name in _TELLING and value != ""
+        f"{name} {value[:_LONGEST]}"
+        for name, value in _scalars(tree_of(event).get("payload"))
+        if name in _TELLING and value != ""
     ]
     path = f"  {event.path}" if event.path else ""
     shown = list(dict.fromkeys(islice(told, 6)))

@@ -24,7 +24,10 @@ def tree_of(message: Message) -> dict[str, Tree]:
         if field.has_presence and not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
-        if field.is_repeated:
+        if _is_map(field):
+            held = field.message_type.fields_by_name["value"]  # type: ignore[union-attr]
+            tree[field.name] = {str(key): _value(held, each) for key, each in value.items()}
+        elif field.is_repeated:
             tree[field.name] = [_value(field, each) for each in value]
         else:
             tree[field.name] = _value(field, value)
@@ -45,6 +48,10 @@ def enum_text(enum: EnumDescriptor | UpbEnumDescriptor, number: int) -> str:
 def time_text(time: Timestamp) -> str:
     """RFC 3339, UTC."""
     return time.ToJsonString()
+
+
+def _is_map(field: FieldDescriptor | UpbFieldDescriptor) -> bool:
+    return field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _value(field: FieldDescriptor | UpbFieldDescriptor, value: object) -> Tree:
