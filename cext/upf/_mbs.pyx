@@ -25,8 +25,7 @@ from copies cimport (
 from datagrams cimport cc_make_peer
 from door cimport cc_door_t, cc_enter_when_free, cc_leave, cc_open_door
 from inner cimport (
-    SHAPE_CHECKSUM, SHAPE_FRAGMENT, SHAPE_OPTIONS, SHAPE_UDP, flow_key_t, inner_t, make_key, read_inner, same_key,
-    shape_of, shape_t,
+    SHAPE_CHECKSUM, SHAPE_FRAGMENT, SHAPE_OPTIONS, SHAPE_UDP, flow_key_t, inner_t, make_key, read_inner, shape_of, shape_t,
 )
 from intrinsics cimport cc_likely, cc_network16
 from packet cimport OUTCOME_COUNT, OUTCOME_LINK_HEADER, OUTCOME_NARROW, outcome_t
@@ -150,6 +149,9 @@ cdef class Replicator:
     cdef int leaving            # copies that wait for flush()
     cdef int leaving_by         # their descriptor
     cdef int room_ms            # that the batch may still wait
+    cdef sender_t senders[SENDERS]
+    cdef int sender_count
+    cdef int next_sender        # its place
     cdef volume_t unmatched
     cdef volume_t held_off
     cdef uint64_t malformed[OUTCOME_COUNT]
@@ -176,6 +178,7 @@ cdef class Replicator:
         free(self.copies)
         free(self.tunnels)
         free(self.table.places)
+        self.close_senders()
         if self.ending >= 0:
             close(self.ending)
         if self.epoll >= 0:
@@ -251,9 +254,7 @@ cdef class Replicator:
             if there_is_room:
                 if session.is_in_force:
                     remove_session(&self.table, &session.state)
-                if not same_key(&session.state.key, &key):
-                    session.state.key = key
-                    forget_senders(pointers, branch_count)
+                session.state.key = key
                 before, session.state.branches = session.state.branches, pointers
                 session.state.branch_count, session.state.forwards = branch_count, forwards
                 session.limit(<int64_t>rate_bps, <int64_t>burst_bytes)
@@ -274,6 +275,8 @@ cdef class Replicator:
             if session.is_in_force:
                 remove_session(&self.table, &session.state)
             session.is_in_force = False
+            if self.table.count == 0:
+                self.close_senders()
             cc_leave(&self.changing)
         self.sessions.discard(session)
 
@@ -508,10 +511,7 @@ cdef class Replicator:
         if shape != SHAPE_UDP:
             branch.mishaps[<int>mishap_of_shape(shape)] += 1
             return
-        # One that is given up may still be written to.
-        if branch.senders[branch.next_sender].fd == self.leaving_by:
-            self.flush()
-        sender = sender_for(branch, inner, cc_network16(udp), now_ns)
+        sender = self.sender_for(branch, inner, cc_network16(udp), now_ns)
         if sender.fd <= 0:
             branch.mishaps[<int>sender.mishap] += 1
             return
@@ -529,6 +529,38 @@ cdef class Replicator:
         peer = cc_copies_peer(self.copies, self.leaving)
         peer_bytes = cc_make_peer(peer, group, 4 if inner.version == 4 else 16, cc_network16(udp + 2))
         self.add(branch, inner, peer, peer_bytes, 0, udp + 8, inner.length - inner.transport - 8)
+
+    cdef sender_t *sender_for(
+        self, branch_t *branch, const inner_t *inner, uint16_t port, int64_t now_ns
+    ) noexcept nogil:
+        """The socket with the packet's source, opened where there is none; one without a descriptor says why not."""
+        cdef int i, place = branch.sender
+        if not is_sender_of(&self.senders[place], inner, port, branch.interface):
+            place = -1
+            for i in range(self.sender_count):
+                if is_sender_of(&self.senders[i], inner, port, branch.interface):
+                    place = i
+                    break
+        if place < 0:
+            place = self.next_sender
+            self.next_sender = (place + 1) % SENDERS
+            if self.sender_count < SENDERS:
+                self.sender_count += 1
+            # One that is given up may still be written to.
+            self.flush()
+            close_sender(&self.senders[place])
+            open_sender(&self.senders[place], inner, port, branch.interface, now_ns)
+        elif self.senders[place].fd <= 0 and self.senders[place].again_ns <= now_ns:
+            open_sender(&self.senders[place], inner, port, branch.interface, now_ns)
+        branch.sender = place
+        return &self.senders[place]
+
+    cdef void close_senders(self) noexcept nogil:
+        cdef int i
+        for i in range(self.sender_count):
+            close_sender(&self.senders[i])
+        memset(self.senders, 0, sizeof(self.senders))
+        self.sender_count = self.next_sender = 0
 
     cdef inline void make_room(self, int fd) noexcept nogil:
         """The next copy leaves by this descriptor."""

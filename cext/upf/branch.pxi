@@ -23,7 +23,7 @@ cdef class Branch:
     """One way out.
 
     sending: one of SENDINGS. fd: the socket or device that it leaves by, which stays the caller's and open as long as a
-    session has the branch; -1 for "udp", which opens its own. address, port: where GTP-U goes to, or the group of packets from a raw socket. teid, qfi: of GTP-U; no
+    session has the branch; -1 for "udp", for which sockets are opened as packets come. address, port: where GTP-U goes to, or the group of packets from a raw socket. teid, qfi: of GTP-U; no
     QFI is -1. interface: index of the one that "udp" sends groups by.
     """
 
@@ -40,28 +40,10 @@ cdef class Branch:
         if self.state.sending == SENDING_GTP_U:
             self.state.outer_bytes = write_outer(self.state.outer, teid, qfi, False)
 
-    def __dealloc__(self):
-        close_senders(&self.state)
-
     @property
     def sending(self):
         """How packets leave."""
         return SENDINGS[<int>self.state.sending]
-
-
-cdef void close_senders(branch_t *branch) noexcept nogil:
-    cdef int i
-    for i in range(SENDERS):
-        if branch.senders[i].fd > 0:
-            close(branch.senders[i].fd)
-    memset(branch.senders, 0, sizeof(branch.senders))
-
-
-cdef void forget_senders(branch_t **branches, uint32_t number) noexcept nogil:
-    """Their session has another source from now on."""
-    cdef uint32_t i
-    for i in range(number):
-        close_senders(branches[i])
 
 
 cdef inline mishap_t mishap_of(int error) noexcept nogil:
@@ -88,21 +70,29 @@ cdef inline mishap_t mishap_of_shape(shape_t shape) noexcept nogil:
     return MISHAP_CHECKSUM if shape == SHAPE_CHECKSUM else MISHAP_NOT_UDP
 
 
-cdef sender_t *sender_for(branch_t *branch, const inner_t *inner, uint16_t port, int64_t now_ns) noexcept nogil:
-    """The socket with the packet's source, opened where there is none; one without a descriptor says why there is none."""
-    cdef sender_t *sender
-    cdef const uint8_t *source = inner.data + (12 if inner.version == 4 else 8)
-    cdef int i
-    for i in range(SENDERS):
-        sender = &branch.senders[i]
-        if sender.port == port and (sender.fd > 0 or sender.again_ns > now_ns):
-            return sender
-    sender = &branch.senders[branch.next_sender]
-    branch.next_sender = (branch.next_sender + 1) % SENDERS
-    if sender.fd > 0:
-        close(sender.fd)
-    sender.port, sender.tos, sender.hops, sender.again_ns = port, -1, -1, 0
-    sender.fd = cc_open_sender(source, 4 if inner.version == 4 else 16, port, branch.interface)
+cdef inline bint is_sender_of(
+    const sender_t *sender, const inner_t *inner, uint16_t port, int interface
+) noexcept nogil:
+    # The source stands in the first half of the key.
+    return (
+        sender.port == port and sender.version == inner.version and sender.interface == interface
+        and sender.source[0] == inner.key.words[0] and sender.source[1] == inner.key.words[1]
+    )
+
+
+cdef void open_sender(sender_t *sender, const inner_t *inner, uint16_t port, int interface, int64_t now_ns) noexcept nogil:
+    """Opens the socket, or notes why there is none and when that is tried again."""
+    cdef size_t address_bytes = 4 if inner.version == 4 else 16
+    memset(sender, 0, sizeof(sender_t))
+    sender.version, sender.interface, sender.port = inner.version, interface, port
+    sender.source[0], sender.source[1] = inner.key.words[0], inner.key.words[1]
+    sender.tos = sender.hops = -1
+    sender.fd = cc_open_sender(<const uint8_t *>&sender.source, address_bytes, port, interface)
     if sender.fd <= 0:
         sender.fd, sender.mishap, sender.again_ns = 0, mishap_of(errno), now_ns + AGAIN_NS
-    return sender
+
+
+cdef void close_sender(sender_t *sender) noexcept nogil:
+    if sender.fd > 0:
+        close(sender.fd)
+    sender.fd = 0

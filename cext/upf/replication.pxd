@@ -10,8 +10,8 @@ from tunnels cimport MOST_OUTER_BYTES
 
 cdef enum:
     FIRST_SESSIONS = 64
-    # Source ports of one session's packets that a branch has sockets for at a time.
-    SENDERS = 8
+    # Sources of packets, with their ports, that there are UDP sockets for at a time.
+    SENDERS = 256
 
 
 ctypedef struct volume_t:
@@ -45,10 +45,13 @@ cdef enum mishap_t:
     MISHAPS
 
 
-# A UDP socket that is bound to the source of a session's packets.
+# A UDP socket that is bound to the source of packets, whosever sessions they are.
 ctypedef struct sender_t:
     int fd                      # 0: none
+    int version
+    int interface
     uint16_t port
+    uint64_t source[2]
     int tos
     int hops
     mishap_t mishap             # why there is no socket ...
@@ -57,14 +60,13 @@ ctypedef struct sender_t:
 
 ctypedef struct branch_t:
     sending_t sending
-    int fd                      # none of SENDING_UDP
+    int fd                      # -1: SENDING_UDP
     int interface
     uint32_t peer_bytes
     uint32_t outer_bytes
     uint8_t peer[CC_PEER_BYTES]
     uint8_t outer[MOST_OUTER_BYTES]
-    sender_t senders[SENDERS]
-    int next_sender             # the one that is given up next
+    int sender                  # the place of the sender that it had last
     volume_t sent
     uint64_t mishaps[MISHAPS]
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path as FilePath
 from random import Random
 
 import pytest
@@ -15,7 +16,7 @@ from captures import RAW, START_NS
 from gnb import read_g_pdu
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multicast import heard, listener, receiver, udp_packet
+from multicast import LOOPBACK, heard, listener, receiver, udp_packet
 from offered import adversarial, limits
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
@@ -44,6 +45,7 @@ SOURCE, GROUP = "127.0.0.9", "232.45.0.1"
 SOURCE6, GROUP6 = "2001:db8:a::7", "ff3e::8000:1"
 PACKET, PACKET6 = udp_packet(SOURCE, GROUP, b"four"), udp_packet(SOURCE6, GROUP6, b"six")
 OTHER_TUNNEL = 1
+DESCRIPTORS = FilePath("/proc/self/fd")
 NOBODYS = Replicator(forwarding=True)
 # What is looked at before the length of a packet.
 HEADER_IS_WRONG = (
@@ -381,7 +383,7 @@ def test_a_branch_that_fails_is_counted_by_reason_and_the_others_get_their_copie
 
 
 def test_a_udp_socket_sends_with_the_source_port_hops_and_marks_of_each_packet(path: Path) -> None:
-    path.put(Branch("udp", -1, interface=1))
+    path.put(Branch("udp", -1, interface=LOOPBACK))
     wanted = [
         (4000, 5, 0x28),
         (4000, 5, 0x28),
@@ -402,6 +404,27 @@ def test_a_udp_socket_sends_with_the_source_port_hops_and_marks_of_each_packet(p
         ]
 
 
+def test_more_sources_than_there_are_sockets_for_take_turns(path: Path) -> None:
+    path.put(Branch("udp", -1, interface=LOOPBACK))
+    ports = [*range(4000, 4300), *range(4000, 4300)]
+    with listener(SOURCE, GROUP) as joined:
+        for at in range(0, len(ports), 50):
+            path.offer(*(udp_packet(SOURCE, GROUP, b"", source_port=port) for port in ports[at : at + 50]))
+            assert [heard(joined)[2] for _ in range(50)] == ports[at : at + 50]
+
+
+def test_sessions_of_one_source_share_a_socket_which_goes_with_the_last_of_them(path: Path) -> None:
+    before = len(list(DESCRIPTORS.iterdir()))
+    groups = [f"232.45.2.{number}" for number in range(100)]
+    sessions = [path.put(Branch("udp", -1, interface=LOOPBACK), group=group) for group in groups]
+    assert path.offer(*(udp_packet(SOURCE, group, b"") for group in groups)) == [FORWARDED] * 100
+    assert all(path.replicator.counters(each).branches[0].sent_packets == 1 for each in sessions)
+    assert len(list(DESCRIPTORS.iterdir())) == before + 1
+    for each in sessions:
+        path.replicator.remove(each)
+    assert len(list(DESCRIPTORS.iterdir())) == before
+
+
 @pytest.mark.parametrize(
     ("packet", "reason"),
     [
@@ -414,31 +437,31 @@ def test_a_udp_socket_sends_with_the_source_port_hops_and_marks_of_each_packet(p
     ],
 )
 def test_what_a_udp_socket_cannot_send_as_it_came_is_not_sent(path: Path, packet: bytes, reason: str) -> None:
-    session = path.put(Branch("udp", -1, interface=1))
+    session = path.put(Branch("udp", -1, interface=LOOPBACK))
     assert path.offer(packet) == [FORWARDED]
     assert path.replicator.counters(session).branches == (BranchCounters(0, 0, {reason: 1}),)
 
 
 def test_a_source_that_is_not_of_this_host_or_whose_port_is_taken_is_told(path: Path) -> None:
-    foreign = path.put(Branch("udp", -1, interface=1), source="198.51.100.77")
+    foreign = path.put(Branch("udp", -1, interface=LOOPBACK), source="198.51.100.77")
     path.offer(udp_packet("198.51.100.77", GROUP, b""), udp_packet("198.51.100.77", GROUP, b"again"))
     assert path.replicator.counters(foreign).branches == (BranchCounters(0, 0, {"source_not_local": 2}),)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind((SOURCE, 0))
-        taken = path.put(Branch("udp", -1, interface=1))
+        taken = path.put(Branch("udp", -1, interface=LOOPBACK))
         path.offer(udp_packet(SOURCE, GROUP, b"", source_port=holder.getsockname()[1]))
         assert path.replicator.counters(taken).branches == (BranchCounters(0, 0, {"source_taken": 1}),)
 
 
 def test_an_unpoliced_checksum_of_none_is_none_of_ours(path: Path) -> None:
-    path.put(Branch("udp", -1, interface=1))
+    path.put(Branch("udp", -1, interface=LOOPBACK))
     with listener(SOURCE, GROUP) as joined:
         path.offer(udp_packet(SOURCE, GROUP, b"odd", checksum=False), udp_packet(SOURCE, GROUP, b"even"))
         assert [heard(joined)[0] for _ in range(2)] == [b"odd", b"even"]
 
 
 def test_a_branch_of_another_source_opens_sockets_of_its_own(path: Path) -> None:
-    branch = Branch("udp", -1, interface=1)
+    branch = Branch("udp", -1, interface=LOOPBACK)
     session = path.put(branch)
     with listener(SOURCE, GROUP) as joined, listener("127.0.0.10", GROUP) as moved:
         path.offer(PACKET)

@@ -52,6 +52,8 @@ class Outlets:
         self._open_device = open_device
         self._sockets: dict[int, socket.socket] = {}
         self._devices: dict[Place, tuple[TunDevice, set[Branch]]] = {}
+        # Raw sockets by the source that they are bound to and the interface.
+        self._raw: dict[tuple[Address, int], tuple[socket.socket, set[Branch]]] = {}
         # Sockets of one branch alone.
         self._own: dict[Branch, socket.socket] = {}
 
@@ -67,6 +69,11 @@ class Outlets:
         """Lets a branch go that is in no session any more; what nobody else has is closed."""
         if (own := self._own.pop(branch, None)) is not None:
             own.close()
+        for key, (raw, users) in list(self._raw.items()):
+            users.discard(branch)
+            if not users:
+                del self._raw[key]
+                raw.close()
         for place, (device, users) in list(self._devices.items()):
             users.discard(branch)
             if not users:
@@ -78,6 +85,9 @@ class Outlets:
         for own in self._own.values():
             own.close()
         self._own.clear()
+        for raw, _ in self._raw.values():
+            raw.close()
+        self._raw.clear()
         for device, _ in self._devices.values():
             device.close()
         self._devices.clear()
@@ -96,7 +106,7 @@ class Outlets:
         index = interface_index(delivery.interface or self._interface)
         if self._multicast != "udp":
             try:
-                raw = _raw(session.source, index)
+                return self._from_raw_socket(session, index)
             except PermissionError:
                 if self._multicast == "raw":
                     raise UpfError(
@@ -105,11 +115,15 @@ class Outlets:
                     ) from None
             except OSError as error:
                 raise _not_opened("multicast", session.source, error) from None
-            else:
-                branch = Branch("raw", raw.fileno(), address=session.group.packed)
-                self._own[branch] = raw
-                return branch
         return Branch("udp", -1, interface=index)
+
+    def _from_raw_socket(self, session: Replicated, index: int) -> Branch:
+        key = session.source, index
+        raw, users = self._raw.get(key) or (_raw(*key), set[Branch]())
+        self._raw[key] = raw, users
+        branch = Branch("raw", raw.fileno(), address=session.group.packed)
+        users.add(branch)
+        return branch
 
     def _into_gtp_u(self, delivery: GtpU, qfi: int | None) -> Branch:
         version = delivery.address.version
