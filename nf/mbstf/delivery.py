@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from nf.common.errors import CastcoreError
+from nf.common.errors import CastcoreError, Internal
 from nf.mbstf.errors import IngestTimedOut
 from nf.mbstf.timers import Timer, Timers
 from nf.mbstf.v1.dist_session_pb2 import DistSession, DistSessionProgress
@@ -108,8 +108,11 @@ class Delivery(ABC):
     def __init__(self, session: DistSession, watch: Watch) -> None:
         self.session = session
         self.watch = watch
+        # Told, in the event loop, when nothing more can leave.
+        self.on_sending_failed: Callable[[CastcoreError], None] = lambda _: None
         self.counted = DistSessionProgress()
-        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._first: asyncio.Future[None] = self._loop.create_future()
 
     @abstractmethod
     async def load(self) -> None:
@@ -141,6 +144,15 @@ class Delivery(ABC):
     @abstractmethod
     def progress(self) -> DistSessionProgress:
         """What has come in and gone out so far."""
+
+    def sending_failed(self, error: Exception) -> None:
+        """What makes the packets has failed; called on its thread."""
+        told = Internal(f"sending has ended: {error!r}")
+        try:
+            self._loop.call_soon_threadsafe(lambda: self.on_sending_failed(told))
+        except RuntimeError:
+            # The loop has gone meanwhile.
+            return
 
     async def wait_first(self) -> None:
         """Returns when something has been ingested. Raises what has made that impossible."""

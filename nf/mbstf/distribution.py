@@ -89,10 +89,14 @@ class DistSessions:
             try:
                 await delivery.load()
                 delivery.begin_ingest(resumed=True)
-                if state_of(session) is State.ACTIVE:
-                    self._send(delivery, session)
             except CastcoreError as error:
                 _log.error("dist_session.not_resumed", dist_session_id=session.dist_session_id, error=str(error))
+                self._later(session.dist_session_id, Event.INGEST_DRIED_UP, error)
+            if state_of(session) is State.ACTIVE:
+                try:
+                    self._send(delivery, session)
+                except CastcoreError as error:
+                    self._later(session.dist_session_id, Event.SENDING_FAILED, error)
 
     async def stop(self) -> None:
         """Ends ingest and sending; the sessions stay what they are."""
@@ -338,6 +342,7 @@ class DistSessions:
             lambda: self._later(dist_session_id, Event.INGEST_RECOVERED, None),
         )
         self._deliveries[dist_session_id] = delivery = self._make(session, watch)
+        delivery.on_sending_failed = lambda error: self._later(dist_session_id, Event.SENDING_FAILED, error)
         return delivery
 
     async def _end(self, dist_session_id: str) -> None:
@@ -353,12 +358,13 @@ class DistSessions:
         task.add_done_callback(self._tasks.discard)
 
     async def _note(self, dist_session_id: str, event: Event, problem: CastcoreError | None) -> None:
-        """Tells what has become of ingest, unless the session is no longer ACTIVE."""
+        """Tells what has become of ingest or sending, unless the session is no longer ACTIVE or that is known."""
 
         def noted(transaction: Transaction) -> None:
             session = transaction.get(DistSession, dist_session_id)
-            failed = event is Event.INGEST_DRIED_UP
-            if session is not None and state_of(session) is State.ACTIVE and session.ingest_failed != failed:
+            if session is None or state_of(session) is not State.ACTIVE:
+                return
+            if event is Event.SENDING_FAILED or session.ingest_failed != (event is Event.INGEST_DRIED_UP):
                 step(transaction, dist_session_id, event, problem)
 
         call.set_correlation_id("")

@@ -44,6 +44,8 @@ class Event(Enum):
     INGEST_DRIED_UP = auto()
     # It has come again.
     INGEST_RECOVERED = auto()
+    # What makes its packets has failed: nothing more can leave (step 4).
+    SENDING_FAILED = auto()
     # The MBSF deletes it.
     DELETED = auto()
     # The MBSTF has started and finds the session in its store.
@@ -96,6 +98,8 @@ DIST_SESSION: Machine[State, Event] = Machine(
         (State.ACTIVE, Event.INGEST_RECOVERED): Transition(
             State.ACTIVE, (Effect.NOTIFY_DATA_INGEST_SESSION_ESTABLISHED,)
         ),
+        # The MBSF judges whether the session can continue.
+        (State.ACTIVE, Event.SENDING_FAILED): Transition(State.ACTIVE, (Effect.NOTIFY_SERVICE_MANAGEMENT_FAILURE,)),
         (State.ACTIVE, Event.DELETED): Transition(State.ABSENT, (*_SENDING_ENDS, *_INGEST_ENDS, Effect.FORGET)),
         (State.ACTIVE, Event.RESTARTED): Transition(State.ACTIVE, (Effect.BEGIN_INGEST, Effect.BEGIN_SENDING)),
         (State.DEACTIVATING, Event.RELEASE): Transition(State.INACTIVE, _INGEST_ENDS),

@@ -128,6 +128,7 @@ class ObjectDelivery(Delivery):
             self._fec,
             packet_max_bytes=self.config.packet_max_bytes,
             on_sent=self._sent,
+            on_failure=self.sending_failed,
         )
         for held in self.objects:
             self._sending.offer(held)

@@ -50,6 +50,7 @@ class ObjectSending:
         *,
         packet_max_bytes: int,
         on_sent: Callable[[HeldObject], None],
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._timers = timers
         self._on_sent = on_sent
@@ -70,6 +71,7 @@ class ObjectSending:
             mbr_bps=session.mbr_bps,
             dscp=dscp_of(session.dscp_marking),
             mtu=packet_max_bytes,
+            on_failure=on_failure,
         )
 
     @property

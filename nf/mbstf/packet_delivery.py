@@ -125,6 +125,7 @@ class PacketDelivery(Delivery):
             dscp=dscp_of(self.session.dscp_marking),
             raw=self._forwards,
             mtu=_LONGEST_PACKET,
+            on_failure=self.sending_failed,
         )
         self._queue = queue
 

@@ -79,7 +79,7 @@ def step(
     changed.dist_session_state = transition.state.value
     if event is Event.INGEST_DRIED_UP:
         changed.ingest_failed = True
-    elif event not in (Event.RESTARTED, Event.NOT_INGESTED, Event.ESTABLISH):
+    elif event not in (Event.RESTARTED, Event.NOT_INGESTED, Event.ESTABLISH, Event.SENDING_FAILED):
         # Whatever else happens begins a new chapter, recovery before all.
         changed.ingest_failed = False
     if Effect.FORGET in transition.effects:

@@ -337,3 +337,36 @@ async def test_objects_that_the_mbsf_gives_are_sent_again_and_again_beside_the_s
         given.content = b"{2}"
         await mbstf.update("s", carried_objects=[given])
         await nmb9.until(lambda packets: files.take(packets).get("usd") == b"{2}")
+
+
+@pytest.mark.clause("TS 26.502 §4.6.1 step 4")
+async def test_sending_that_ends_by_itself_is_told(mbstf: Mbstf, nmb9: Tunnel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> list[bytes]:
+        raise MemoryError("no packets")
+
+    async with DashServer({"/o": b"o"}) as origin:
+        await mbstf.create(object_session("s", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "o")))
+        await mbstf.go("s", ESTABLISHED)
+        monkeypatch.setattr("nf.mbstf.flute.FluteSession.batch", fail)
+        await mbstf.go("s", ACTIVE)
+        events = await mbstf.events("SESSION_ACTIVATED", "SERVICE_MANAGEMENT_FAILURE")
+        report = nmb2.DistSessionEventReport()
+        events[-1].payload.Unpack(report)
+        assert report.problem.detail == "sending has ended: MemoryError('no packets')"
+        assert report.dist_session_state == ACTIVE
+
+
+async def test_an_active_session_fetches_and_sends_again_after_a_restart(tmp_path: Path, nmb9: Tunnel) -> None:
+    async with DashServer({"/o": b"o" * 3000}) as origin, running(tmp_path) as mbstf:
+        session = await mbstf.create(object_session("s", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "o")))
+        await mbstf.create(object_session("idle", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "o")))
+        await mbstf.go("s", ACTIVE)
+        files = files_of(tmp_path, session)
+        await nmb9.until(lambda packets: files.take(packets) == {"o": b"o" * 3000})
+        await mbstf.stop()
+        packets, asked = len(nmb9.received), len(origin.asked)
+        await mbstf.start()
+        again = Files(tmp_path / "again", session.flute_tsi)
+        await nmb9.until(lambda received: again.take(received[packets:]) == {"o": b"o" * 3000})
+        assert origin.paths[asked:] == ["/o"]
+        assert (await mbstf.get("idle")).dist_session_state == INACTIVE
