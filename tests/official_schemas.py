@@ -23,6 +23,10 @@ def of_openapi_3_0(node: Schema) -> Schema:
     if "$ref" in node:
         return {"$ref": node["$ref"]}
     made = {name: of_openapi_3_0(value) for name, value in node.items() if name != "nullable"}
+    if isinstance(node.get("required"), list):
+        # What is only to be set is not in answers.
+        hidden = {name for name, told in node.get("properties", {}).items() if told.get("writeOnly")}
+        made["required"] = [name for name in node["required"] if name not in hidden]
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if made.get(exclusive) is True:
             made[exclusive] = made.pop(bound)
