@@ -347,7 +347,7 @@ async def test_sending_that_ends_by_itself_is_told(mbstf: Mbstf, nmb9: Tunnel, m
     async with DashServer({"/o": b"o"}) as origin:
         await mbstf.create(object_session("s", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "o")))
         await mbstf.go("s", ESTABLISHED)
-        monkeypatch.setattr("nf.mbstf.flute.FluteSession.batch", fail)
+        monkeypatch.setattr("nf.mbstf.flute.FluteSession.batch_and_callbacks", fail)
         await mbstf.go("s", ACTIVE)
         events = await mbstf.events("SESSION_ACTIVATED", "SERVICE_MANAGEMENT_FAILURE")
         report = nmb2.DistSessionEventReport()
