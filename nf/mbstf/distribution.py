@@ -186,6 +186,9 @@ class DistSessions:
             wanted.dist_session_state = changes.dist_session_state
             return wanted
         wanted = _with_addresses(apply_mask(known, requested_part(changes), mask, CHANGEABLE), known)
+        if state_of(known) is State.INACTIVE:
+            # What the MBSTF chooses where the session does not say is chosen again.
+            wanted = self._reserve(wanted)
         if state_of(known) is not State.INACTIVE:
             _check_live(known, wanted)
         check_session(wanted, self._check_fec)

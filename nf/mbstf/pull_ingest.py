@@ -11,11 +11,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from nf.common.errors import CastcoreError
+from nf.common.telemetry import logger
 from nf.common.v1 import mbs_distribution_pb2 as shared
 from nf.mbstf.errors import IngestFailed, ObjectRefused
 from nf.mbstf.fetching import Fetched, Fetcher, FetchFailed, Validators
 from nf.mbstf.object_delivery import Ingest, ObjectDelivery
 from nf.mbstf.object_manifest import ManifestObject, ObjectManifest, is_manifest, read_manifest
+
+_log = logger("mbstf")
 
 _FIRST_PAUSE: Final = timedelta(seconds=1)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
@@ -104,9 +107,10 @@ class PullIngest(Ingest):
     def _done(self, url: str, done: asyncio.Task[None]) -> None:
         if self._tasks.get(url) is done:
             del self._tasks[url]
-        if not done.cancelled() and done.exception() is not None:
-            self._delivery.fail_first(IngestFailed(f"{url}: {done.exception()!r}"))
-            raise done.exception() or AssertionError
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            _log.error("ingest.ended", url=url, error=repr(error), exc_info=error)
+            self._delivery.fail_first(IngestFailed(f"{url}: {error!r}"))
 
     async def _follow(self, url: str) -> None:
         """An acquisition identifier: an object, or a manifest of objects."""

@@ -27,7 +27,7 @@ _WINDOW: Final = 4
 _PAUSE: Final = timedelta(milliseconds=500)
 _LONGEST_PAUSE: Final = timedelta(seconds=5)
 # A segment that a manifest has named may come so many pauses later; then it is given up.
-_TRIES: Final = 20
+_TRIES: Final = 8
 # The first of all decides whether the session is established.
 _FIRST_TRIES: Final = 4
 _SOONEST_UPDATE: Final = timedelta(milliseconds=500)
