@@ -65,3 +65,34 @@ def test_the_requests_of_the_http_page_lead_to_service_access_information(tmp_pa
         core.terminate()
         core.communicate(timeout=30)
     assert core.returncode == 0
+
+
+def test_the_requests_of_the_announcements_page_provision_and_subscribe(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "mbs-announcements.md").read_text()
+    (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    core = subprocess.Popen(
+        [CASTCORE, "up", "--json", "--dir", tmp_path / "state"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert core.stdout is not None
+        http = json.loads(core.stdout.readline())["http"]
+        assert script.startswith("MBSF=http://127.0.0.1:9090\n")
+        script = script.replace("http://127.0.0.1:9090", http, 1)
+        ran = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, check=True, text=True)
+        decoder, rest, answers = json.JSONDecoder(), ran.stdout, []
+        while rest:
+            answer, end = decoder.raw_decode(rest)
+            answers.append(answer)
+            rest = rest[end:]
+        subscription, session, announcement = answers
+        assert [each["statusEvent"] for each in subscription["eventSubscs"]] == [
+            "DIST_SESS_STARTED",
+            "DATA_INGEST_FAILURE",
+        ]
+        info = session["mbsDisSessInfos"]["main"]
+        assert (info["mbsDistSessState"], info["maxContBitRate"]) == ("INACTIVE", "4.000 Mbps")
+        assert announcement["status"] == 404
+    finally:
+        core.terminate()
+        core.communicate(timeout=30)
+    assert core.returncode == 0
