@@ -44,15 +44,19 @@ async def smf_events(channel: grpc.aio.Channel, after_sequence: int) -> AsyncIte
         yield response.event
 
 
-async def await_decision(enforcer: Enforcer, event: Event) -> None:
-    """Returns when no decision on the event's association is on its way.
+async def await_decision(enforcer: Enforcer, event: Event) -> bool:
+    """Returns when no decision on the event's association is on its way: whether the event has effects here.
 
     The answer to a decision brings what was measured before it, which is rated by the terms before it: it goes first.
     """
+    if event.payload.Is(MbsSessionEventReport.DESCRIPTOR):
+        # For the MBSF.
+        return False
     usage = PccRuleUsage()
     if event.payload.Unpack(usage):
         async with enforcer.lock(usage.sm_policy_id):
-            return
+            return True
+    return True
 
 
 def handle(transaction: Transaction, event: Event) -> None:
@@ -73,7 +77,7 @@ def handle(transaction: Transaction, event: Event) -> None:
         for session in transaction.all(AppSession):
             if APP_SESSION.step(State(session.state), news).state is not State(session.state):
                 step(transaction, session, news, problem=problem, path=path)
-    elif not event.payload.Is(MbsSessionEventReport.DESCRIPTOR):
+    else:
         _log.warning("smf.event_ignored", type=event.type, payload=event.payload.type_url)
 
 

@@ -118,20 +118,31 @@ class MbsSessions:
         """
         requested = requested_session(request)
         mbs_session_ref = requested.mbs_session_ref
-        # A repeat after a failure comes when that has been taken down.
-        await self._finish(mbs_session_ref)
-        async with self._lock(mbs_session_ref):
-            known = await self._store.read(lambda reader: reader.get(MbsSession, mbs_session_ref))
+
+        def begin(transaction: Transaction) -> tuple[MbsSession, bool]:
+            """The session that the reference has, and whether it is new."""
+            known = transaction.get(MbsSession, mbs_session_ref)
             if known is not None:
-                return await self._shown(_check_repeat(known, requested))
-            session = await self._store.write(lambda tx: insert_session(tx, requested, self._tmgis, self._gnbs))
-            try:
-                return await self._shown(await self._establish(session))
-            except Exception as error:
-                refusal = error
-                await self._store.write(lambda tx: step(tx, session, Event.REFUSED))
-        await self._finish_after(mbs_session_ref)
-        raise refusal
+                return known, False
+            return insert_session(transaction, requested, self._tmgis, self._gnbs), True
+
+        async with self._lock(mbs_session_ref):
+            session, is_new = await self._store.write(begin)
+            if not is_new and session.state not in _UNFINISHED:
+                return await self._shown(_check_repeat(session, requested))
+            refusal: Exception | None = None
+            if is_new:
+                try:
+                    return await self._establish(session)
+                except Exception as error:
+                    refusal = error
+                    await self._store.write(lambda tx: step(tx, session, Event.REFUSED))
+        if refusal is not None:
+            await self._finish_after(mbs_session_ref)
+            raise refusal
+        # A repeat after a failure comes when that has been undone.
+        await self._finish(mbs_session_ref)
+        return await self.create(request)
 
     async def get(self, mbs_session_ref: str) -> MbsSession:
         """The session. Raises MbsSessionNotFound."""
@@ -226,7 +237,7 @@ class MbsSessions:
             ingress = await self._enforce(decided)
             decided.ingress_tun_addr.append(ingress)
             # Within: should the UPF start anew meanwhile, the session is in the store when all are established again.
-            return await self._store.write(lambda tx: step(tx, decided, Event.ESTABLISHED))
+            return await self._store.write(lambda tx: _show(tx, step(tx, decided, Event.ESTABLISHED)))
 
         return await self._in_step(establish)
 

@@ -62,8 +62,9 @@ def allocate(
     transaction: Transaction, tmgis: TmgiRange, count: int, *, mbs_session_ref: str = ""
 ) -> list[AllocatedTmgi]:
     """So many new TMGIs, for an MBS session or by themselves. Raises NoTmgiLeft."""
-    if transaction.cursor(_COUNT) + count > len(tmgis):
-        left = max(0, len(tmgis) - transaction.cursor(_COUNT))
+    allocated_count = transaction.cursor(_COUNT)
+    if allocated_count + count > len(tmgis):
+        left = max(0, len(tmgis) - allocated_count)
         raise NoTmgiLeft(f"expected at most {left} TMGIs, which is what is left of {len(tmgis)}, got {count}")
     now = transaction.clock.now()
     made = []
@@ -72,7 +73,7 @@ def allocate(
         allocated.create_time.FromDatetime(now)
         allocated.expiration_time.FromDatetime(now + tmgis.lifetime)
         made.append(transaction.insert(allocated, tmgi_key(tmgi), due=now + tmgis.lifetime))
-    transaction.set_cursor(_COUNT, transaction.cursor(_COUNT) + count)
+    transaction.set_cursor(_COUNT, allocated_count + count)
     return made
 
 
