@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from flute import receiver
+from flute import receiver, sender
 from lxml import etree
 
 from nf.common.clock import ManualClock
@@ -111,6 +111,57 @@ def test_the_table_follows_the_profile_of_3gpp() -> None:
         "File-ETag": "v1",
     }
     assert file.findtext(f"{NAMESPACE}Cache-Control/{NAMESPACE}Expires") == str(1000 + 2208988800)
+
+
+def test_the_whole_table_of_a_session_is_these_bytes() -> None:
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    session = FluteSession(7, clock=clock, first_toi=9)
+    session.add(Object("http://example.com/a?b&c", b"abc", "text/plain", "v1", CacheDirective(no_cache=True)))
+    assert session.batch(1)[0][36:].decode() == (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<FDT-Instance xmlns="urn:3GPP:metadata:2022:FLUTE:FDT" Expires="3976218000">'
+        '<File Content-Location="http://example.com/a?b&amp;c" TOI="9" Content-Length="3" Transfer-Length="3"'
+        ' Content-Type="text/plain" Content-MD5="kAFQmDzST7DWlj99KOF/cg==" FEC-OTI-FEC-Encoding-ID="0"'
+        ' FEC-OTI-FEC-Instance-ID="0" FEC-OTI-Maximum-Source-Block-Length="1024" FEC-OTI-Encoding-Symbol-Length="1340"'
+        ' File-ETag="v1"><Cache-Control><no-cache>true</no-cache></Cache-Control></File>'
+        "<schemaVersion>4</schemaVersion></FDT-Instance>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fec", "header"),
+    [
+        (Fec(), "1011070000000000" "00070009" "40040000" "00000003" "0000053c" "00000400" "00000000"),
+        (REED_SOLOMON, "1010060500000000" "00070009" "40030000" "00000003" "05400105" "00000000"),
+        (UNDERSPECIFIED, "1010078100000000" "00070009" "40040000" "00000003" "00000538" "00010005" "0000000000010000"),
+    ],
+    ids=["no code", "5", "129"],
+)  # fmt: skip
+def test_a_packet_of_an_object_begins_with_lct_ext_fti_and_the_fec_payload_id(fec: Fec, header: str) -> None:
+    session = FluteSession(7, fec=fec, first_toi=9)
+    session.add(Object("http://example.com/a", b"abc"))
+    packet = next(packet for packet in all_of(session) if not is_table(packet))
+    length = len(header) // 2
+    assert packet[:length].hex() == header
+    assert packet[length:].rstrip(b"\0") == b"abc"
+
+
+def test_the_table_says_what_flute_alc_says_in_the_same_profile() -> None:
+    config = sender.Config()
+    config.fdt_xml_profile = "ts-126-346-l6"
+    peer = sender.Sender(7, sender.Oti.new_reed_solomon_rs28(1344, 3, 4), config)
+    peer.add_object_from_buffer(bytes(4000), "video/mp4", "http://example.com/a", None)
+    peer.publish()
+    theirs = etree.fromstring(peer.read().partition(b"<?xml")[2].rpartition(b">")[0].partition(b"?>")[2] + b">")
+    session = FluteSession(7, fec=REED_SOLOMON, first_toi=1)
+    session.add(Object("http://example.com/a", bytes(4000), "video/mp4"))
+    ours = etree.fromstring(session.batch(1)[0][36:])
+    assert [child.tag for child in ours] == [child.tag for child in theirs]
+    assert (ours.tag, ours[1].text) == (theirs.tag, theirs[1].text)
+    # What it says of all files stands with each of ours.
+    both = {**theirs.attrib, **theirs[0].attrib}
+    del both["Expires"]
+    assert dict(ours[0].attrib) == both
 
 
 @pytest.mark.parametrize("fec", [Fec(), REED_SOLOMON, UNDERSPECIFIED], ids=["no code", "5", "129"])
