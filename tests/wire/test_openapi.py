@@ -6,45 +6,14 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-import requests
-import schemathesis
 from af_stack import UE, AfStack
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from schemathesis import Case
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.failures import Failure
+from made_up_requests import METHODS, Served, ask_everything
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
-
-EXAMPLES = 3
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-]
-METHODS = {"get", "put", "post", "patch", "delete"}
-
-
-@dataclass
-class Served:
-    url: str
-    document: dict
-    known: dict[str, str]
 
 
 class Background:
@@ -143,54 +112,6 @@ def test_schemas_say_what_the_contracts_say(served: Served) -> None:
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 def test_whatever_is_sent_is_answered_as_the_document_says(served: Served, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_dict(without_conditions(served.document))
-    checks = [*CHECKS, negative_data_rejection] if mode is GenerationMode.NEGATIVE else CHECKS
-    failures: list[str] = []
-    asked: dict[str, int] = {}
-    with requests.Session() as session:
-        session.headers["x-ue-address"] = UE
-        for result in schema.get_all_operations():
-            operation = result.ok()
-            has_schema = operation.query or any("json" in each.media_type for each in operation.body)
-            if mode is GenerationMode.NEGATIVE and not has_schema:
-                # Nothing can be wrong with it.
-                continue
-
-            @seed(512)
-            @settings(
-                max_examples=EXAMPLES,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(case=operation.as_strategy(generation_mode=mode), own=st.booleans())
-            def ask(case: Case, own: bool) -> None:
-                # What is known stays for those that follow.
-                if own and case.path_parameters and case.method != "DELETE":
-                    case.path_parameters = {
-                        name: served.known.get(name, value) for name, value in case.path_parameters.items()
-                    }
-                response = case.call(base_url=served.url, session=session)
-                asked[case.operation.label] = response.status_code
-                try:
-                    case.validate_response(response, checks=checks)
-                except* Failure as group:
-                    failures.append(
-                        f"{case.as_curl_command()}\n{response.status_code} {response.text}\n{group.exceptions}"
-                    )
-
-            ask()
+    failures, asked = ask_everything(served, mode, headers={"x-ue-address": UE})
     assert not failures, "\n\n".join(failures[:12]) + f"\n{len(failures)} failures"
     assert len(asked) >= (40 if mode is GenerationMode.POSITIVE else 20)
-
-
-def without_conditions(document: dict) -> dict:
-    """The document without the conditions of requests: made up ones would answer 412 before anything else is seen."""
-    paths = {}
-    for path, item in document["paths"].items():
-        paths[path] = dict(item)
-        for method in METHODS & set(item):
-            kept = [each for each in item[method].get("parameters", ()) if each["in"] != "header"]
-            paths[path][method] = {**item[method], "parameters": kept}
-    return {**document, "paths": paths}
