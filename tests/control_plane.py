@@ -60,13 +60,15 @@ def usage(**counters: int) -> Usage:
 class RecordingUserPlane(N4ServiceServicer):
     """The contract of N4 without packets.
 
-    ``refuse["ModifySession"]`` is raised instead of an effect; ``lose["ModifySession"]`` is how many answers are lost
-    after the effect; ``hold["ModifySession"]`` delays the answer until it is set, after the effect.
+    ``refuse["ModifySession"]`` is raised instead of an effect, and a change that names one of ``no_flows`` is refused;
+    ``lose["ModifySession"]`` is how many answers are lost after the effect; ``hold["ModifySession"]`` delays the answer
+    until it is set, after the effect.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.refuse: dict[str, CastcoreError] = {}
+        self.no_flows: set[str] = set()
         self.lose: dict[str, int] = {}
         self.hold: dict[str, asyncio.Event] = {}
         self.changed = asyncio.Condition()
@@ -182,6 +184,9 @@ class RecordingUserPlane(N4ServiceServicer):
         session = self.sessions.get(request.cp_seid)
         if session is None:
             raise NotFound(f"no session {request.cp_seid}", reason="SESSION_CONTEXT_NOT_FOUND")
+        for pdr in request.create_or_update_pdrs:
+            if pdr.pdi.sdf_filters[0].flow_description in self.no_flows:
+                raise InvalidArgument(f"no filter {pdr.pdi.sdf_filters[0].flow_description!r}")
         pdrs = {pdr.pdr_id: pdr for pdr in session.pdrs}
         qers = {qer.qer_id: qer for qer in session.qers}
         urrs = {urr.urr_id: urr for urr in session.urrs}
@@ -350,6 +355,16 @@ class ControlPlane:
     def channel(self, name: str) -> grpc.aio.Channel:
         """A client's channel to a function."""
         return self._client.get(name)
+
+    def open_calls(self, function: str, service: str) -> float:
+        """How many calls of a service the function is serving."""
+        gauge = "castcore_rpc_server_open_calls"
+        samples = [sample for metric in self._telemetry.registry.collect() for sample in metric.samples]
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == gauge and sample.labels["function"] == function and service in sample.labels["method"]
+        )
 
     async def attach(self, **changes: object) -> pdu.PduSession:
         """Attaches the UE, or another one."""

@@ -45,6 +45,11 @@ def adopt_deadline(remaining_s: float | None) -> None:
     _deadline.set(None if remaining_s is None else time.monotonic() + remaining_s)
 
 
+def deadline() -> float | None:
+    """The deadline in force (time.monotonic()); None: there is none."""
+    return _deadline.get()
+
+
 def remaining_s() -> float | None:
     """Seconds left of the deadline in force, at least 0; None: there is none."""
     deadline = _deadline.get()

@@ -222,6 +222,23 @@ class Transaction(Reader):
         self.emitted.append(event)
         return event.sequence
 
+    def apart(self, work: Callable[[], T]) -> T:
+        """``work`` as a part that is undone alone where it raises; what it raises is raised here."""
+        emitted, due_ns, changes = len(self.emitted), self.earliest_due_ns, self.changes
+        self.changes = Changes()
+        self.changes.add(changes)
+        self.session.run("SAVEPOINT part")
+        try:
+            result = work()
+        except BaseException:
+            self.session.run("ROLLBACK TO SAVEPOINT part")
+            self.session.run("RELEASE SAVEPOINT part")
+            del self.emitted[emitted:]
+            self.earliest_due_ns, self.changes = due_ns, changes
+            raise
+        self.session.run("RELEASE SAVEPOINT part")
+        return result
+
     def prune_events(self, upto: int) -> int:
         """Removes the events up to that sequence, and returns how many those were."""
         return self.change(_PRUNE_EVENTS, {"upto": upto})

@@ -7,15 +7,19 @@ or the process has ended meanwhile) the association is decided anew and sent unt
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar, cast
 
-from nf.common.call import adopt_deadline
+from nf.common.call import adopt_deadline, deadline, own_deadline
 from nf.common.clock import Clock
 from nf.common.errors import Cancelled, CastcoreError, DeadlineExceeded, Internal, Unavailable
+from nf.common.resources import copy_of
 from nf.common.store import Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.pcf.associations import close_association, confirm, confirmed_revision, discard_unused_rule
@@ -32,6 +36,7 @@ from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, UpdateNotifyRequest, UpdateNotifyResponse
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
 
 UpdateNotify = Callable[[UpdateNotifyRequest], Awaitable[UpdateNotifyResponse]]
 
@@ -40,6 +45,7 @@ _FATE_UNKNOWN: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
 _FIRST_PAUSE: Final = timedelta(milliseconds=200)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
 _AT_ONCE: Final = 8
+_MOST_TOGETHER: Final = 32
 
 _log = logger(SOURCE)
 
@@ -76,11 +82,42 @@ class _Sending:
     settled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Unchanged(Generic[T]):
-    """Nothing had to be sent."""
+@dataclass(slots=True)
+class _Change(Generic[T]):
+    """A change of an association's rules, its caller's context and deadline (monotonic), and what came of it."""
 
-    result: T
+    begin: Callable[[Transaction, SmPolicy], Sequence[PccRule]]
+    done: Callable[[Transaction], T]
+    refused: Callable[[Transaction], None]
+    until_done: bool
+    alone: bool
+    context: Context
+    deadline: float | None
+    result: T | None = None
+    error: BaseException | None = None
+    over: bool = False
+
+    def end(self, result: T) -> None:
+        """It is in force."""
+        self.result, self.over = result, True
+
+    def fail(self, error: BaseException) -> None:
+        """It is not."""
+        self.error, self.over = error, True
+
+    def outcome(self) -> T:
+        """What ``done`` has returned. Raises what it has failed by."""
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.result)
+
+    def attempt(self, transaction: Transaction, work: Callable[[], T2]) -> T2 | None:
+        """``work`` in the caller's context; where it raises, what it did is undone alone, and the change is over."""
+        try:
+            return transaction.apart(lambda: self.context.run(work))
+        except Exception as error:
+            self.fail(error)
+            return None
 
 
 class Enforcer:
@@ -93,6 +130,8 @@ class Enforcer:
         self._update_notify = update_notify
         self._clock = clock
         self._arranged = arranged
+        # By association: changes that wait for the decision on its way.
+        self._gathered: dict[str, list[_Change[Any]]] = {}
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
@@ -109,23 +148,65 @@ class Enforcer:
         done: Callable[[Transaction], T],
         refused: Callable[[Transaction], None],
         until_done: bool = False,
+        alone: bool = False,
     ) -> T:
         """Puts the rules that ``begin`` decides on in force, then does ``done``; each in one transaction.
 
+        Changes of one association that come while a decision is on its way make the next one together, unless one is
+        to be decided ``alone``; each starts from the rules that those before it have decided on.
         Rules that are in force already are not sent again. When the SMF does not enforce them, ``refused`` is done, the
         rules before stay in force and the SMF's error is raised; ``until_done``: it goes on trying in the background.
         Raises PduSessionNotAvailable when the association has gone, and what ``begin`` raises.
         """
+        change = _Change(begin, done, refused, until_done, alone, copy_context(), deadline())
+        gathered = self._gathered.setdefault(sm_policy_id, [])
+        gathered.append(change)
         async with self.lock(sm_policy_id):
-            sending = await self._store.write(lambda tx: self._prepare(tx, sm_policy_id, begin, done))
-            if isinstance(sending, _Unchanged):
-                return sending.result
+            if not change.over:
+                await self._put_in_force(sm_policy_id, change, gathered)
+        if not gathered and self._gathered.get(sm_policy_id) is gathered:
+            del self._gathered[sm_policy_id]
+        return change.outcome()
+
+    async def _put_in_force(self, sm_policy_id: str, change: _Change[T], gathered: list[_Change[Any]]) -> None:
+        """Puts the change in force, and with it the others that wait: what has gathered makes one decision.
+
+        Where the SMF refuses what they make together, each is tried alone.
+        """
+        together: list[_Change[Any]] = [change]
+        gathered.remove(change)
+        if not change.alone:
+            together += [each for each in gathered if not each.alone][: _MOST_TOGETHER - 1]
+            gathered[:] = [each for each in gathered if each not in together]
+        try:
+            if await self._decide(sm_policy_id, together):
+                return
+            for each in together:
+                await self._decide(sm_policy_id, [each])
+        finally:
+            for each in together:
+                if not each.over:
+                    each.fail(Unavailable(f"the decision of policy association {sm_policy_id!r} was given up"))
+
+    async def _decide(self, sm_policy_id: str, together: Sequence[_Change[Any]]) -> bool:
+        """Decides on these changes and puts that in force; False: the SMF has refused, and it is not known which."""
+        going = [each for each in together if not each.over]
+        try:
+            sending = await self._store.write(lambda tx: self._prepare(tx, sm_policy_id, going))
+            if sending is None:
+                return True
+            going = [each for each in going if not each.over]
             try:
-                answer = await self._update_notify(sending.request)
+                with own_deadline(_latest_s(going)):
+                    answer = await self._update_notify(sending.request)
             except CastcoreError as error:
-                await self._not_enforced(sending, error, refused, until_done)
-                raise
-            return await self._store.write(lambda tx: self._enforced(tx, sending.request, answer, done))
+                return await self._not_enforced(sending, error, going)
+            await self._store.write(lambda tx: self._enforced(tx, sending.request, answer, going))
+        except Exception as error:
+            for each in going:
+                if not each.over or each.error is None:
+                    each.fail(error)
+        return True
 
     async def decide_anew(self, sm_policy_id: str) -> None:
         """Decides every session of an association by the policies of now, and puts that in force.
@@ -168,7 +249,7 @@ class Enforcer:
                     session.asc_resp_data.enforcement.CopyFrom(changed[session.app_session_id])
                     step(transaction, session, Event.INSTALLED)
 
-        await self.change(sm_policy_id, begin=begin, done=done, refused=lambda _: None, until_done=True)
+        await self.change(sm_policy_id, begin=begin, done=done, refused=lambda _: None, until_done=True, alone=True)
 
     async def decide_all_anew(self) -> None:
         """``decide_anew`` for every association with sessions or of unknown fate; failures go on in the background."""
@@ -194,20 +275,31 @@ class Enforcer:
         self._tasks.clear()
 
     def _prepare(
-        self,
-        transaction: Transaction,
-        sm_policy_id: str,
-        begin: Callable[[Transaction, SmPolicy], Sequence[PccRule]],
-        done: Callable[[Transaction], T],
-    ) -> _Sending | _Unchanged[T]:
+        self, transaction: Transaction, sm_policy_id: str, together: Sequence[_Change[Any]]
+    ) -> _Sending | None:
+        """What is to be sent; None: nothing, all is over."""
         policy = transaction.get(SmPolicy, sm_policy_id)
         if policy is None:
             raise PduSessionNotAvailable(f"policy association {sm_policy_id!r} has been closed")
         in_force = list(policy.decision.pcc_rules)
         settled = confirmed_revision(transaction, sm_policy_id) == policy.decision.revision
-        rules = list(begin(transaction, policy))
+        rules = in_force
+        if len(together) == 1:
+            # What it raises undoes all there is.
+            rules = list(together[0].context.run(together[0].begin, transaction, policy))
+        else:
+            view = copy_of(policy)
+            for each in together:
+                decided = each.attempt(transaction, partial(each.begin, transaction, view))
+                if decided is not None:
+                    rules = list(decided)
+                    view.decision.ClearField("pcc_rules")
+                    view.decision.pcc_rules.extend(rules)
+        if all(each.over for each in together):
+            return None
         if settled and rules == in_force:
-            return _Unchanged(done(transaction))
+            _finish(transaction, [each for each in together if not each.over])
+            return None
         policy.decision.revision += 1
         transaction.update(policy, sm_policy_id)
         decision = SmPolicyDecision(revision=policy.decision.revision, pcc_rules=rules)
@@ -218,15 +310,18 @@ class Enforcer:
         transaction: Transaction,
         request: UpdateNotifyRequest,
         answer: UpdateNotifyResponse,
-        done: Callable[[Transaction], T],
-    ) -> T:
+        together: Sequence[_Change[Any]],
+    ) -> None:
         policy = transaction.get(SmPolicy, request.sm_policy_id)
         if policy is None:
             raise PduSessionNotAvailable(f"policy association {request.sm_policy_id!r} was closed meanwhile")
         for usage in answer.usage:
             # Measured before the change, hence rated by the terms before it.
             take_usage(transaction, usage, path="N4>N7")
+        before = {rule.pcc_rule_id: rule for rule in policy.decision.pcc_rules}
         for rule in request.decision.pcc_rules:
+            if rule == before.get(rule.pcc_rule_id):
+                continue
             set_terms(
                 transaction,
                 sm_policy_id=request.sm_policy_id,
@@ -238,32 +333,33 @@ class Enforcer:
         policy.decision.pcc_rules.extend(request.decision.pcc_rules)
         transaction.update(policy, request.sm_policy_id)
         confirm(transaction, request.sm_policy_id, request.decision.revision)
-        return done(transaction)
+        _finish(transaction, together)
 
-    async def _not_enforced(
-        self,
-        sending: _Sending,
-        error: CastcoreError,
-        refused: Callable[[Transaction], None],
-        until_done: bool,
-    ) -> None:
+    async def _not_enforced(self, sending: _Sending, error: CastcoreError, together: Sequence[_Change[Any]]) -> bool:
+        """What comes of the changes that the SMF does not enforce; False: each may be tried alone."""
         sm_policy_id, revision = sending.request.sm_policy_id, sending.request.decision.revision
         if error.reason == PolicyAssociationNotFound.reason:
             await self._store.write(lambda tx: close_association(tx, sm_policy_id))
-            raise PduSessionNotAvailable(f"the SMF knows no policy association {sm_policy_id!r}") from error
+            gone = PduSessionNotAvailable(f"the SMF knows no policy association {sm_policy_id!r}")
+            gone.__cause__ = error
+            raise gone
         unknown = isinstance(error, _FATE_UNKNOWN) or not sending.settled
 
         def undo(transaction: Transaction) -> None:
             if transaction.get(SmPolicy, sm_policy_id) is None:
                 return
-            refused(transaction)
+            for each in together:
+                each.context.run(each.refused, transaction)
             if not unknown:
                 confirm(transaction, sm_policy_id, revision)
 
         await self._store.write(undo)
+        if len(together) > 1 and not unknown:
+            return False
         _log.warning("decision.not_enforced", sm_policy_id=sm_policy_id, revision=revision, error=str(error))
-        if unknown or until_done:
+        if unknown or any(each.until_done for each in together):
             self._settle_later(sm_policy_id)
+        raise error
 
     async def _try(self, sm_policy_id: str) -> bool:
         """Whether the association is settled, or has gone."""
@@ -291,6 +387,26 @@ class Enforcer:
                 pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self._tasks.pop(sm_policy_id, None)
+
+
+def _finish(transaction: Transaction, together: Sequence[_Change[Any]]) -> None:
+    """Does what is to be done for changes that are in force."""
+    if len(together) == 1:
+        (only,) = together
+        only.end(only.context.run(only.done, transaction))
+        return
+    for each in together:
+        each.attempt(transaction, partial(_end, transaction, each))
+
+
+def _end(transaction: Transaction, change: _Change[Any]) -> None:
+    change.end(change.done(transaction))
+
+
+def _latest_s(changes: Sequence[_Change[Any]]) -> float | None:
+    """Seconds left of the latest of their deadlines; None: one has none."""
+    deadlines = [each.deadline for each in changes if each.deadline is not None]
+    return max(deadlines) - time.monotonic() if len(deadlines) == len(changes) else None
 
 
 def _unsettled_or_in_use(reader: Reader) -> list[str]:
