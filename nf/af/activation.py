@@ -6,7 +6,6 @@ called; when its answer stays out, or the AF is stopped meanwhile, ``settle`` br
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -168,7 +167,7 @@ class Activation:
             m5.DynamicPolicy.STATE_ACTIVATING,
             m5.DynamicPolicy.STATE_DEACTIVATING,
         ):
-            caller.check_owner(ipaddress.ip_network(current.ue_address))
+            caller.check_owner(flow_descriptions.network(current.ue_address))
             return current
         if first.state == m5.DynamicPolicy.STATE_ACTIVATING:
             # The first try was never acknowledged, and has come to nothing meanwhile: this is a new one.

@@ -5,11 +5,10 @@ Pure: what M5 asks for (TS 26.512 §11.5.3) becomes an N5 application session (T
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from nf.af.errors import RequestedQosNotAuthorized
-from nf.af.flow_descriptions import FlowDescription, IpNetwork
+from nf.af.flow_descriptions import FlowDescription, IpNetwork, network
 from nf.af.policy_templates import MAX_RATE_BPS, snssai_text
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PROVISIONING_SESSION_TYPE_UPLINK, PolicyTemplate, ProvisioningSession
@@ -122,7 +121,7 @@ def app_session_request(
     if limits.max_auth_btr_ul_bps:
         component.max_auth_bw_ul_bps = limits.max_auth_btr_ul_bps
     charging = template.charging_specification
-    ue = ipaddress.ip_network(policy.ue_address)
+    ue = network(policy.ue_address)
     request = n5.AppSessionContextReqData(
         af_app_id=session.app_id,
         asp_id=session.asp_id,
@@ -148,7 +147,7 @@ def with_flows(
     previous: n5.AppSessionContextReqData | None,
 ) -> n5.AppSessionContextReqData:
     """The request with these flows and the policy's medium; nothing else is changed. Raises as above."""
-    ue = ipaddress.ip_network(policy.ue_address)
+    ue = network(policy.ue_address)
     subs = _numbered([_sub_component(flow, ue) for flow in flows], previous)
     changed = copy_of(request)
     component = changed.med_components[0]

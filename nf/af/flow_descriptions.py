@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from nf.af.domain_names import parse_domain_name
@@ -148,7 +149,14 @@ def host_network(address: IpAddress) -> IpNetwork:
     """The network of one address; an IPv4 address in IPv6 clothes (::ffff:a.b.c.d) is taken as what it is."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return ipaddress.ip_network(address)
+    return network(str(address))
+
+
+# The same few addresses come again and again: UEs and servers.
+@lru_cache(maxsize=4096)
+def network(text: str) -> IpNetwork:
+    """The network of an address or prefix, which may have bits beyond its length. Raises ValueError."""
+    return ipaddress.ip_network(text, strict=False)
 
 
 def _text(network: IpNetwork) -> str:
@@ -265,7 +273,7 @@ def _network(path: str, text: str, violations: list[FieldViolation]) -> IpNetwor
         return None
     try:
         # "192.0.2.10/24" stands for the whole network, as in an IPFilterRule (RFC 6733 §4.3.1).
-        return ipaddress.ip_network(text, strict=False)
+        return network(text)
     except ValueError:
         violations.append(FieldViolation(path, f"expected an IP address or prefix, found {text!r}"))
         return None

@@ -5,7 +5,6 @@ Each function works within one transaction of the store; ``activation`` calls th
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,7 +47,7 @@ class Desired:
 def require_own(reader: Reader, policy_id: str, caller: Caller) -> m5.DynamicPolicy:
     """The policy. Raises NotFound, and UeAddressMismatch when it is for another UE than the caller."""
     policy = reader.require(m5.DynamicPolicy, policy_id)
-    caller.check_owner(ipaddress.ip_network(policy.ue_address))
+    caller.check_owner(flow_descriptions.network(policy.ue_address))
     return policy
 
 
@@ -98,7 +97,7 @@ def intend(transaction: Transaction, request: m5.UpdateDynamicPolicyRequest, cal
     dynamic_policies.check(changed)
     flows = flow_descriptions.parse(changed.service_data_flow_descriptions, FLOWS_FIELD)
     named = flow_descriptions.ue_side(flows, FLOWS_FIELD)
-    ue = ipaddress.ip_network(policy.ue_address)
+    ue = flow_descriptions.network(policy.ue_address)
     if named is not None and not flow_descriptions.is_same_ue(named, ue):
         caller.check_owner(named)
         raise InvalidArgument.of(

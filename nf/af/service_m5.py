@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator
 
 import grpc
@@ -11,6 +10,7 @@ from google.protobuf.message import Message
 from nf.af import intentions
 from nf.af.activation import Activation
 from nf.af.config import AfSection
+from nf.af.flow_descriptions import network
 from nf.af.providers import AUTHORIZATION, Providers
 from nf.af.service_access import announced
 from nf.af.ue_address import UE_ADDRESS_METADATA, Caller, identify
@@ -87,7 +87,7 @@ class DynamicPoliciesService(DynamicPoliciesServiceServicer):
             )
 
         page = await self._store.read(look)
-        own = [each for each in page.items if caller.owns(ipaddress.ip_network(each.ue_address))]
+        own = [each for each in page.items if caller.owns(network(each.ue_address))]
         return m5.ListDynamicPoliciesResponse(dynamic_policies=own, next_page_token=page.next_page_token)
 
     async def UpdateDynamicPolicy(

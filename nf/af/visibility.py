@@ -6,10 +6,9 @@ and what has been deleted meanwhile is told all the same.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
-from nf.af.flow_descriptions import IpNetwork, ue_prefix
+from nf.af.flow_descriptions import IpNetwork, network, ue_prefix
 from nf.af.providers import Provider
 from nf.af.ue_address import Caller
 from nf.af.v1.media_session_pb2 import DynamicPolicy
@@ -28,7 +27,7 @@ def audience_of(reader: Reader, about: DynamicPolicy | PolicyTemplate) -> tuple[
     session = reader.get(ProvisioningSession, about.provisioning_session_id)
     audience = [_PROVIDER + session.asp_id] if session is not None and session.asp_id else []
     if isinstance(about, DynamicPolicy) and about.ue_address:
-        audience.append(_ue(ipaddress.ip_network(about.ue_address)))
+        audience.append(_ue(network(about.ue_address)))
     return tuple(audience)
 
 

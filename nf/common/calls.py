@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from types import CoroutineType
 from typing import TypeVar, cast
 
 from nf.common.telemetry import logger
@@ -19,7 +20,7 @@ class Calls:
 
     async def detached(self, work: Awaitable[T], method: str, function: str) -> T:
         """The result of ``work``, which goes on when the caller is cancelled."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.create_task(work) if isinstance(work, CoroutineType) else asyncio.ensure_future(work)
         self._tasks.add(cast("asyncio.Task[object]", task))
         task.add_done_callback(self._tasks.discard)
         try:

@@ -11,6 +11,7 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from functools import cache
+from types import CoroutineType
 from typing import NamedTuple, TypeAlias, cast
 
 import grpc
@@ -125,7 +126,7 @@ class Services(grpc.GenericRpcHandler):
             try:
                 self._admit(context)
                 answer = behaviour(request, context)
-                if inspect.isawaitable(answer):
+                if isinstance(answer, CoroutineType) or inspect.isawaitable(answer):
                     if detach:
                         answer = self._calls.detached(answer, around.method, self._function)
                     answer = await answer

@@ -96,7 +96,10 @@ class Statement:
         known = self._compiled.get(dialect)
         if known is None:
             compiled = self._expression.compile(dialect=_dialect(dialect), column_keys=self._columns)
-            fixed = {name: value for name, value in compiled.params.items() if value is not None}
+            # Values that are still to be given have a mark of the toolkit's.
+            fixed: dict[str, Value] = {
+                name: value for name, value in compiled.params.items() if isinstance(value, str | bytes | int | float)
+            }
             known = self._compiled[dialect] = str(compiled), fixed
         return known
 

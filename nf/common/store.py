@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Self, TypeVar, cast
@@ -160,13 +160,17 @@ class Store:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._readers, context.run, self._read, work)
 
-    @asynccontextmanager
-    async def exclusive(self, name: str) -> AsyncIterator[None]:
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[None]:
         """Keeps out, as long as it is open, whoever else asks for the same name: in this process or another.
 
         A process that dies lets go. Raises Unavailable when the database is away.
         """
-        async with self._locks.setdefault(name, asyncio.Lock()), self._database.exclusive(name):
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        return self._exclusive(name, lock) if self._database.shared else lock
+
+    @asynccontextmanager
+    async def _exclusive(self, name: str, lock: asyncio.Lock) -> AsyncIterator[None]:
+        async with lock, self._database.exclusive(name):
             yield
 
     @property

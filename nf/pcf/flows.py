@@ -30,6 +30,8 @@ _UPLINK: Final = FlowDirection.FLOW_DIRECTION_UPLINK
 _BOTH: Final = FlowDirection.FLOW_DIRECTION_BIDIRECTIONAL
 _ENABLED: Final = FlowStatus.FLOW_STATUS_ENABLED
 _REMOVED: Final = FlowStatus.FLOW_STATUS_REMOVED
+_STATUSES: Final = frozenset(FlowStatus.values())
+_WAYS: Final = frozenset(FlowDirection.values())
 _FORM: Final = re.compile(r"permit (in|out) (\S+) from (\S.*?) to (\S.*)")
 _TOS: Final = re.compile(r"[0-9A-Fa-f]{4}")
 _SPI: Final = re.compile(r"[0-9A-Fa-f]{1,8}")
@@ -75,7 +77,7 @@ def is_removed(component: MediaComponent) -> bool:
 
 
 def _check_status(status: FlowStatus.ValueType, field: str) -> None:
-    if status not in FlowStatus.values():
+    if status not in _STATUSES:
         expected = ", ".join(name.removeprefix("FLOW_STATUS_") for name in FlowStatus.keys()[1:])
         raise InvalidServiceInformation(
             f"{field}: expected one of {expected}, got {int(status)}",
@@ -109,7 +111,7 @@ def _check_info(info: AddFlowDescriptionInfo, field: str) -> None:
         raise _restricted(f"{field}.flow_label", "a hexadecimal number up to fffff", info.flow_label)
     if not info.spi and not info.flow_label:
         raise _restricted(field, "an spi or a flow_label", "neither")
-    if info.flow_dir not in FlowDirection.values():
+    if info.flow_dir not in _WAYS:
         raise _restricted(f"{field}.flow_dir", "DOWNLINK, UPLINK or BIDIRECTIONAL", int(info.flow_dir))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
@@ -68,6 +69,7 @@ def _address_violations(request: AppSessionContextReqData) -> Iterator[FieldViol
             yield FieldViolation(f"asc_req_data.{field}", f"expected an {kind.__name__[:4]} address, got {text!r}")
 
 
+@lru_cache(maxsize=4096)
 def _is(kind: type[IPv4Address] | type[IPv6Address] | type[IPv6Network], text: str) -> bool:
     try:
         kind(text)

@@ -6,6 +6,7 @@ Pure. What the UPF cannot detect it refuses in its own words.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import ip_network
 from itertools import pairwise
 from typing import Final
@@ -17,6 +18,11 @@ from upf.n4.v1.n4_pb2 import SdfFilter, SourceInterface
 ACCESS: Final = SourceInterface.SOURCE_INTERFACE_ACCESS
 CORE: Final = SourceInterface.SOURCE_INTERFACE_CORE
 
+_DOWNLINK: Final = FlowDirection.FLOW_DIRECTION_DOWNLINK
+_UPLINK: Final = FlowDirection.FLOW_DIRECTION_UPLINK
+_DISABLED: Final = FlowStatus.FLOW_STATUS_DISABLED
+_ENABLED_UPLINK: Final = FlowStatus.FLOW_STATUS_ENABLED_UPLINK
+_ENABLED_DOWNLINK: Final = FlowStatus.FLOW_STATUS_ENABLED_DOWNLINK
 _ANY: Final = ("any", "assigned")
 # Bits below the precedence of the rule, by which its flows and those of its equals are put in order.
 _BREADTH_BITS: Final = 8
@@ -38,17 +44,17 @@ def sdf_filter(flow: FlowInformation, sdf_filter_id: int) -> SdfFilter:
 
 def interfaces_of(flow: FlowInformation) -> tuple[SourceInterface.ValueType, ...]:
     """Where packets of the flow come from."""
-    if flow.flow_direction == FlowDirection.FLOW_DIRECTION_DOWNLINK:
+    if flow.flow_direction == _DOWNLINK:
         return (CORE,)
-    if flow.flow_direction == FlowDirection.FLOW_DIRECTION_UPLINK:
+    if flow.flow_direction == _UPLINK:
         return (ACCESS,)
     return (CORE, ACCESS)
 
 
 def is_closed(flow: FlowInformation, interface: SourceInterface.ValueType) -> bool:
     """Whether packets of the flow that come from there are to be dropped (TS 29.514 FlowStatus)."""
-    only = FlowStatus.FLOW_STATUS_ENABLED_UPLINK if interface == CORE else FlowStatus.FLOW_STATUS_ENABLED_DOWNLINK
-    return flow.flow_status in (FlowStatus.FLOW_STATUS_DISABLED, only)
+    only = _ENABLED_UPLINK if interface == CORE else _ENABLED_DOWNLINK
+    return flow.flow_status in (_DISABLED, only)
 
 
 def concerned(flow: FlowInformation, addresses: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -95,6 +101,7 @@ def _narrowness(flow: FlowInformation) -> int:
     return narrowness + 16 * bool(flow.flow_label) + 16 * bool(flow.spi)
 
 
+@lru_cache(maxsize=4096)
 def _narrowness_of_address(word: str) -> int:
     try:
         network = ip_network(word, strict=False)

@@ -199,6 +199,8 @@ class Supervised(Generic[Stub]):
     async def _await_ready(self) -> None:
         if not self._offered:
             raise UserPlaneUnavailable("the UPF does not offer this service")
+        if self._ready.is_set():
+            return
         try:
             async with asyncio.timeout(self._config.upf_wait_s):
                 while not self._ready.is_set():

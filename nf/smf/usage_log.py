@@ -169,10 +169,13 @@ def _subject(session: PduSession, pcc_rule_id: str) -> str:
 
 
 def _take(transaction: Transaction, cp_seid: int, rule: str, recovery_ns: int, report: UsageReport) -> bool:
+    counted = counters_of(report.usage)
+    if counted == NOTHING:
+        return False
     which = {"s": cp_seid, "u": report.urr_id, "t": recovery_ns}
     rows = transaction.rows(_COUNTED, which)
     before: Counters = rows[0] if rows else NOTHING
-    after = latest(before, counters_of(report.usage))
+    after = latest(before, counted)
     if after == before:
         return False
     values = dict(zip(COUNTER_NAMES, after, strict=True))
