@@ -25,6 +25,7 @@ from mbstf_stack import (
     tunnel,
 )
 
+from nf.common.clock import ManualClock
 from nf.common.errors import (
     DeadlineExceeded,
     EtagMismatch,
@@ -370,3 +371,59 @@ async def test_an_active_session_fetches_and_sends_again_after_a_restart(tmp_pat
         await nmb9.until(lambda received: again.take(received[packets:]) == {"o": b"o" * 3000})
         assert origin.paths[asked:] == ["/o"]
         assert (await mbstf.get("idle")).dist_session_state == INACTIVE
+
+
+async def test_an_object_that_is_too_large_is_neither_fetched_nor_taken(tmp_path: Path, nmb9: Tunnel) -> None:
+    async with (
+        DashServer({"/large": b"x" * 1001}) as origin,
+        running(tmp_path, object_max_bytes=1000, session_max_bytes=1500, fetch_attempts=1) as mbstf,
+        httpx.AsyncClient() as provider,
+    ):
+        await mbstf.create(object_session("s", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "large")))
+        with pytest.raises(FailedPrecondition, match=r"/large: expected at most 1000 bytes .*found 1001"):
+            await mbstf.go("s", ESTABLISHED)
+        pushed = {"obj_distribution_operating_mode": COLLECTION, "obj_acquisition_method": PUSH}
+        session = await mbstf.create(object_session("p", nmb9.address, **pushed))
+        url = session.obj_distribution_data.obj_ingest_base_url
+        establishing = asyncio.create_task(mbstf.go("p", ESTABLISHED))
+        answered = await provider.put(f"{url}large", content=b"x" * 1001)
+        while answered.status_code == 503:
+            answered = await provider.put(f"{url}large", content=b"x" * 1001)
+        assert (answered.status_code, answered.json()["title"]) == (413, "Object refused")
+        assert (await provider.put(f"{url}a", content=b"a" * 1000)).status_code == 201
+        await establishing
+        refused = await provider.put(f"{url}b", content=b"b" * 501)
+        assert (refused.status_code, (await mbstf.get("p")).progress.objects) == (413, 1)
+        assert "the session holds 1000 of 1500" in refused.json()["detail"]
+        assert (await provider.put(f"{url}a", content=b"c" * 900)).status_code == 204
+
+
+@pytest.mark.clause("TS 26.502 §4.6.2")
+async def test_an_origin_that_no_longer_gives_what_is_to_be_kept_updated_is_an_ingest_failure_until_it_does(
+    tmp_path: Path, nmb9: Tunnel
+) -> None:
+    clock = ManualClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    async with DashServer({"/o": b"o"}) as origin, running(tmp_path, clock, fetch_attempts=1) as mbstf:
+        data = pulled(CAROUSEL, f"{origin.url}/", "o", keep_updated_interval_s=1)
+        await mbstf.create(object_session("s", nmb9.address, **data))
+        await mbstf.go("s", ACTIVE)
+
+        async def until(failed: bool) -> None:
+            async with asyncio.timeout(20):
+                while (await mbstf.get("s")).ingest_failed is not failed:
+                    clock.advance(timedelta(seconds=1))
+
+        origin.resources.clear()
+        await until(failed=True)
+        origin.resources["/o"] = b"o"
+        await until(failed=False)
+        events = await mbstf.events()
+        assert [each.type for each in events] == [
+            "DATA_INGEST_SESSION_ESTABLISHED",
+            "SESSION_ACTIVATED",
+            "DATA_INGEST_FAILURE",
+            "DATA_INGEST_SESSION_ESTABLISHED",
+        ]
+        report = nmb2.DistSessionEventReport()
+        events[2].payload.Unpack(report)
+        assert report.problem.detail.endswith(f": {origin.url}/o: expected 200, found 404 Not Found")
