@@ -173,7 +173,7 @@ class MbsSession(_message.Message):
     any_ue_ind: _builtins.bool
     """Whether any UE may join (multicast)."""
     contact_pcf_ind: _builtins.bool
-    """Whether the SMF is to ask the PCF even where the MBSF has not."""
+    """Whether the SMF is to ask the PCF; it asks in either case."""
     area_session_policy_id: _builtins.int
     """Which policy of a location-dependent session holds."""
     mbs_policy_auth_ref: _builtins.str
