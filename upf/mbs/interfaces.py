@@ -21,12 +21,12 @@ _MOST_ADDRESSES: Final = 4096
 
 def interface_index(text: str) -> int:
     """The index of an interface: of ``eth1``, or for ``192.0.2.1`` of the one that has the address. Raises UpfError."""
-    name: str | None = text
-    with suppress(ValueError):
+    with suppress(OSError):
+        return socket.if_nametoindex(text)
+    with suppress(ValueError, OSError):
         address = ip_address(text)
         name = _holder4(address) if isinstance(address, IPv4Address) else _holder6(address)
-    if name is not None:
-        with suppress(OSError):
+        if name is not None:
             return socket.if_nametoindex(name)
     names = ", ".join(name for _, name in socket.if_nameindex())
     raise UpfError(f"interface: found {text!r}, expected one of {names}, or an address that one of them has")
