@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+from starlette.routing import BaseRoute
 
 from nf.af import compose as af_compose
 from nf.af.config import AfSection
@@ -314,6 +315,10 @@ class ControlPlane:
             await self._client.close()
         for name in reversed(self._names):
             await self.lay_down(name)
+
+    def routes(self, name: str) -> Sequence[BaseRoute]:
+        """The HTTP doors of a function that runs."""
+        return self._hosts[name].routes
 
     async def lay_down(self, name: str) -> None:
         """Stops one function; what it is doing is cut off, as when its process is killed."""

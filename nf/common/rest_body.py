@@ -38,6 +38,18 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
     return max(offered, key=lambda each: _quality(accept, each)) if accept else offered[0]
 
 
+def is_rooted(body: bytes, root: str) -> bool:
+    """Whether a patch speaks of the property ``root`` of what it changes, in the place of that itself.
+
+    TS 29.581 and TS 29.532 have bodies that are objects with the resource in them. Raises InvalidArgument for no JSON.
+    """
+    patch = decode(body)
+    if isinstance(patch, dict):
+        return root in patch
+    pointers = [each.get("path") for each in patch if isinstance(each, dict)] if isinstance(patch, list) else []
+    return any(isinstance(each, str) and each.split("/")[1:2] == [root] for each in pointers)
+
+
 def media_type_of(content_type: str) -> str:
     """The media type without its parameters, in small letters."""
     return content_type.partition(";")[0].strip().lower()

@@ -10,9 +10,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from nf.common.errors import InvalidArgument
-from nf.common.json_text import decode
 from nf.common.resources import copy_of
 from nf.common.rest import Answer, Door, RestCall
+from nf.common.rest_body import is_rooted
 from nf.common.v1 import options_pb2 as options
 from nf.common.v1.notifications_pb2 import NotificationSubscription
 from nf.mbstf.distribution import DistSessions
@@ -140,20 +140,12 @@ def _value(session: DistSession, name: str) -> object:
 
 def _patched(call: Call, current: DistSession) -> DistSession:
     """The session as the patch wants it, whether it speaks of ``/distSession/…`` or of what a GET answers."""
-    if not _is_rooted(call.body):
+    if not is_rooted(call.body, _ROOT):
         return call.patched(current)
     wanted = call.patched(CreateDistSessionRequest(dist_session=current))
     if not wanted.HasField("dist_session"):
         raise InvalidArgument.of("dist_session", "expected it as it is or changed, found it removed")
     return wanted.dist_session
-
-
-def _is_rooted(body: bytes) -> bool:
-    patch = decode(body)
-    if isinstance(patch, dict):
-        return _ROOT in patch
-    pointers = [each.get("path") for each in patch if isinstance(each, dict)] if isinstance(patch, list) else []
-    return any(isinstance(each, str) and each.split("/")[1:2] == [_ROOT] for each in pointers)
 
 
 def _patched_subscription(call: Call, current: status.DistSessionSubscription) -> status.DistSessionSubscription:

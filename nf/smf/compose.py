@@ -7,7 +7,7 @@ from typing import Final
 from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.common.store import Transaction
-from nf.smf import rest_tmgi, usage_log
+from nf.smf import rest_mbs_sessions, rest_tmgi, usage_log
 from nf.smf.alignment import Aligner
 from nf.smf.attachment import PduSessions
 from nf.smf.config import SmfSection
@@ -90,7 +90,7 @@ def build(ctx: Context[SmfSection]) -> Function:
             servicer(add_TmgiServiceServicer_to_server, TmgiService(tmgis)),
             servicer(add_MbsSessionServiceServicer_to_server, MbsSessionService(mbs_sessions)),
         ),
-        routes=(rest_tmgi.build_door(tmgis),),
+        routes=(rest_mbs_sessions.build_door(mbs_sessions), rest_tmgi.build_door(tmgis)),
         start=start,
         stop=stop,
     )
