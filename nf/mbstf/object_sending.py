@@ -7,6 +7,7 @@ it ended.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -62,7 +63,14 @@ class ObjectSending:
         assert source is not None
         assert group is not None
         self._flute = FluteSession(
-            session.flute_tsi, fec=fec, mtu=packet_max_bytes, ip_version=group.version, clock=timers.clock
+            session.flute_tsi,
+            fec=fec,
+            mtu=packet_max_bytes,
+            ip_version=group.version,
+            clock=timers.clock,
+            # Nothing that has to be secret; the system's randomness would be asked for under every activation.
+            first_instance=random.getrandbits(20),
+            first_toi=random.getrandbits(16),
         )
         self._sender: PacedSender = senders.open(
             self._flute,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -50,8 +51,13 @@ def ip_address(text: IpAddr) -> Address | None:
     if text.ipv6_prefix or (text.ipv4_addr and text.ipv6_addr):
         raise ValueError("expected ipv4Addr or ipv6Addr")
     if text.ipv4_addr:
-        return ipaddress.IPv4Address(text.ipv4_addr)
+        return _ipv4(text.ipv4_addr)
     return ipaddress.IPv6Address(text.ipv6_addr) if text.ipv6_addr else None
+
+
+@lru_cache(maxsize=4096)
+def _ipv4(text: str) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(text)
 
 
 def ip_addr(address: Address) -> IpAddr:

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import structlog
@@ -81,7 +82,7 @@ class Endpoint:
 
     def header(self, dscp: int) -> bytes:
         """What each packet begins with: IP (not to be fragmented) and UDP; lengths, checksums, identification zero."""
-        source, group = ipaddress.ip_address(self.source), ipaddress.ip_address(self.group)
+        source, group = _address("source", self.source), _address("group", self.group)
         ports = struct.pack("!HHHH", self.source_port or self.port, self.port, 0, 0)
         if source.version == 4:
             ip = struct.pack("!BBHHHBBH", 0x45, dscp << 2, 0, 0, 0x4000, self.hop_limit, _UDP, 0)
@@ -282,6 +283,8 @@ def _rate(mbr_bps: int | None) -> int:
     return mbr_bps
 
 
+# Sessions share their source, their tunnel and often their group.
+@lru_cache(maxsize=4096)
 def _address(field: str, text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         return ipaddress.ip_address(text)
