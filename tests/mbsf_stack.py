@@ -215,7 +215,7 @@ class Assembled:
         steps = Steps(self.store, self.calls, 5.0, lambda name: f"http://mbsf/{name}")
         self.life_cycle = LifeCycle(self.store, transitions, steps, Limits(64, 30.0))
         settings = Settings(
-            MulticastGroups("232.0.0.0/24"), 5000, lambda: "http://mbsf", lambda name: f"http://mbsf/{name}"
+            MulticastGroups("232.0.0.0/20"), 5000, lambda: "http://mbsf", lambda name: f"http://mbsf/{name}"
         )
         self.provisioning = Provisioning(self.store, transitions, self.life_cycle, self.calls, settings)
         self.notifications = Notifications(self.store, self.life_cycle, transitions, self.calls, None)

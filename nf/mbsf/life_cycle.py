@@ -32,7 +32,9 @@ _FIRST_PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the calls: how many at a time, and the longest pause before one that has to succeed is repeated."""
+    """What bounds the calls: how many at a time, of those that reserve and of others each, and the longest pause
+    before one that has to succeed is repeated.
+    """
 
     concurrent_calls: int
     longest_pause_s: float
@@ -49,6 +51,8 @@ class LifeCycle:
         self._log = logger("mbsf")
         self._schedule = Schedule(store.clock)
         self._background = Background("distribution sessions")
+        # A start does not wait for what is being reserved, nor an end.
+        self._reserving = asyncio.Semaphore(limits.concurrent_calls)
         self._calls = asyncio.Semaphore(limits.concurrent_calls)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # Looked at once more when the present look has ended.
@@ -166,7 +170,7 @@ class LifeCycle:
 
     async def _do(self, record: DistributionSession, plan: Plan) -> Change:
         if plan.work is not Effect.ESTABLISH:
-            async with self._calls:
+            async with self._reserving if State(record.stage) in STARTING else self._calls:
                 return await self._steps.do(record, plan)
         # It may take as long as there is time, and then others must not wait for it.
         name = record.mbs_dist_session_id
