@@ -12,15 +12,15 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common import call
 from nf.common.clock import Clock
-from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument
-from nf.common.resources import apply_mask, check_etag, copy_of
+from nf.common.errors import CastcoreError
+from nf.common.resources import check_etag
 from nf.common.store import Page, Store, Transaction
 from nf.common.telemetry import logger
 from nf.common.v1 import mbs_distribution_pb2 as shared
+from nf.mbstf.changes import STATE_ALONE, changed_session, check_repeat
 from nf.mbstf.config import MbstfSection
 from nf.mbstf.delivery import Delivery, Watch
 from nf.mbstf.errors import (
-    DistSessionExists,
     EstablishingEnded,
     IngestFailed,
     IngestTimedOut,
@@ -28,14 +28,13 @@ from nf.mbstf.errors import (
     TunnelUnknown,
 )
 from nf.mbstf.machine import Event, State, way
-from nf.mbstf.requests import CHANGEABLE, LIVE_FIELDS, check_session, requested_part, requested_session
-from nf.mbstf.sessions import SOURCE, insert_session, required, state_name, state_of, step
+from nf.mbstf.requests import requested_session
+from nf.mbstf.sessions import SOURCE, insert_session, required, state_of, step
 from nf.mbstf.timers import Timers
 from nf.mbstf.v1.dist_session_pb2 import DistSession
 
 # What is left of a caller's deadline for the answer.
 _FOR_THE_ANSWER_S: Final = 0.25
-_STATE_ALONE: Final = ["dist_session_state"]
 
 _log = logger(SOURCE)
 
@@ -126,7 +125,7 @@ class DistSessions:
         async with self._lock(dist_session_id):
             known = await self._store.read(lambda reader: reader.get(DistSession, dist_session_id))
             if known is not None:
-                return self._shown(_check_repeat(known, requested))
+                return self._shown(check_repeat(known, requested))
             reserved = self._reserve(requested)
             try:
                 session = await self._store.write(lambda tx: insert_session(tx, reserved))
@@ -159,14 +158,14 @@ class DistSessions:
         was ingested IngestFailed or IngestTimedOut.
         """
         dist_session_id = changes.dist_session_id
-        mask = mask if mask.paths else FieldMask(paths=_STATE_ALONE)
+        mask = mask if mask.paths else FieldMask(paths=STATE_ALONE)
         if "dist_session_state" in mask.paths and changes.dist_session_state == State.INACTIVE.value:
             self._interrupt(dist_session_id)
         async with self._lock(dist_session_id):
             known = await self._store.read(lambda reader: required(reader, dist_session_id))
             check_etag(known.etag, changes.etag, f"distribution session {dist_session_id!r}")
             state = state_of(known)
-            wanted = self._changed(known, changes, mask)
+            wanted = changed_session(known, changes, mask, self._check_fec, self._reserve)
             events = way(state, state_of(wanted))
             self._check_tunnel(wanted, events)
             wanted.dist_session_state = known.dist_session_state
@@ -177,26 +176,6 @@ class DistSessions:
                 session = await self._keep(known, wanted)
                 session = await self._walk(session, events)
         return self._shown(session)
-
-    def _changed(self, known: DistSession, changes: DistSession, mask: FieldMask) -> DistSession:
-        """The session as it is wanted. Raises InvalidArgument."""
-        if list(mask.paths) == _STATE_ALONE and changes.dist_session_state in shared.DistSessionState.values():
-            # What most requests are: nothing else need be looked at.
-            wanted = copy_of(known)
-            wanted.dist_session_state = changes.dist_session_state
-            return wanted
-        wanted = _with_addresses(apply_mask(known, requested_part(changes), mask, CHANGEABLE), known)
-        if state_of(known) is State.INACTIVE:
-            # What the MBSTF chooses where the session does not say is chosen again.
-            wanted = self._reserve(wanted)
-        if state_of(known) is not State.INACTIVE:
-            _check_live(known, wanted)
-        check_session(wanted, self._check_fec)
-        if wanted.HasField("obj_distribution_data") != known.HasField("obj_distribution_data"):
-            raise InvalidArgument.of(
-                "dist_session.obj_distribution_data", "a session keeps its distribution method: expected the same"
-            )
-        return wanted
 
     async def delete(self, dist_session_id: str) -> None:
         """Ends and removes a session; one that is not there was removed before."""
@@ -232,7 +211,7 @@ class DistSessions:
         if delivery is not None:
             delivery.change(kept)
             if state_of(kept) is State.ACTIVE:
-                delivery.watch.begin(self._ingest_timeout(kept), failed=kept.ingest_failed)
+                delivery.watch.begin(self._ingest_timeout(kept), failed=delivery.watch.failed)
         return kept
 
     async def _walk(
@@ -382,46 +361,3 @@ def _restore(transaction: Transaction, before: DistSession) -> None:
     """A session that was established, and could not be sent, is what it was before."""
     step(transaction, before.dist_session_id, Event.RELEASE)
     transaction.update(before, before.dist_session_id)
-
-
-def _check_live(known: DistSession, wanted: DistSession) -> None:
-    before, after = requested_part(known), requested_part(wanted)
-    changed = {field.name for field in known.DESCRIPTOR.fields if not _same(before, after, field.name)}
-    fixed = sorted(changed - set(LIVE_FIELDS))
-    if fixed:
-        state = state_name(state_of(known))
-        raise InvalidArgument(
-            f"{', '.join(fixed)}: changed in INACTIVE only, the session is {state}",
-            violations=[
-                FieldViolation(f"dist_session.{each}", f"changed in INACTIVE only, found {state}") for each in fixed
-            ],
-        )
-
-
-def _same(before: DistSession, after: DistSession, field: str) -> bool:
-    return bool(getattr(before, field) == getattr(after, field))
-
-
-def _with_addresses(wanted: DistSession, known: DistSession) -> DistSession:
-    """``wanted`` with what the MBSTF has set in ``known`` and a client cannot change."""
-    if wanted.HasField("pkt_distribution_data") and known.HasField("pkt_distribution_data"):
-        kept, before = copy_of(wanted), known.pkt_distribution_data.mb_stf_ingest_addr
-        ingest = kept.pkt_distribution_data.mb_stf_ingest_addr
-        for field in ("mb_stf_ingress_tun_addr", "mb_stf_listen_addr"):
-            if before.HasField(field):
-                getattr(ingest, field).CopyFrom(getattr(before, field))
-        return kept
-    return wanted
-
-
-def _check_repeat(known: DistSession, requested: DistSession) -> DistSession:
-    before = requested_part(known)
-    # What has happened to it since is no other content; what it was given is none of the request's.
-    before.dist_session_state = requested.dist_session_state
-    if not requested.HasField("source_ip_addr"):
-        before.ClearField("source_ip_addr")
-    if not requested.HasField("mb_upf_tun_addr"):
-        before.ClearField("mb_upf_tun_addr")
-    if before != requested:
-        raise DistSessionExists(f"distribution session {known.dist_session_id!r} exists with other content")
-    return known
