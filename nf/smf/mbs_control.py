@@ -251,6 +251,8 @@ class MbsSessions:
             ingress = await self._enforce(changed)
 
             def commit(transaction: Transaction) -> MbsSession:
+                # Another session may have come to have the area meanwhile.
+                check_area(transaction, changed, self._gnbs)
                 moved = list(changed.ingress_tun_addr) != [ingress]
                 del changed.ingress_tun_addr[:]
                 changed.ingress_tun_addr.append(ingress)

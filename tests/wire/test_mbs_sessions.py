@@ -156,6 +156,24 @@ async def test_areas_of_one_session_id_may_not_overlap_and_each_has_its_own_numb
     assert [each.area_session_id for each in plane.mbs_upf.enforced] == [2, 0, 1]
 
 
+async def test_of_two_that_take_an_area_at_once_the_first_has_it(plane: MbsPlane) -> None:
+    await allocate(plane)
+    asked = {"mbs_session_id": by_tmgi(1), "location_dependent": True}
+    await plane.create("a", mbs_service_area=area(1), **asked)
+    plane.mbs_upf.hold["EstablishMbsSession"] = let_go = asyncio.Event()
+    change = asyncio.create_task(plane.change("a", "mbs_service_area", mbs_service_area=area(1, 2)))
+    await plane.mbs_upf.until(lambda: plane.mbs_upf.calls.count("EstablishMbsSession") == 2)
+    creation = asyncio.create_task(plane.create("b", mbs_service_area=area(2), ssm=ssm("232.1.1.2"), **asked))
+    await plane.mbs_upf.until(lambda: plane.mbs_upf.calls.count("EstablishMbsSession") == 3)
+    let_go.set()
+    with pytest.raises(PermissionDenied) as refusal:
+        await change
+    assert refusal.value.cause == "OVERLAPPING_MBS_SERVICE_AREA"
+    assert (await creation).mbs_service_area == area(2)
+    (kept,) = (each for each in await plane.sessions() if each.mbs_session_ref == "a")
+    assert (kept.state, kept.mbs_service_area) == (nmb1.MbsSession.STATE_ACTIVE, area(1))
+
+
 async def test_areas_of_a_session_by_ssm_share_its_tmgi_until_the_last_has_gone(plane: MbsPlane) -> None:
     asked = {
         "mbs_session_id": MbsSessionId(ssm=ssm("232.5.5.5")),
