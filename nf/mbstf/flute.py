@@ -21,7 +21,7 @@ from flute import sender
 
 from nf.common.clock import Clock, SystemClock
 from nf.common.errors import InvalidArgument
-from nf.mbstf.flute_fdt import INSTANCES, FdtSettings, FileEntry, fdt_packets, fdt_xml
+from nf.mbstf.flute_fdt import INSTANCES, FdtSettings, FileEntry, as_table_packet, fdt_packets, fdt_xml
 from nf.mbstf.flute_fec import NO_CODE, REED_SOLOMON, Blocks, Fec
 from nf.mbstf.objects import Object, md5_of
 
@@ -30,7 +30,8 @@ _TOIS: Final = 1 << 16
 # Objects whose TOI is kept for a repetition; half of the numbers, so that one that is given anew has long been silent.
 _REMEMBERED: Final = _TOIS // 2
 # Copies of the table when there is nothing else to send.
-_LAST_COPIES: Final = 2
+_LAST_COPIES: Final = 4
+_EXT_FDT_BYTES: Final = 4
 # Packets of objects to each of the table, at least.
 _TABLE_SHARE: Final = 40
 _CLOSE_OBJECT: Final = 0x01
@@ -297,9 +298,18 @@ class FluteSession:
             self._fdt.profile,
             complete=closing,
         )
-        packets = fdt_packets(
-            xml, self.tsi, self._instance, self._fdt.version, self.payload_bytes, close_session=closing
-        )
+        instance, version = self._instance, self._fdt.version
+        blocks = self._fec.blocks(len(xml), self.payload_bytes - _EXT_FDT_BYTES)
+        if blocks.encoding_id == NO_CODE:
+            packets = fdt_packets(xml, self.tsi, instance, version, self.payload_bytes, close_session=closing)
+        else:
+            # Its symbols are as much in need of parity as those of the files that nobody knows without it.
+            encoder = _encoder(self.tsi, xml, blocks)
+            packets = [
+                as_table_packet(packet, instance, version, close_session=closing)
+                for packet in iter(encoder.read, None)
+                if packet[10:12] != b"\0\0"
+            ]
         self._instance = (self._instance + 1) % INSTANCES
         return packets
 

@@ -146,6 +146,15 @@ def fdt_packets(
     return [head + esi.to_bytes(4, "big") + symbol for esi, symbol in enumerate(symbols)]
 
 
+def as_table_packet(packet: bytes, instance: int, version: int, *, close_session: bool = False) -> bytes:
+    """A packet of an object (16-bit TSI and TOI) as one of the table: TOI 0, with EXT_FDT, closing no object."""
+    flags = packet[1] & ~0x03 | (_CLOSE_SESSION if close_session else 0)
+    extension = _EXT_FDT << 24 | version << 20 | instance
+    return b"".join(
+        (packet[:1], bytes((flags, packet[2] + 1)), packet[3:10], bytes(2), extension.to_bytes(4, "big"), packet[12:])
+    )
+
+
 def with_flute_version(payload: bytes, version: int) -> bytes:
     """An ALC packet with the version in its EXT_FDT changed; the same bytes where it carries none.
 

@@ -11,6 +11,7 @@ import pytest
 from flute import receiver, sender
 from lxml import etree
 
+from nf.client.mbs.reception import Reception
 from nf.common.clock import ManualClock
 from nf.common.errors import InvalidArgument
 from nf.mbstf.flute import FluteSession
@@ -63,6 +64,24 @@ def test_the_table_on_the_wire_is_lct_with_16_bit_tsi_and_the_version_of_flute_i
     assert len(first) == 560
     assert second[32:36].hex() == "00000001"
     assert first[36:] + second[36:] == b"<x>" * 300
+
+
+def test_the_table_of_a_session_with_parity_has_parity_too(tmp_path: Path) -> None:
+    session = FluteSession(7, fec=REED_SOLOMON, first_instance=0xABCDE, first_toi=9)
+    contents = {f"http://example.com/{number}": bytes((number,)) for number in range(16)}
+    for location, content in contents.items():
+        session.add(Object(location, content))
+    packets = all_of(session)
+    last = [packet for packet in packets if is_table(packet) and int.from_bytes(packet[13:16], "big") & 0xF == 0xD]
+    assert last[0][:16].hex() == "101007050000000000070000c01abced"  # code point 5, seven words
+    assert last[0][16:20].hex() == "40030000"
+    # After the lengths the symbols of the block, without its parity and with it.
+    assert (last[0][26], last[0][27]) == (5, 9)
+    # Of each copy any five of the nine are enough.
+    reception = Reception(7)
+    objects = [packet for packet in packets if not is_table(packet)]
+    assert {file.location for packet in [*last[4:9], *objects] for file in reception.push(packet)} == set(contents)
+    assert set(received(packets, tmp_path).values()) == set(contents.values())
 
 
 def test_the_version_in_ext_fdt_is_changed_and_nothing_else() -> None:
@@ -155,7 +174,7 @@ def test_the_table_says_what_flute_alc_says_in_the_same_profile() -> None:
     theirs = etree.fromstring(peer.read().partition(b"<?xml")[2].rpartition(b">")[0].partition(b"?>")[2] + b">")
     session = FluteSession(7, fec=REED_SOLOMON, first_toi=1)
     session.add(Object("http://example.com/a", bytes(4000), "video/mp4"))
-    ours = etree.fromstring(session.batch(1)[0][36:])
+    ours = etree.fromstring(session.batch(1)[0][32:].rstrip(b"\0"))
     assert [child.tag for child in ours] == [child.tag for child in theirs]
     assert (ours.tag, ours[1].text) == (theirs.tag, theirs[1].text)
     # What it says of all files stands with each of ours.
@@ -230,11 +249,11 @@ def test_the_last_packet_closes_an_object_unless_it_comes_again() -> None:
     assert [packet[1] & 1 for packet in data] == [0, 0, 0, 0, 0, 1]
 
 
-def test_the_table_comes_first_among_the_packets_and_twice_at_the_end() -> None:
+def test_the_table_comes_first_among_the_packets_and_some_times_at_the_end() -> None:
     session = FluteSession(7)
     session.add(Object("http://example.com/a", bytes(1340 * 120)))
     marks = "".join("T" if is_table(packet) else "." for packet in all_of(session))
-    assert marks == "T" + "." * 50 + "T" + "." * 50 + "T" + "." * 20 + "TT"
+    assert marks == "T" + "." * 50 + "T" + "." * 50 + "T" + "." * 20 + "TTTT"
 
 
 def test_the_end_of_the_session_is_a_complete_table_with_the_close_flag() -> None:
@@ -244,7 +263,7 @@ def test_the_end_of_the_session_is_a_complete_table_with_the_close_flag() -> Non
     session.add(Object("http://example.com/never", b"a"))
     session.close_session()
     last = all_of(session)
-    assert [packet[1] & 2 for packet in last] == [2, 2]
+    assert [packet[1] & 2 for packet in last] == [2] * 4
     assert etree.fromstring(last[0][36:]).get("Complete") == "true"
     assert b"never" not in last[0]
     assert session.batch(10) == []
