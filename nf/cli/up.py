@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -70,10 +70,7 @@ def up(
     castcore up --dir /tmp/lab --json
     castcore up --access ue0@ue --core dn0@dn --address access=10.45.0.2/24 --address core=198.51.100.7/24
     """  # noqa: D301
-    with _loading():
-        from nf.cli.stack import FUNCTIONS
-
-    _serve(FUNCTIONS, config, directory, _Devices(access, n3, core, address, route, mtu), as_json=as_json)
+    _serve(None, config, directory, _Devices(access, n3, core, address, route, mtu), as_json=as_json)
 
 
 def run(
@@ -96,15 +93,10 @@ def run(
     castcore run upf --config lab.toml
     castcore run smf --config lab.toml
     """  # noqa: D301
-    with _loading():
-        from nf.cli.stack import FUNCTIONS
-
-    if function not in FUNCTIONS:
-        raise typer.BadParameter(f"found {function!r}, expected one of {', '.join(FUNCTIONS)}", param_hint="NF")
     devices = _Devices(access, n3, core, address, route, mtu)
     if function != "upf" and devices.given:
         raise typer.BadParameter(f"found devices for {function}, expected them for upf", param_hint="NF")
-    _serve([function], config, directory, devices, as_json=as_json)
+    _serve(function, config, directory, devices, as_json=as_json)
 
 
 @contextmanager
@@ -155,16 +147,16 @@ class _Devices(NamedTuple):
 
 
 def _serve(
-    functions: Sequence[str], config: Path | None, directory: Path | None, devices: _Devices, *, as_json: bool
+    function: str | None, config: Path | None, directory: Path | None, devices: _Devices, *, as_json: bool
 ) -> None:
-    import asyncio
+    """Serves one function, or all of them, as the configuration says."""
+    # What is wrong with the configuration is told before all the rest is loaded.
+    with _loading():
+        from nf.cli.configuration import PEERS, read
 
-    from nf.cli.configuration import read
-    from nf.cli.running import announced
-    from nf.cli.stack import Stack
-    from nf.common.run import run as run_until_stopped
-    from nf.common.telemetry import configure_logging
-
+    functions = tuple(PEERS) if function is None else (function,)
+    if function is not None and function not in PEERS:
+        raise typer.BadParameter(f"found {function!r}, expected one of {', '.join(PEERS)}", param_hint="NF")
     configuration = read(config)
     if directory is not None:
         state = configuration.state.model_copy(update={"directory": str(directory)})
@@ -172,6 +164,14 @@ def _serve(
     if devices.given:
         upf = configuration.upf.model_copy(update={"tun": devices.section()})
         configuration = configuration.model_copy(update={"upf": upf})
+    with _loading():
+        import asyncio
+
+        from nf.cli.running import announced
+        from nf.cli.stack import Stack
+        from nf.common.run import run as run_until_stopped
+        from nf.common.telemetry import configure_logging
+
     configure_logging(configuration.log.level, configuration.log.format)
 
     async def serve(stop: asyncio.Event) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -52,6 +54,9 @@ class HttpSender:
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answered:
         """The answer of the receiver. Raises NotSent: not allowed, not reached, or no answer in time."""
+        if "httpx" not in sys.modules:
+            # Many modules: the event loop goes on while another thread loads them.
+            await asyncio.to_thread(import_module, "httpx")
         import httpx
 
         try:

@@ -1,4 +1,4 @@
-"""A media session as scapy would capture it: video over TCP and QUIC, audio over UDP, and a query that is none of it.
+"""A media session as it would be captured: video over TCP and QUIC, audio over UDP, and a query that is none of it.
 
 It begins within a threshold of 2 Mbps, exceeds it while a second video connection is open, and comes back to it.
 """
@@ -9,13 +9,9 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from random import Random
 from typing import Final
-
-from scapy.layers.dns import DNS, DNSQR
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
 
 from upf.capture import write_header
 
@@ -23,8 +19,14 @@ ETHERNET: Final = 1
 UE: Final = "10.45.0.2"
 SERVER: Final = "198.51.100.7"
 START_NS: Final = 1_760_000_000 * 10**9
+RESOLVER: Final = "198.51.100.53"
 SEGMENT_BYTES: Final = 1_360
 _S: Final = 10**9
+_TCP: Final = 6
+_UDP: Final = 17
+_FIN, _SYN, _ACK = 0x01, 0x02, 0x10
+# From one host to the other; what follows is IPv4.
+_FRAME: Final = bytes.fromhex("020000000002 020000000001 0800")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,52 +66,69 @@ def media_session(seed: int = 1) -> bytes:
 
 def _stream(stream: Stream, random: Random) -> Iterator[tuple[int, bytes]]:
     """Downlink packets at the rate, and for TCP its handshake, its acknowledgements, and its end."""
-    tcp = stream.protocol == 6
+    tcp = stream.protocol == _TCP
     sequence, number = 1_000, 0
     first_ns, last_ns = START_NS, START_NS
     if tcp:
         opening_ns = START_NS + int(stream.periods[0][0] * _S)
-        yield opening_ns, _uplink(stream, flags="S", ack=0)
-        yield opening_ns + 10_000_000, _downlink(stream, b"", flags="SA", seq=sequence)
+        yield opening_ns, _uplink(stream, flags=_SYN, ack=0)
+        yield opening_ns + 10_000_000, _downlink(stream, b"", flags=_SYN | _ACK, seq=sequence)
         sequence += 1
         first_ns = opening_ns + 20_000_000
     for begin_s, end_s, rate_bps in stream.periods:
         now_ns = max(first_ns, START_NS + int(begin_s * _S))
         while now_ns < START_NS + int(end_s * _S):
             payload = bytes(random.randint(stream.payload_bytes // 2, stream.payload_bytes))
-            data = _downlink(stream, payload, flags="A", seq=sequence)
+            data = _downlink(stream, payload, flags=_ACK, seq=sequence)
             yield now_ns, data
             last_ns = now_ns
             sequence += len(payload)
             number += 1
             if tcp and number % 2 == 0:
-                yield now_ns + 200_000, _uplink(stream, flags="A", ack=sequence)
+                yield now_ns + 200_000, _uplink(stream, flags=_ACK, ack=sequence)
             # The gap that the packet's own IP length takes at the rate, a little early or late.
-            now_ns += int((len(data) - 14) * 8 * _S / rate_bps * random.uniform(0.7, 1.3))
+            now_ns += int((len(data) - len(_FRAME)) * 8 * _S / rate_bps * random.uniform(0.7, 1.3))
     if tcp:
-        yield last_ns + 1_000_000, _downlink(stream, b"", flags="FA", seq=sequence)
-        yield last_ns + 2_000_000, _uplink(stream, flags="FA", ack=sequence + 1)
+        yield last_ns + 1_000_000, _downlink(stream, b"", flags=_FIN | _ACK, seq=sequence)
+        yield last_ns + 2_000_000, _uplink(stream, flags=_FIN | _ACK, ack=sequence + 1)
 
 
-def _downlink(stream: Stream, payload: bytes, *, flags: str, seq: int) -> bytes:
-    ip = IP(src=SERVER, dst=UE, ttl=57)
-    if stream.protocol == 6:
-        transport: Packet = TCP(sport=stream.server_port, dport=stream.ue_port, seq=seq, flags=flags, window=502)
-    else:
-        transport = UDP(sport=stream.server_port, dport=stream.ue_port)
-    return bytes(_frame() / ip / transport / Raw(payload))
+def _downlink(stream: Stream, payload: bytes, *, flags: int, seq: int) -> bytes:
+    ports = stream.server_port, stream.ue_port
+    if stream.protocol == _TCP:
+        return _ipv4(SERVER, UE, _TCP, _tcp(*ports, seq, 0, flags, window=502) + payload, ttl=57)
+    return _ipv4(SERVER, UE, _UDP, _udp(*ports, payload), ttl=57)
 
 
-def _uplink(stream: Stream, *, flags: str, ack: int) -> bytes:
-    transport = TCP(sport=stream.ue_port, dport=stream.server_port, seq=500, ack=ack, flags=flags, window=2_000)
-    return bytes(_frame() / IP(src=UE, dst=SERVER, ttl=64) / transport)
+def _uplink(stream: Stream, *, flags: int, ack: int) -> bytes:
+    return _ipv4(UE, SERVER, _TCP, _tcp(stream.ue_port, stream.server_port, 500, ack, flags, window=2_000))
 
 
 def _query(second: int) -> bytes:
-    """Traffic of the UE that is not part of the media session."""
-    name = DNS(rd=1, id=second, qd=DNSQR(qname="media.example"))
-    return bytes(_frame() / IP(src=UE, dst="198.51.100.53") / UDP(sport=5_353 + second, dport=53) / name)
+    """Traffic of the UE that is not part of the media session: it asks for the address of media.example."""
+    header = struct.pack("!6H", second, 0x0100, 1, 0, 0, 0)
+    return _ipv4(UE, RESOLVER, _UDP, _udp(5_353 + second, 53, header + b"\5media\7example\0\0\1\0\1"))
 
 
-def _frame() -> Packet:
-    return Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+def _tcp(source: int, target: int, seq: int, ack: int, flags: int, *, window: int) -> bytes:
+    return struct.pack("!HHIIBBHHH", source, target, seq, ack, 5 << 4, flags, window, 0, 0)
+
+
+def _udp(source: int, target: int, payload: bytes) -> bytes:
+    return struct.pack("!HHHH", source, target, 8 + len(payload), 0) + payload
+
+
+def _ipv4(source: str, target: str, protocol: int, segment: bytes, *, ttl: int = 64) -> bytes:
+    """The frame of a packet, with its checksums."""
+    addresses = IPv4Address(source).packed + IPv4Address(target).packed
+    at = 16 if protocol == _TCP else 6
+    # 0 would mean that UDP has none.
+    own = _checksum(addresses + struct.pack("!HH", protocol, len(segment)) + segment) or 0xFFFF * (protocol == _UDP)
+    begin = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(segment), 1, 0, ttl, protocol)
+    header = begin + struct.pack("!H", _checksum(begin + addresses)) + addresses
+    return _FRAME + header + segment[:at] + struct.pack("!H", own) + segment[at + 2 :]
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071): what is folded into sixteen bits is a remainder."""
+    return -int.from_bytes(data + bytes(len(data) % 2), "big") % 0xFFFF
