@@ -6,17 +6,12 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import Table
 
-import nf.af.compose
-import nf.mbsf.compose
-import nf.mbstf.compose
-import nf.pcf.compose
-import nf.smf.compose
-import upf.compose
 from nf.cli.configuration import PEERS, Configuration
 from nf.common.channels import Channels
 from nf.common.clock import Clock, SystemClock
@@ -40,17 +35,19 @@ _CLIENT_CERTIFICATES: Final = {
 
 SectionType = TypeVar("SectionType", bound=FunctionSection)
 
-# Typed tables of the functions that keep a store; the UPF keeps none.
-_TABLES: Final[Mapping[str, Sequence[Table]]] = {
-    "af": nf.af.compose.TABLES,
-    "pcf": nf.pcf.compose.TABLES,
-    "smf": nf.smf.compose.TABLES,
-    "mbsf": nf.mbsf.compose.TABLES,
-    "mbstf": nf.mbstf.compose.TABLES,
-}
+# The packages of the functions. A process loads those that it runs: the others are half a second, and much memory.
+_PACKAGES: Final[Mapping[str, str]] = {name: "upf" if name == "upf" else f"nf.{name}" for name in FUNCTIONS}
+# The UPF keeps no store.
+_STORED: Final = frozenset(FUNCTIONS) - {"upf"}
 
 # Those of which several processes may stand on one database: they keep nothing that matters in memory.
 _SHARED: Final = frozenset({"af"})
+
+
+def load(functions: Sequence[str]) -> None:
+    """Loads what these functions are made of; a stack of them does by itself, unless it has been done before."""
+    for name in functions:
+        import_module(f"{_PACKAGES[name]}.compose")
 
 
 class Stack:
@@ -64,6 +61,7 @@ class Stack:
         clock: Clock | None = None,
     ) -> None:
         """Raises TlsError where the configuration names certificates that cannot be used."""
+        load(functions)
         self.http = ""
         self._configuration = configuration
         self._clock = clock if clock is not None else SystemClock()
@@ -137,7 +135,7 @@ class Stack:
         if self._tls[name] is None and len(plain) < len(PEERS[name]):
             peer = next(each for each in PEERS[name] if each not in plain)
             raise TlsError(f"{name}: {peer} asks for a certificate: set [{name}.tls], or [tls] for all")
-        store = self._open_store(name) if name in _TABLES else None
+        store = self._open_store(name) if name in _STORED else None
         await host.start(partial(self._compose, name, store), targets, store, plain=plain)
         if store is not None:
             state = self._configuration.state
@@ -162,10 +160,12 @@ class Stack:
             directory = Path(state.directory)
             directory.mkdir(parents=True, exist_ok=True)
             url = url_for(directory, name)
+        # Typed tables, beside those that every function has.
+        tables: Sequence[Table] = import_module(f"{_PACKAGES[name]}.compose").TABLES
         return Store.open(
             url,
             clock=self._clock,
-            tables=_TABLES[name],
+            tables=tables,
             durability=state.durability,
             shared=name in _SHARED,
         )
@@ -173,23 +173,46 @@ class Stack:
     def _compose(self, name: str, store: Store | None, channels: Channels) -> Function:
         configuration = self._configuration
         if store is None:
-            return upf.compose.build(configuration.upf, self._clock, self._telemetry.registry)
-        address = self.grpc[name]
-        builders: dict[str, Callable[[], Function]] = {
-            "af": lambda: nf.af.compose.build(self._context(name, configuration.af, address, store, channels)),
-            "pcf": lambda: nf.pcf.compose.build(self._context(name, configuration.pcf, address, store, channels)),
-            "smf": lambda: nf.smf.compose.build(self._context(name, configuration.smf, address, store, channels)),
-            "mbsf": lambda: nf.mbsf.compose.build(self._context(name, configuration.mbsf, address, store, channels)),
-            "mbstf": lambda: nf.mbstf.compose.build(self._context(name, configuration.mbstf, address, store, channels)),
-        }
-        return builders[name]()
+            from upf.compose import build as build_upf
 
-    def _context(
-        self, name: str, section: SectionType, address: str, store: Store, channels: Channels
-    ) -> Context[SectionType]:
+            return build_upf(configuration.upf, self._clock, self._telemetry.registry)
+        return self._builders()[name](store, channels)
+
+    def _builders(self) -> Mapping[str, Callable[[Store, Channels], Function]]:
+        """What makes a function of its store and its channels; what it is made of has been loaded if it is run here."""
+        configuration = self._configuration
+
+        def af(store: Store, channels: Channels) -> Function:
+            from nf.af.compose import build
+
+            return build(self._context("af", configuration.af, store, channels))
+
+        def pcf(store: Store, channels: Channels) -> Function:
+            from nf.pcf.compose import build
+
+            return build(self._context("pcf", configuration.pcf, store, channels))
+
+        def smf(store: Store, channels: Channels) -> Function:
+            from nf.smf.compose import build
+
+            return build(self._context("smf", configuration.smf, store, channels))
+
+        def mbsf(store: Store, channels: Channels) -> Function:
+            from nf.mbsf.compose import build
+
+            return build(self._context("mbsf", configuration.mbsf, store, channels))
+
+        def mbstf(store: Store, channels: Channels) -> Function:
+            from nf.mbstf.compose import build
+
+            return build(self._context("mbstf", configuration.mbstf, store, channels))
+
+        return {"af": af, "pcf": pcf, "smf": smf, "mbsf": mbsf, "mbstf": mbstf}
+
+    def _context(self, name: str, section: SectionType, store: Store, channels: Channels) -> Context[SectionType]:
         return Context(
             name=name,
-            config=section.model_copy(update={"grpc_address": address}),
+            config=section.model_copy(update={"grpc_address": self.grpc[name]}),
             clock=self._clock,
             store=store,
             channels=channels,

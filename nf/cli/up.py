@@ -168,9 +168,11 @@ def _serve(
         import asyncio
 
         from nf.cli.running import announced
-        from nf.cli.stack import Stack
+        from nf.cli.stack import Stack, load
         from nf.common.run import run as run_until_stopped
         from nf.common.telemetry import configure_logging
+
+        load(functions)
 
     configure_logging(configuration.log.level, configuration.log.format)
 

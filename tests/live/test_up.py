@@ -62,7 +62,7 @@ SERVICES = {
         "nf.mbsf.v1.MbsfEventsService",
     },
     "mbstf": {"nf.mbstf.v1.DistSessionService", "nf.mbstf.v1.MbstfEventsService"},
-    "upf": {"upf.n4.v1.N4Service", "upf.traffic.v1.TrafficService"},
+    "upf": {"upf.n4.v1.N4Service", "upf.n4.v1.N4mbService", "upf.traffic.v1.TrafficService"},
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from policy_service import Policies, open_store, registrations
 
+from nf.cli.configuration import PEERS
 from nf.common.channels import Channels
 from nf.common.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from nf.common.function import Function
@@ -186,3 +187,11 @@ print(*sys.modules)
         "jsonschema",
     }
     assert loaded & unwanted == set()
+
+
+@pytest.mark.parametrize("function", ["af", "upf"])
+def test_a_process_loads_the_functions_that_it_runs(function: str) -> None:
+    program = "import sys; from nf.cli.stack import load; load(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, function], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {name for name in PEERS if {f"nf.{name}.compose", f"{name}.compose"} & loaded} == {function}

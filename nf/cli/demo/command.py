@@ -202,7 +202,8 @@ async def _play(media: MediaSession, modes: Sequence[str], *, as_json: bool) -> 
             print(line, flush=True)
 
     with tempfile.TemporaryDirectory(prefix="castcore-demo-") as directory:
-        stack = Stack(Configuration(state=StateSection(directory=directory)))
+        # What MBS is made of has no part in it.
+        stack = Stack(Configuration(state=StateSection(directory=directory)), functions=("af", "pcf", "smf", "upf"))
         await stack.start()
         channels = Channels(stack.grpc, function="demo")
         try:
