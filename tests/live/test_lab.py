@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import CASTCORE
@@ -65,6 +67,22 @@ with inside("dn", socket.AF_INET, socket.SOCK_DGRAM) as sending:
         except BlockingIOError:
             print(received)
 """
+# What can be seen from within, told as JSON; its exit code is its own.
+LOOK = """
+import json, os, subprocess, sys
+
+def first_words(*words):
+    return [line.split()[0] for line in subprocess.run(words, capture_output=True, text=True).stdout.splitlines()]
+
+print(json.dumps({
+    "tun": open("/run/castcore/tun.log").read(),
+    "links": [line.split(":")[1].strip() for line in os.popen("ip -o link")],
+    "hosts": sorted(first_words("ip", "netns")),
+    "first process": open("/proc/1/comm").read().strip(),
+    "run": sorted(os.listdir("/run")),
+}))
+sys.exit(7)
+"""
 
 
 @pytest.fixture(params=USERS)
@@ -94,13 +112,31 @@ def running(user: Sequence[str], *words: object) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a command has seen in a lab, how it ended, and the interfaces that there were before, outside."""
+
+    seen: dict[str, Any]
+    returncode: int
+    interfaces_before: list[tuple[int, str]]
+
+
+@pytest.fixture(scope="module", params=USERS)
+def look(request: pytest.FixtureRequest) -> Look:
+    """One lab for all that only looks around."""
+    before = socket.if_nameindex()
+    done = lab(as_user(request.param), "--", sys.executable, "-c", LOOK)
+    assert done.stderr == ""
+    return Look(json.loads(done.stdout), done.returncode, before)
+
+
 def test_two_hosts_reach_each_other(user: list[str]) -> None:
     done = lab(user, "--", sys.executable, "-c", ECHO)
     assert (done.stdout, done.stderr, done.returncode) == ("10.45.0.2 hello\nfd00:45::2 hello\n", "", 0)
 
 
-def test_the_exit_code_is_that_of_the_command(user: list[str]) -> None:
-    assert lab(user, "--", "sh", "-c", "exit 7").returncode == 7
+def test_the_exit_code_is_that_of_the_command(user: list[str], look: Look) -> None:
+    assert look.returncode == 7
     assert lab(user, "--", "sh", "-c", "kill -KILL $$").returncode == 137
 
 
@@ -185,9 +221,8 @@ class Conversation:
         return found
 
 
-def test_what_castcore_tun_says_can_be_followed(user: list[str]) -> None:
-    done = lab(user, "--", "cat", "/run/castcore/tun.log")
-    assert done.stdout == "castcore tun: ue0@ue (access) <-> n6@dn (core); Ctrl-C ends it\n"
+def test_what_castcore_tun_says_can_be_followed(look: Look) -> None:
+    assert look.seen["tun"] == "castcore tun: ue0@ue (access) <-> n6@dn (core); Ctrl-C ends it\n"
 
 
 def test_a_bare_lab_has_two_hosts_for_devices_of_ones_own(user: list[str]) -> None:
@@ -210,20 +245,17 @@ def test_a_bare_lab_has_two_hosts_for_devices_of_ones_own(user: list[str]) -> No
     )
 
 
-def test_it_has_a_network_of_its_own_and_processes_of_its_own(user: list[str]) -> None:
-    before = socket.if_nameindex()
-    done = lab(user, "--", "sh", "-c", "ip -o link | cut -d: -f2; ip netns | cut -d' ' -f1 | sort; cat /proc/1/comm")
-    assert (done.stdout.split()[:3], done.returncode) == (["lo", "dn", "ue"], 0)
+def test_it_has_a_network_of_its_own_and_processes_of_its_own(look: Look) -> None:
+    assert (look.seen["links"], look.seen["hosts"]) == (["lo"], ["dn", "ue"])
     # The first process in there is castcore, not that of this machine.
-    assert done.stdout.split()[3] in (CASTCORE.name, "python", Path(sys.executable).resolve().name)
-    assert socket.if_nameindex() == before
+    assert look.seen["first process"] in (CASTCORE.name, "python", Path(sys.executable).resolve().name)
+    assert socket.if_nameindex() == look.interfaces_before
     assert not {"ue", "dn"} & set(os.listdir("/run/netns") if os.path.isdir("/run/netns") else [])
 
 
-def test_what_is_in_run_can_still_be_seen(user: list[str]) -> None:
+def test_what_is_in_run_can_still_be_seen(look: Look) -> None:
     mine = sorted(name for name in os.listdir("/run") if name not in ("netns", "castcore"))
-    done = lab(user, "--", sys.executable, "-c", "import os; print(sorted(os.listdir('/run')))")
-    assert set(mine) <= set(json.loads(done.stdout.replace("'", '"')))
+    assert set(mine) <= set(look.seen["run"])
 
 
 def test_whoever_is_root_in_there_is_not_outside() -> None:

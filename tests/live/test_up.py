@@ -184,7 +184,7 @@ def test_a_state_directory_that_is_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_function_alone_says_which_peer_it_misses(tmp_path: Path) -> None:
     done = subprocess.run(
-        [CASTCORE, "run", "af", "--dir", str(tmp_path)], capture_output=True, text=True, check=False, timeout=30
+        [CASTCORE, "run", "af", "--dir", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 1
     assert "castcore: peer 'pcf' has no port: set grpc_address in [pcf]" in done.stderr
