@@ -32,8 +32,10 @@ _FIRST_PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the calls: how many at a time, of those that reserve and of others each, and the longest pause
-    before one that has to succeed is repeated.
+    """What bounds the calls.
+
+    So many at a time of those that reserve, and of the others; the longest pause before one is repeated that has to
+    succeed.
     """
 
     concurrent_calls: int
