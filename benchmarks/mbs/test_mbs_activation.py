@@ -59,6 +59,10 @@ async def told(channels: Channels, event_type: str, count: int) -> list[Event]:
     found = 0
     async for answer in MbsfEventsServiceStub(channels.get("mbsf")).WatchEvents(WatchEventsRequest()):
         seen.append(answer.event)
+        if "FAILURE" in answer.event.type:
+            failure = ingest.EventNotification()
+            answer.event.payload.Unpack(failure)
+            raise AssertionError(f"{answer.event.type}: {failure.status_add_info}")
         found += answer.event.type == event_type
         if found == count:
             return seen
