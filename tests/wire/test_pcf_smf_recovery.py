@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,13 @@ def change_to(*flows: str) -> n5.UpdateAppSessionRequest:
     return n5.UpdateAppSessionRequest(app_session_id="s", asc_req_data=app_session("s", *flows).asc_req_data)
 
 
-async def cut_off(plane: ControlPlane, call: asyncio.Task[object], *functions: str) -> None:
+async def cut_off(
+    plane: ControlPlane, call: asyncio.Task[object], *functions: str, meanwhile: Callable[[], None] = lambda: None
+) -> None:
     """Kills the functions in the midst of a call, and starts them again on their state."""
     for function in functions:
         await plane.lay_down(function)
+    meanwhile()
     with contextlib.suppress(CastcoreError):
         await call
     for function in functions:
@@ -163,8 +166,9 @@ async def test_an_activation_that_a_kill_cuts_off_leaves_no_trace(plane: Control
     plane.upf.hold["ModifySession"] = asyncio.Event()
     call = asyncio.create_task(plane.authorize())
     await plane.upf.until(lambda: plane.upf.flows() != [])
-    plane.upf.hold.pop("ModifySession").set() if killed == ("pcf",) else plane.upf.hold.clear()
-    await cut_off(plane, call, *killed)
+    # Where the SMF lives on, its answer comes too late.
+    late = plane.upf.hold.pop("ModifySession")
+    await cut_off(plane, call, *killed, meanwhile=late.set if killed == ("pcf",) else lambda: None)
     await plane.upf.until(lambda: plane.upf.flows() == [])
     states = await plane.app_sessions()
     assert states == {}

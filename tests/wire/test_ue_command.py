@@ -228,7 +228,7 @@ async def test_a_title_is_played_within_its_policy_and_ctrl_c_stops_it_with_the_
         lines += out.decode().splitlines()
     assert (playing.returncode, err) == (0, b"")
     # The player has its filter before it fetches anything, and keeps to it.
-    assert "step 7  service descriptor filter: at most 5,000,000 bit/s" in lines
+    assert "step 7  service descriptor filter: at most 5,000,000 bit/s, in the answer" in lines
     assert "step 11 media consumed: video: sd" in lines
     assert "/sd-1.m4s" in server.paths
     assert "/hd-1.m4s" not in server.paths

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +98,13 @@ def _rate_bps(size_bytes: int) -> int:
     return min(max(_LEAST_BPS, int(size_bytes * 8 * 1.5 / _SECONDS)), _MOST_BPS)
 
 
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 async def _play(terms: Terms, directory: Path, tell: Callable[[str], None]) -> Story:
     from nf.cli.configuration import Configuration, StateSection
     from nf.cli.demo.mbs import LEAD_S, tell_story
@@ -104,11 +113,10 @@ async def _play(terms: Terms, directory: Path, tell: Callable[[str], None]) -> S
     from nf.common.clock import SystemClock
     from nf.mbsf.config import MbsfSection
 
-    stack = Stack(
-        Configuration(
-            state=StateSection(directory=str(directory / "state")), mbsf=MbsfSection(establishment_lead_s=LEAD_S)
-        )
-    )
+    # Of its own, whoever else multicasts on this host.
+    groups = f"232.{random.randrange(64, 80)}.{random.randrange(256)}.0/24"
+    mbsf = MbsfSection(establishment_lead_s=LEAD_S, multicast_groups=groups, multicast_port=_free_port())
+    stack = Stack(Configuration(state=StateSection(directory=str(directory / "state")), mbsf=mbsf))
     await stack.start()
     channels = Channels(stack.grpc, function="demo")
     try:
