@@ -127,11 +127,12 @@ class Store:
             store._following.begin(store._follow)
         return store
 
-    async def write(self, work: Callable[[Transaction], T], *, apart: bool = False) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, apart: bool = False, patient: bool = False) -> T:
         """Runs ``work`` in a transaction, after those before it, and returns its result once that is committed.
 
         On SQLite it runs in the event loop, unless it is told to run ``apart``, on the writer's thread: what takes more
-        than some milliseconds should. On PostgreSQL it always does.
+        than some milliseconds should. On PostgreSQL it always does. ``patient``: the commit may wait some milliseconds
+        for other writes to share it, as is right for one of very many.
 
         An exception of ``work`` undoes all it has done and is raised here. Raises Unavailable when the store is closed
         or cannot commit (a connection that is lost during a commit leaves it open whether it has), InvalidArgument for
@@ -139,7 +140,7 @@ class Store:
         """
         self._check_open()
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Job(work, contextvars.copy_context(), future), apart=apart)
+        self._writer.submit(Job(work, contextvars.copy_context(), future), apart=apart, patient=patient)
         return cast(T, await future)
 
     async def read(self, work: Callable[[Reader], T]) -> T:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from nf.common.transaction import Transaction
 MAX_GROUP = 256
 # So that the event loop turns in between.
 MAX_BRIEF_GROUP = 64
+# Where more patient jobs than these have come in so short a time, the next waits so long for others: until a job comes
+# that does not wait, or the group is as large as that.
+_CROWD = 3
+_CROWDED_S = 0.1
+PATIENCE_S = 0.02
+PATIENT_GROUP = 32
 
 
 @dataclass(slots=True)
@@ -71,6 +78,10 @@ class Writer:
         self._session: Session | None = None
         # Of the event loop: jobs for its next turn, and how many the thread has not finished.
         self._gathered: list[Job] = []
+        self._turning = False
+        self._patience: asyncio.TimerHandle | None = None
+        # When the last patient jobs have come.
+        self._came: deque[float] = deque(maxlen=_CROWD + 1)
         self._apart = 0
         self.groups = 0
 
@@ -78,16 +89,29 @@ class Writer:
         """Begins to work."""
         self._thread.start()
 
-    def submit(self, job: Job, *, apart: bool = False) -> None:
-        """Queues a job; jobs are done in the order of their submission. ``apart``: on the thread in any case."""
+    def submit(self, job: Job, *, apart: bool = False, patient: bool = False) -> None:
+        """Queues a job; jobs are done in the order of their submission.
+
+        ``apart``: on the thread in any case. ``patient``: it may wait a little for others to share its commit.
+        """
         if self._database.brief and not apart and not self._apart:
-            if not self._gathered:
-                job.future.get_loop().call_soon(self._turn)
             self._gathered.append(job)
+            if self._turning:
+                return
+            loop = job.future.get_loop()
+            if not (patient and self._is_crowded(loop.time())) or len(self._gathered) >= PATIENT_GROUP:
+                self._turning = True
+                loop.call_soon(self._turn)
+            elif self._patience is None:
+                self._patience = loop.call_later(PATIENCE_S, self._turn)
             return
         self.flush()
         self._apart += 1
         self._jobs.put(job)
+
+    def _is_crowded(self, now_s: float) -> bool:
+        self._came.append(now_s)
+        return len(self._came) > _CROWD and now_s - self._came[0] < _CROWDED_S
 
     @property
     def is_apart(self) -> bool:
@@ -105,10 +129,15 @@ class Writer:
         self._thread.join()
 
     def _turn(self) -> None:
+        self._turning = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if self._gathered:
             loop = self._gathered[0].future.get_loop()
             self._brief_group()
-            if self._gathered:
+            if self._gathered and not self._turning:
+                self._turning = True
                 loop.call_soon(self._turn)
 
     def _brief_group(self) -> None:

@@ -7,6 +7,7 @@ starts again. Operations on one session follow each other, those on different on
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from nf.common.store import Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.mbsf import failures
 from nf.mbsf.failures import Failure
+from nf.mbsf.gate import Gate
 from nf.mbsf.machine import DISTRIBUTION_SESSION, STARTING, Effect, Event, State
 from nf.mbsf.peers import Change
 from nf.mbsf.planning import NEVER_DUE, Plan
@@ -28,6 +30,7 @@ from nf.mbsf.transitions import Kept, Transitions
 from nf.mbsf.v1.life_cycle_pb2 import DistributionSession
 
 _FIRST_PAUSE_S: Final = 0.5
+_MANY: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class LifeCycle:
         self._schedule = Schedule(store.clock)
         self._background = Background("distribution sessions")
         # A start does not wait for what is being reserved, nor an end.
-        self._reserving = asyncio.Semaphore(limits.concurrent_calls)
-        self._calls = asyncio.Semaphore(limits.concurrent_calls)
+        self._reserving = Gate(limits.concurrent_calls)
+        self._calls = Gate(limits.concurrent_calls)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # Looked at once more when the present look has ended.
         self._again: set[str] = set()
@@ -157,7 +160,7 @@ class LifeCycle:
         record, plan = kept.record, kept.plan
         name = record.mbs_dist_session_id
         if plan.event is not None:
-            return await self._store.write(lambda tx: self._happen(tx, record, plan))
+            return await self._write(lambda tx: self._happen(tx, record, plan))
         if plan.tell_replica or plan.refresh_tmgi:
             return await self._side_step(kept)
         if plan.work is None:
@@ -168,7 +171,7 @@ class LifeCycle:
         except CastcoreError as error:
             return await self._failed(kept, error)
         self._attempts.pop(name, None)
-        return await self._store.write(lambda tx: self._done(tx, record, change))
+        return await self._write(lambda tx: self._done(tx, record, change))
 
     async def _do(self, record: DistributionSession, plan: Plan) -> Change:
         if plan.work is not Effect.ESTABLISH:
@@ -195,7 +198,7 @@ class LifeCycle:
         if state in STARTING or state is State.ESTABLISHED:
             log.warning("distribution_session.failed")
             failure = failures.of_call(state, error)
-            return await self._store.write(lambda tx: self._fail(tx, record, failure))
+            return await self._write(lambda tx: self._fail(tx, record, failure))
         # 4b to 4d and what undoes 2a: never skipped.
         log.warning("distribution_session.not_released")
         self._pause(name)
@@ -211,7 +214,7 @@ class LifeCycle:
             failure = failures.of_news(
                 failures.SERVICE_MANAGEMENT, failures.NMB2, "The distribution session was lost where it is sent from"
             )
-            return await self._store.write(lambda tx: self.severe(tx, name, failure, run=record.run))
+            return await self._write(lambda tx: self.severe(tx, name, failure, run=record.run))
         except CastcoreError as error:
             self._log.warning("distribution_session.not_told", session=name, error=str(error))
             without = self._transitions.plan_without(record)
@@ -221,7 +224,11 @@ class LifeCycle:
                 return kept
             return Kept(record, plan)
         self._attempts.pop(name, None)
-        return await self._store.write(lambda tx: self._changed(tx, record, change))
+        return await self._write(lambda tx: self._changed(tx, record, change))
+
+    async def _write(self, work: Callable[[Transaction], Kept | None]) -> Kept | None:
+        # Where very many are on their way at once, what they come to is stored by the dozen.
+        return await self._store.write(work, patient=len(self._tasks) >= _MANY)
 
     def _pause(self, name: str, due: datetime | None = None) -> None:
         """Has a session looked at again after a while, when it is ``due`` at the latest."""

@@ -35,6 +35,8 @@ from nf.mbstf.v1.dist_session_pb2 import DistSession
 
 # What is left of a caller's deadline for the answer.
 _FOR_THE_ANSWER_S: Final = 0.25
+# Of so many sessions, many may change at once.
+_MANY: Final = 32
 
 _log = logger(SOURCE)
 
@@ -245,7 +247,10 @@ class DistSessions:
         return session
 
     async def _step(self, session: DistSession, event: Event) -> DistSession:
-        return await self._store.write(lambda tx: step(tx, session.dist_session_id, event))
+        # Where very many do at once, they are stored by the dozen.
+        return await self._store.write(
+            lambda tx: step(tx, session.dist_session_id, event), patient=len(self._deliveries) >= _MANY
+        )
 
     async def _establish(self, known: DistSession, wanted: DistSession | None) -> DistSession:
         session = known if wanted is None else wanted
@@ -261,7 +266,7 @@ class DistSessions:
                     transaction.update(session, dist_session_id)
                 return step(transaction, dist_session_id, Event.INGESTED)
 
-            return await self._store.write(established)
+            return await self._store.write(established, patient=len(self._deliveries) >= _MANY)
         except BaseException as error:
             await self._end(dist_session_id)
             if isinstance(error, IngestFailed | IngestTimedOut):

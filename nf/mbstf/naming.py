@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from nf.common.v1 import mbs_distribution_pb2 as shared
@@ -25,8 +26,7 @@ class Names:
         elif data.obj_ingest_base_url:
             self.ingest_base = data.obj_ingest_base_url
         else:
-            first = data.obj_acquisition_ids_pull[0] if data.obj_acquisition_ids_pull else ""
-            self.ingest_base = urljoin(first, ".") if urlsplit(first).scheme else ""
+            self.ingest_base = _folder(data.obj_acquisition_ids_pull[0]) if data.obj_acquisition_ids_pull else ""
         self.distribution_base = data.obj_distribution_base_url or self.ingest_base
         self.repair_base = data.obj_repair_base_url or self.own_repair_base
 
@@ -45,3 +45,9 @@ class Names:
         if self.distribution_base and location.startswith(self.distribution_base):
             return unquote(location[len(self.distribution_base) :])
         return location
+
+
+@lru_cache(maxsize=4096)
+def _folder(url: str) -> str:
+    """What stands before the last part of a URL; empty for what is none."""
+    return urljoin(url, ".") if urlsplit(url).scheme else ""

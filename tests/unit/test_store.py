@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -591,3 +592,27 @@ async def test_writes_are_done_in_their_order_wherever_they_run(store: Store) ->
     assert await asyncio.gather(*writes) == list(range(1, 201))
     events = await store.read(lambda reader: reader.events(0))
     assert [each.subject for each in events] == [f"s{index}" for index in range(200)]
+
+
+async def test_patient_writes_that_come_in_a_crowd_share_commits_and_one_that_is_not_takes_them_along(
+    store: Store,
+) -> None:
+    await asyncio.gather(*(store.write(partial(_insert, f"first {each}"), patient=True) for each in range(8)))
+    generation = store.generation
+    waiting = [asyncio.create_task(store.write(partial(_insert, f"then {each}"), patient=True)) for each in range(3)]
+    await asyncio.sleep(0)
+    await store.write(partial(_insert, "last"))
+    await asyncio.gather(*waiting)
+    assert generation < store.generation <= generation + 4
+    assert len(await store.read(lambda reader: reader.all(ProvisioningSession))) == 12
+
+
+async def test_a_patient_write_in_a_crowd_is_committed_though_nothing_follows(store: Store) -> None:
+    async with asyncio.timeout(30):
+        for each in range(8):
+            await store.write(partial(_insert, f"s{each}"), patient=True)
+    assert len(await store.read(lambda reader: reader.all(ProvisioningSession))) == 8
+
+
+def _insert(name: str, transaction: Transaction) -> ProvisioningSession:
+    return transaction.insert(session("app"), name)
