@@ -30,8 +30,7 @@ class MbsfSection(NotifyingSection):
     # After so long without data an ACTIVE session is deactivated, as after any severe error; absent: it is only told.
     ingest_failure_severe_after_s: float | None = Field(default=None, ge=0)
     # How many calls to other functions are under way at a time, of those that reserve and of the others; those that
-    # wait for data to be ingested do not count. Those that wait are let through
-    # by the handful.
+    # wait for data to be ingested do not count. Who waits is let in with others.
     concurrent_calls: int = Field(default=48, ge=1)
     # How long a call to another function may take, and the longest pause before one that has to succeed is tried again.
     call_timeout_s: float = Field(default=10.0, gt=0)
