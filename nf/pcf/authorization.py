@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.errors import Unavailable
-from nf.common.resources import apply_mask, copy_of
+from nf.common.resources import apply_mask
 from nf.common.store import Page, Reader, Store, Transaction
 from nf.pcf.admission import admit
 from nf.pcf.associations import discard_unused_rule, find_association
@@ -120,7 +120,7 @@ class PolicyAuthorization:
         """
         session = await self.get(app_session_id)
         mask = update_mask if update_mask.paths else FieldMask(paths=["med_components"])
-        after = copy_of(session)
+        requested = AppSessionContextReqData()
         wanted = Enforcement()
 
         def begin(transaction: Transaction, policy: SmPolicy) -> list[PccRule]:
@@ -150,16 +150,14 @@ class PolicyAuthorization:
             )
             wanted.CopyFrom(decision.enforcement)
             self._on_their_way[app_session_id] = wanted
-            after.CopyFrom(current)
-            after.asc_req_data.CopyFrom(request)
-            after.asc_resp_data.enforcement.CopyFrom(decision.enforcement)
+            requested.CopyFrom(request)
             return with_rule(policy.decision.pcc_rules, decision.pcc_rule(rule.pcc_rule_id))
 
         def done(transaction: Transaction) -> AppSession:
-            current = transaction.require(AppSession, app_session_id)
-            # What came with the answer may have reached the threshold before.
-            after.ClearField("usage_monitoring")
-            after.MergeFrom(AppSession(usage_monitoring=current.usage_monitoring))
+            # Its state and what it has used may have changed while the SMF was asked.
+            after = transaction.require(AppSession, app_session_id)
+            after.asc_req_data.CopyFrom(requested)
+            after.asc_resp_data.enforcement.CopyFrom(wanted)
             if _THRESHOLD not in mask.paths:
                 return step(transaction, after, Event.INSTALLED)
             due = begin_monitoring(transaction, after)

@@ -110,6 +110,22 @@ async def test_an_answer_that_is_lost_once_costs_no_more_than_a_repeat(plane: Co
     assert plane.upf.calls.count("SetUpAssociation") == 1
 
 
+async def test_what_becomes_known_of_the_user_plane_during_a_change_is_kept(plane: ControlPlane) -> None:
+    await plane.attach()
+    await plane.authorize()
+    plane.upf.hold["ModifySession"] = asyncio.Event()
+    changing = asyncio.ensure_future(plane.n5.UpdateAppSession(change_to(AUDIO)))
+    await plane.upf.until(lambda: plane.upf.calls.count("ModifySession") == 2)
+    plane.upf.refuse["Heartbeat"] = Unavailable("the UPF is away")
+    await plane.notification("FAILED_RESOURCES_ALLOCATION")
+    plane.upf.hold.pop("ModifySession").set()
+    assert (await changing).app_session.state == n5.AppSession.STATE_INTERRUPTED
+    assert await plane.app_sessions() == {"s": n5.AppSession.STATE_INTERRUPTED}
+    del plane.upf.refuse["Heartbeat"]
+    await plane.notification("SUCCESSFUL_RESOURCES_ALLOCATION", 2)
+    assert await plane.app_sessions() == {"s": n5.AppSession.STATE_ACTIVE}
+
+
 async def test_an_effect_whose_answers_are_lost_is_taken_back_without_interrupting_traffic(plane: ControlPlane) -> None:
     await plane.attach()
     await plane.authorize()
