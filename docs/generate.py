@@ -33,6 +33,7 @@ import nf.mbsf.compose
 import nf.mbsf.machine
 import nf.mbstf.compose
 import nf.mbstf.machine
+import nf.netapi.machine
 import nf.pcf.machine
 import nf.pcf.mbs_machine
 import nf.smf.compose
@@ -146,6 +147,13 @@ _MACHINES: Final = (
         nf.mbstf.machine.DIST_SESSION,
         "The MBSTF's replica of an MBS distribution session (TS 26.502 §4.6.1). ABSENT: not kept. "
         "The MBSF asks for states, not events: where it asks for one further on, those in between are walked through.",
+    ),
+    (
+        "booking",
+        "Booking of network capabilities",
+        "netapi",
+        nf.netapi.machine.BOOKING,
+        "A booking at the network API platform (5G-MAG live media distribution, phases B and D). ABSENT: not there.",
     ),
 )
 

@@ -127,7 +127,7 @@ def one_process_each(directory: Path) -> Path:
     config.write_text(
         "\n".join(
             f'[{name}]\ngrpc_address = "127.0.0.1:{port}"'
-            for name, port in zip(("af", "pcf", "smf", "mbsf", "mbstf", "upf"), free_ports(6), strict=True)
+            for name, port in zip(("af", "netapi", "pcf", "smf", "mbsf", "mbstf", "upf"), free_ports(7), strict=True)
         )
         + f'\n[state]\ndirectory = "{directory / "state"}"\n'
     )

@@ -17,6 +17,7 @@ from nf.common.dialect import Durability, check_url
 from nf.common.errors import CastcoreError, FailedPrecondition
 from nf.mbsf.config import MbsfSection
 from nf.mbstf.config import MbstfSection
+from nf.netapi.config import NetapiSection
 from nf.pcf.config import PcfSection
 from nf.smf.config import SmfSection
 from upf.config import UpfSection
@@ -24,6 +25,7 @@ from upf.config import UpfSection
 # Who calls whom, in the order in which the functions stand on the path of a request.
 PEERS = {
     "af": ("pcf",),
+    "netapi": ("pcf", "smf"),
     "mbsf": ("pcf", "smf", "mbstf"),
     "pcf": ("smf",),
     "smf": ("pcf", "upf"),
@@ -92,6 +94,7 @@ class Configuration(Section):
     smf: SmfSection = Field(default_factory=SmfSection)
     mbsf: MbsfSection = Field(default_factory=MbsfSection)
     mbstf: MbstfSection = Field(default_factory=MbstfSection)
+    netapi: NetapiSection = Field(default_factory=NetapiSection)
     upf: UpfSection = Field(default_factory=UpfSection)
 
     def section(self, function: str) -> FunctionSection:

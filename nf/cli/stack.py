@@ -41,7 +41,7 @@ _PACKAGES: Final[Mapping[str, str]] = {name: "upf" if name == "upf" else f"nf.{n
 _STORED: Final = frozenset(FUNCTIONS) - {"upf"}
 
 # Those of which several processes may stand on one database: they keep nothing that matters in memory.
-_SHARED: Final = frozenset({"af"})
+_SHARED: Final = frozenset({"af", "netapi"})
 
 
 def load(functions: Sequence[str]) -> None:
@@ -207,7 +207,12 @@ class Stack:
 
             return build(self._context("mbstf", configuration.mbstf, store, channels))
 
-        return {"af": af, "pcf": pcf, "smf": smf, "mbsf": mbsf, "mbstf": mbstf}
+        def netapi(store: Store, channels: Channels) -> Function:
+            from nf.netapi.compose import build
+
+            return build(self._context("netapi", configuration.netapi, store, channels))
+
+        return {"af": af, "netapi": netapi, "pcf": pcf, "smf": smf, "mbsf": mbsf, "mbstf": mbstf}
 
     def _context(self, name: str, section: SectionType, store: Store, channels: Channels) -> Context[SectionType]:
         return Context(

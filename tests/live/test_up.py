@@ -40,6 +40,7 @@ SERVICES = {
         "nf.af.v1.ProvisioningSessionsService",
         "nf.af.v1.ServiceAccessInformationService",
     },
+    "netapi": set(),
     "pcf": {
         "nf.pcf.v1.LedgerService",
         "nf.pcf.v1.MbsPolicyAuthorizationService",

@@ -45,7 +45,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a lab, with a certificate that has expired."""
     directory = tmp_path_factory.mktemp("lab")
     make_files(directory, ("old",), alternatives=(), days=30, clients=(), clock=ManualClock(TWO_YEARS_AGO))
-    functions = ("af", "pcf", "smf", "mbsf", "mbstf", "upf")
+    functions = ("af", "netapi", "pcf", "smf", "mbsf", "mbstf", "upf")
     make_files(directory, (*functions, "http", "ue"), alternatives=(), days=30, clients=("ue",))
     return directory
 

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 # Those that serve, and those that only call.
-SERVERS: Final = ("af", "pcf", "smf", "mbsf", "mbstf", "upf", "http")
+SERVERS: Final = ("af", "netapi", "pcf", "smf", "mbsf", "mbstf", "upf", "http")
 CLIENTS: Final = ("ue", "provider", "operator")
 
 

@@ -38,4 +38,4 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 # Functions that tell events.
-SOURCES: Final = ("af", "pcf", "smf", "mbsf", "mbstf")
+SOURCES: Final = ("af", "netapi", "pcf", "smf", "mbsf", "mbstf")

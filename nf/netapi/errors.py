@@ -1,0 +1,3 @@
+"""The network API platform's refusals."""
+
+from __future__ import annotations
