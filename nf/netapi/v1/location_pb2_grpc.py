@@ -227,19 +227,22 @@ class GeofencesServiceServicer(object):
     """
 
     def CreateGeofence(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Begins to tell who enters or leaves.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGeofence(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads a geofence.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGeofences(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists geofences in the order of their creation.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -97,8 +97,11 @@ class GeofencesServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GeofencesServiceAsyncStub: ...
     CreateGeofence: _grpc.UnaryUnaryMultiCallable[_location_pb2.CreateGeofenceRequest, _location_pb2.CreateGeofenceResponse]
+    """Begins to tell who enters or leaves."""
     GetGeofence: _grpc.UnaryUnaryMultiCallable[_location_pb2.GetGeofenceRequest, _location_pb2.GetGeofenceResponse]
+    """Reads a geofence."""
     ListGeofences: _grpc.UnaryUnaryMultiCallable[_location_pb2.ListGeofencesRequest, _location_pb2.ListGeofencesResponse]
+    """Lists geofences in the order of their creation."""
     DeleteGeofence: _grpc.UnaryUnaryMultiCallable[_location_pb2.DeleteGeofenceRequest, _location_pb2.DeleteGeofenceResponse]
     """Ending what is not there succeeds."""
 
@@ -108,8 +111,11 @@ class GeofencesServiceAsyncStub(GeofencesServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGeofence: _aio.UnaryUnaryMultiCallable[_location_pb2.CreateGeofenceRequest, _location_pb2.CreateGeofenceResponse]  # type: ignore[assignment]
+    """Begins to tell who enters or leaves."""
     GetGeofence: _aio.UnaryUnaryMultiCallable[_location_pb2.GetGeofenceRequest, _location_pb2.GetGeofenceResponse]  # type: ignore[assignment]
+    """Reads a geofence."""
     ListGeofences: _aio.UnaryUnaryMultiCallable[_location_pb2.ListGeofencesRequest, _location_pb2.ListGeofencesResponse]  # type: ignore[assignment]
+    """Lists geofences in the order of their creation."""
     DeleteGeofence: _aio.UnaryUnaryMultiCallable[_location_pb2.DeleteGeofenceRequest, _location_pb2.DeleteGeofenceResponse]  # type: ignore[assignment]
     """Ending what is not there succeeds."""
 
@@ -121,21 +127,24 @@ class GeofencesServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _location_pb2.CreateGeofenceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_location_pb2.CreateGeofenceResponse, _abc.Awaitable[_location_pb2.CreateGeofenceResponse]]: ...
+    ) -> _typing.Union[_location_pb2.CreateGeofenceResponse, _abc.Awaitable[_location_pb2.CreateGeofenceResponse]]:
+        """Begins to tell who enters or leaves."""
 
     @_abc_1.abstractmethod
     def GetGeofence(
         self,
         request: _location_pb2.GetGeofenceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_location_pb2.GetGeofenceResponse, _abc.Awaitable[_location_pb2.GetGeofenceResponse]]: ...
+    ) -> _typing.Union[_location_pb2.GetGeofenceResponse, _abc.Awaitable[_location_pb2.GetGeofenceResponse]]:
+        """Reads a geofence."""
 
     @_abc_1.abstractmethod
     def ListGeofences(
         self,
         request: _location_pb2.ListGeofencesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_location_pb2.ListGeofencesResponse, _abc.Awaitable[_location_pb2.ListGeofencesResponse]]: ...
+    ) -> _typing.Union[_location_pb2.ListGeofencesResponse, _abc.Awaitable[_location_pb2.ListGeofencesResponse]]:
+        """Lists geofences in the order of their creation."""
 
     @_abc_1.abstractmethod
     def DeleteGeofence(

@@ -27,7 +27,7 @@ from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnf/netapi/v1/monitoring.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\"\xb0\x03\n\x12NetworkAccessUsage\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x01(\r\x12\x16\n\x0e\x64\x65vices_in_use\x18\x04 \x01(\r\x12\x16\n\x0e\x62ooked_devices\x18\x05 \x01(\r\x12\x14\n\x0cpeak_devices\x18\x06 \x01(\r\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x19\n\x0c\x64ownlink_bps\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nuplink_bps\x18\t \x01(\x04H\x01\x88\x01\x01\x12\x15\n\x08loss_ppm\x18\n \x01(\rH\x02\x88\x01\x01\x12\x15\n\x08\x64\x65lay_ms\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x13\n\x0binterval_ms\x18\x0c \x01(\r\x12\x31\n\rmeasured_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04used\x18\x0e \x01(\x08\x42\x0f\n\r_downlink_bpsB\r\n\x0b_uplink_bpsB\x0b\n\t_loss_ppmB\x0b\n\t_delay_ms\"\xa0\x02\n\tThreshold\x12\x14\n\x0cthreshold_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x02 \x01(\t\x12\x1f\n\x11network_access_id\x18\x03 \x01(\tB\x04\xd8\xda\x18\x01\x12*\n\x06metric\x18\x04 \x01(\x0e\x32\x14.nf.netapi.v1.MetricB\x04\xd8\xda\x18\x01\x12\x12\n\x05\x61\x62ove\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05\x62\x65low\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06\x66or_ms\x18\x07 \x01(\r\x12\x0f\n\x07\x63rossed\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\tB\x08\n\x06_aboveB\x08\n\x06_below\"m\n\x0eThresholdEvent\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\x12/\n\x05usage\x18\x02 \x01(\x0b\x32 .nf.netapi.v1.NetworkAccessUsage\"\xcc\x01\n\x0bUsageRecord\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61rea_id\x18\x03 \x01(\t\x12\x12\n\nprofile_id\x18\x04 \x01(\t\x12\x14\n\x0cpeak_devices\x18\x05 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x06 \x01(\r\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x0f\n\x07used_ms\x18\x08 \x01(\x04\x12\r\n\x05\x66inal\x18\t \x01(\x08\"?\n\rBookingUnused\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x1a\n\x12network_access_ids\x18\x02 \x03(\t\"N\n\x1dListNetworkAccessUsageRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"R\n\x1eListNetworkAccessUsageResponse\x12\x30\n\x06usages\x18\x01 \x03(\x0b\x32 .nf.netapi.v1.NetworkAccessUsage\"-\n\x17ListUsageRecordsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\"L\n\x18ListUsageRecordsResponse\x12\x30\n\rusage_records\x18\x01 \x03(\x0b\x32\x19.nf.netapi.v1.UsageRecord\"X\n\x16\x43reateThresholdRequest\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"E\n\x17\x43reateThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\"Y\n\x15ListThresholdsRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x16ListThresholdsResponse\x12+\n\nthresholds\x18\x01 \x03(\x0b\x32\x17.nf.netapi.v1.Threshold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x16\x44\x65leteThresholdRequest\x12\x14\n\x0cthreshold_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteThresholdResponse*\x95\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMETRIC_DOWNLINK_THROUGHPUT\x10\x01\x12\x1c\n\x18METRIC_UPLINK_THROUGHPUT\x10\x02\x12\x10\n\x0cMETRIC_DELAY\x10\x03\x12\x0f\n\x0bMETRIC_LOSS\x10\x04\x12\x12\n\x0eMETRIC_DEVICES\x10\x05\x32\x9c\x04\n\x11MonitoringService\x12x\n\x16ListNetworkAccessUsage\x12+.nf.netapi.v1.ListNetworkAccessUsageRequest\x1a,.nf.netapi.v1.ListNetworkAccessUsageResponse\"\x03\x90\x02\x01\x12\x66\n\x10ListUsageRecords\x12%.nf.netapi.v1.ListUsageRecordsRequest\x1a&.nf.netapi.v1.ListUsageRecordsResponse\"\x03\x90\x02\x01\x12^\n\x0f\x43reateThreshold\x12$.nf.netapi.v1.CreateThresholdRequest\x1a%.nf.netapi.v1.CreateThresholdResponse\x12`\n\x0eListThresholds\x12#.nf.netapi.v1.ListThresholdsRequest\x1a$.nf.netapi.v1.ListThresholdsResponse\"\x03\x90\x02\x01\x12\x63\n\x0f\x44\x65leteThreshold\x12$.nf.netapi.v1.DeleteThresholdRequest\x1a%.nf.netapi.v1.DeleteThresholdResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnf/netapi/v1/monitoring.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\"\xb0\x03\n\x12NetworkAccessUsage\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65vices\x18\x03 \x01(\r\x12\x16\n\x0e\x64\x65vices_in_use\x18\x04 \x01(\r\x12\x16\n\x0e\x62ooked_devices\x18\x05 \x01(\r\x12\x14\n\x0cpeak_devices\x18\x06 \x01(\r\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x19\n\x0c\x64ownlink_bps\x18\x08 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nuplink_bps\x18\t \x01(\x04H\x01\x88\x01\x01\x12\x15\n\x08loss_ppm\x18\n \x01(\rH\x02\x88\x01\x01\x12\x15\n\x08\x64\x65lay_ms\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x13\n\x0binterval_ms\x18\x0c \x01(\r\x12\x31\n\rmeasured_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04used\x18\x0e \x01(\x08\x42\x0f\n\r_downlink_bpsB\r\n\x0b_uplink_bpsB\x0b\n\t_loss_ppmB\x0b\n\t_delay_ms\"\xa0\x02\n\tThreshold\x12\x14\n\x0cthreshold_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x02 \x01(\t\x12\x1f\n\x11network_access_id\x18\x03 \x01(\tB\x04\xd8\xda\x18\x01\x12*\n\x06metric\x18\x04 \x01(\x0e\x32\x14.nf.netapi.v1.MetricB\x04\xd8\xda\x18\x01\x12\x12\n\x05\x61\x62ove\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\x05\x62\x65low\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x0e\n\x06\x66or_ms\x18\x07 \x01(\r\x12\x0f\n\x07\x63rossed\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\n \x01(\tB\x08\n\x06_aboveB\x08\n\x06_below\"m\n\x0eThresholdEvent\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\x12/\n\x05usage\x18\x02 \x01(\x0b\x32 .nf.netapi.v1.NetworkAccessUsage\"\xcc\x01\n\x0bUsageRecord\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61rea_id\x18\x03 \x01(\t\x12\x12\n\nprofile_id\x18\x04 \x01(\t\x12\x14\n\x0cpeak_devices\x18\x05 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x06 \x01(\r\x12\"\n\x05usage\x18\x07 \x01(\x0b\x32\x13.nf.common.v1.Usage\x12\x0f\n\x07used_ms\x18\x08 \x01(\x04\x12\r\n\x05\x66inal\x18\t \x01(\x08\"?\n\rBookingUnused\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x1a\n\x12network_access_ids\x18\x02 \x03(\t\"G\n\x16GetBookingUsageRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"K\n\x17GetBookingUsageResponse\x12\x30\n\x06usages\x18\x01 \x03(\x0b\x32 .nf.netapi.v1.NetworkAccessUsage\",\n\x16GetUsageRecordsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\"K\n\x17GetUsageRecordsResponse\x12\x30\n\rusage_records\x18\x01 \x03(\x0b\x32\x19.nf.netapi.v1.UsageRecord\"X\n\x16\x43reateThresholdRequest\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"E\n\x17\x43reateThresholdResponse\x12*\n\tthreshold\x18\x01 \x01(\x0b\x32\x17.nf.netapi.v1.Threshold\"Y\n\x15ListThresholdsRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x16ListThresholdsResponse\x12+\n\nthresholds\x18\x01 \x03(\x0b\x32\x17.nf.netapi.v1.Threshold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x16\x44\x65leteThresholdRequest\x12\x14\n\x0cthreshold_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteThresholdResponse*\x95\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x1e\n\x1aMETRIC_DOWNLINK_THROUGHPUT\x10\x01\x12\x1c\n\x18METRIC_UPLINK_THROUGHPUT\x10\x02\x12\x10\n\x0cMETRIC_DELAY\x10\x03\x12\x0f\n\x0bMETRIC_LOSS\x10\x04\x12\x12\n\x0eMETRIC_DEVICES\x10\x05\x32\x84\x04\n\x11MonitoringService\x12\x63\n\x0fGetBookingUsage\x12$.nf.netapi.v1.GetBookingUsageRequest\x1a%.nf.netapi.v1.GetBookingUsageResponse\"\x03\x90\x02\x01\x12\x63\n\x0fGetUsageRecords\x12$.nf.netapi.v1.GetUsageRecordsRequest\x1a%.nf.netapi.v1.GetUsageRecordsResponse\"\x03\x90\x02\x01\x12^\n\x0f\x43reateThreshold\x12$.nf.netapi.v1.CreateThresholdRequest\x1a%.nf.netapi.v1.CreateThresholdResponse\x12`\n\x0eListThresholds\x12#.nf.netapi.v1.ListThresholdsRequest\x1a$.nf.netapi.v1.ListThresholdsResponse\"\x03\x90\x02\x01\x12\x63\n\x0f\x44\x65leteThreshold\x12$.nf.netapi.v1.DeleteThresholdRequest\x1a%.nf.netapi.v1.DeleteThresholdResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_THRESHOLD'].fields_by_name['network_access_id']._serialized_options = b'\330\332\030\001'
   _globals['_THRESHOLD'].fields_by_name['metric']._loaded_options = None
   _globals['_THRESHOLD'].fields_by_name['metric']._serialized_options = b'\330\332\030\001'
-  _globals['_MONITORINGSERVICE'].methods_by_name['ListNetworkAccessUsage']._loaded_options = None
-  _globals['_MONITORINGSERVICE'].methods_by_name['ListNetworkAccessUsage']._serialized_options = b'\220\002\001'
-  _globals['_MONITORINGSERVICE'].methods_by_name['ListUsageRecords']._loaded_options = None
-  _globals['_MONITORINGSERVICE'].methods_by_name['ListUsageRecords']._serialized_options = b'\220\002\001'
+  _globals['_MONITORINGSERVICE'].methods_by_name['GetBookingUsage']._loaded_options = None
+  _globals['_MONITORINGSERVICE'].methods_by_name['GetBookingUsage']._serialized_options = b'\220\002\001'
+  _globals['_MONITORINGSERVICE'].methods_by_name['GetUsageRecords']._loaded_options = None
+  _globals['_MONITORINGSERVICE'].methods_by_name['GetUsageRecords']._serialized_options = b'\220\002\001'
   _globals['_MONITORINGSERVICE'].methods_by_name['ListThresholds']._loaded_options = None
   _globals['_MONITORINGSERVICE'].methods_by_name['ListThresholds']._serialized_options = b'\220\002\001'
   _globals['_MONITORINGSERVICE'].methods_by_name['DeleteThreshold']._loaded_options = None
   _globals['_MONITORINGSERVICE'].methods_by_name['DeleteThreshold']._serialized_options = b'\220\002\002'
-  _globals['_METRIC']._serialized_start=1956
-  _globals['_METRIC']._serialized_end=2105
+  _globals['_METRIC']._serialized_start=1940
+  _globals['_METRIC']._serialized_end=2089
   _globals['_NETWORKACCESSUSAGE']._serialized_start=135
   _globals['_NETWORKACCESSUSAGE']._serialized_end=567
   _globals['_THRESHOLD']._serialized_start=570
@@ -58,26 +58,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGERECORD']._serialized_end=1176
   _globals['_BOOKINGUNUSED']._serialized_start=1178
   _globals['_BOOKINGUNUSED']._serialized_end=1241
-  _globals['_LISTNETWORKACCESSUSAGEREQUEST']._serialized_start=1243
-  _globals['_LISTNETWORKACCESSUSAGEREQUEST']._serialized_end=1321
-  _globals['_LISTNETWORKACCESSUSAGERESPONSE']._serialized_start=1323
-  _globals['_LISTNETWORKACCESSUSAGERESPONSE']._serialized_end=1405
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_start=1407
-  _globals['_LISTUSAGERECORDSREQUEST']._serialized_end=1452
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_start=1454
-  _globals['_LISTUSAGERECORDSRESPONSE']._serialized_end=1530
-  _globals['_CREATETHRESHOLDREQUEST']._serialized_start=1532
-  _globals['_CREATETHRESHOLDREQUEST']._serialized_end=1620
-  _globals['_CREATETHRESHOLDRESPONSE']._serialized_start=1622
-  _globals['_CREATETHRESHOLDRESPONSE']._serialized_end=1691
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=1693
-  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=1782
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=1784
-  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=1878
-  _globals['_DELETETHRESHOLDREQUEST']._serialized_start=1880
-  _globals['_DELETETHRESHOLDREQUEST']._serialized_end=1926
-  _globals['_DELETETHRESHOLDRESPONSE']._serialized_start=1928
-  _globals['_DELETETHRESHOLDRESPONSE']._serialized_end=1953
-  _globals['_MONITORINGSERVICE']._serialized_start=2108
-  _globals['_MONITORINGSERVICE']._serialized_end=2648
+  _globals['_GETBOOKINGUSAGEREQUEST']._serialized_start=1243
+  _globals['_GETBOOKINGUSAGEREQUEST']._serialized_end=1314
+  _globals['_GETBOOKINGUSAGERESPONSE']._serialized_start=1316
+  _globals['_GETBOOKINGUSAGERESPONSE']._serialized_end=1391
+  _globals['_GETUSAGERECORDSREQUEST']._serialized_start=1393
+  _globals['_GETUSAGERECORDSREQUEST']._serialized_end=1437
+  _globals['_GETUSAGERECORDSRESPONSE']._serialized_start=1439
+  _globals['_GETUSAGERECORDSRESPONSE']._serialized_end=1514
+  _globals['_CREATETHRESHOLDREQUEST']._serialized_start=1516
+  _globals['_CREATETHRESHOLDREQUEST']._serialized_end=1604
+  _globals['_CREATETHRESHOLDRESPONSE']._serialized_start=1606
+  _globals['_CREATETHRESHOLDRESPONSE']._serialized_end=1675
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_start=1677
+  _globals['_LISTTHRESHOLDSREQUEST']._serialized_end=1766
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_start=1768
+  _globals['_LISTTHRESHOLDSRESPONSE']._serialized_end=1862
+  _globals['_DELETETHRESHOLDREQUEST']._serialized_start=1864
+  _globals['_DELETETHRESHOLDREQUEST']._serialized_end=1910
+  _globals['_DELETETHRESHOLDRESPONSE']._serialized_start=1912
+  _globals['_DELETETHRESHOLDRESPONSE']._serialized_end=1937
+  _globals['_MONITORINGSERVICE']._serialized_start=2092
+  _globals['_MONITORINGSERVICE']._serialized_end=2608
 # @@protoc_insertion_point(module_scope)

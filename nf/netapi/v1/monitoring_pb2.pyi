@@ -307,7 +307,7 @@ class BookingUnused(_message.Message):
 Global___BookingUnused: _TypeAlias = BookingUnused  # noqa: Y015
 
 @_typing.final
-class ListNetworkAccessUsageRequest(_message.Message):
+class GetBookingUsageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BOOKING_ID_FIELD_NUMBER: _builtins.int
@@ -327,10 +327,10 @@ class ListNetworkAccessUsageRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListNetworkAccessUsageRequest: _TypeAlias = ListNetworkAccessUsageRequest  # noqa: Y015
+Global___GetBookingUsageRequest: _TypeAlias = GetBookingUsageRequest  # noqa: Y015
 
 @_typing.final
-class ListNetworkAccessUsageResponse(_message.Message):
+class GetBookingUsageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USAGES_FIELD_NUMBER: _builtins.int
@@ -347,10 +347,10 @@ class ListNetworkAccessUsageResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListNetworkAccessUsageResponse: _TypeAlias = ListNetworkAccessUsageResponse  # noqa: Y015
+Global___GetBookingUsageResponse: _TypeAlias = GetBookingUsageResponse  # noqa: Y015
 
 @_typing.final
-class ListUsageRecordsRequest(_message.Message):
+class GetUsageRecordsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BOOKING_ID_FIELD_NUMBER: _builtins.int
@@ -366,10 +366,10 @@ class ListUsageRecordsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListUsageRecordsRequest: _TypeAlias = ListUsageRecordsRequest  # noqa: Y015
+Global___GetUsageRecordsRequest: _TypeAlias = GetUsageRecordsRequest  # noqa: Y015
 
 @_typing.final
-class ListUsageRecordsResponse(_message.Message):
+class GetUsageRecordsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USAGE_RECORDS_FIELD_NUMBER: _builtins.int
@@ -386,7 +386,7 @@ class ListUsageRecordsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListUsageRecordsResponse: _TypeAlias = ListUsageRecordsResponse  # noqa: Y015
+Global___GetUsageRecordsResponse: _TypeAlias = GetUsageRecordsResponse  # noqa: Y015
 
 @_typing.final
 class CreateThresholdRequest(_message.Message):

@@ -35,15 +35,15 @@ class MonitoringServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.ListNetworkAccessUsage = channel.unary_unary(
-                '/nf.netapi.v1.MonitoringService/ListNetworkAccessUsage',
-                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageRequest.SerializeToString,
-                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageResponse.FromString,
+        self.GetBookingUsage = channel.unary_unary(
+                '/nf.netapi.v1.MonitoringService/GetBookingUsage',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageResponse.FromString,
                 _registered_method=True)
-        self.ListUsageRecords = channel.unary_unary(
-                '/nf.netapi.v1.MonitoringService/ListUsageRecords',
-                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsRequest.SerializeToString,
-                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsResponse.FromString,
+        self.GetUsageRecords = channel.unary_unary(
+                '/nf.netapi.v1.MonitoringService/GetUsageRecords',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsResponse.FromString,
                 _registered_method=True)
         self.CreateThreshold = channel.unary_unary(
                 '/nf.netapi.v1.MonitoringService/CreateThreshold',
@@ -66,14 +66,14 @@ class MonitoringServiceServicer(object):
     """What a provider watches.
     """
 
-    def ListNetworkAccessUsage(self, request, context):
+    def GetBookingUsage(self, request, context):
         """How the network access IDs of a booking are used, all or one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListUsageRecords(self, request, context):
+    def GetUsageRecords(self, request, context):
         """What has been used of a booking in all, also after its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -81,13 +81,15 @@ class MonitoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateThreshold(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Begins to watch a measure.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListThresholds(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists thresholds in the order of their creation.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -102,15 +104,15 @@ class MonitoringServiceServicer(object):
 
 def add_MonitoringServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ListNetworkAccessUsage': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListNetworkAccessUsage,
-                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageRequest.FromString,
-                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageResponse.SerializeToString,
+            'GetBookingUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBookingUsage,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageResponse.SerializeToString,
             ),
-            'ListUsageRecords': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListUsageRecords,
-                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsRequest.FromString,
-                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsResponse.SerializeToString,
+            'GetUsageRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsageRecords,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsResponse.SerializeToString,
             ),
             'CreateThreshold': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateThreshold,
@@ -140,7 +142,7 @@ class MonitoringService(object):
     """
 
     @staticmethod
-    def ListNetworkAccessUsage(request,
+    def GetBookingUsage(request,
             target,
             options=(),
             channel_credentials=None,
@@ -153,9 +155,9 @@ class MonitoringService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nf.netapi.v1.MonitoringService/ListNetworkAccessUsage',
-            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageRequest.SerializeToString,
-            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListNetworkAccessUsageResponse.FromString,
+            '/nf.netapi.v1.MonitoringService/GetBookingUsage',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetBookingUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -167,7 +169,7 @@ class MonitoringService(object):
             _registered_method=True)
 
     @staticmethod
-    def ListUsageRecords(request,
+    def GetUsageRecords(request,
             target,
             options=(),
             channel_credentials=None,
@@ -180,9 +182,9 @@ class MonitoringService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nf.netapi.v1.MonitoringService/ListUsageRecords',
-            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsRequest.SerializeToString,
-            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListUsageRecordsResponse.FromString,
+            '/nf.netapi.v1.MonitoringService/GetUsageRecords',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetUsageRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,12 +33,14 @@ class MonitoringServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MonitoringServiceAsyncStub: ...
-    ListNetworkAccessUsage: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.ListNetworkAccessUsageRequest, _monitoring_pb2.ListNetworkAccessUsageResponse]
+    GetBookingUsage: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.GetBookingUsageRequest, _monitoring_pb2.GetBookingUsageResponse]
     """How the network access IDs of a booking are used, all or one."""
-    ListUsageRecords: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.ListUsageRecordsRequest, _monitoring_pb2.ListUsageRecordsResponse]
+    GetUsageRecords: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.GetUsageRecordsRequest, _monitoring_pb2.GetUsageRecordsResponse]
     """What has been used of a booking in all, also after its end."""
     CreateThreshold: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.CreateThresholdRequest, _monitoring_pb2.CreateThresholdResponse]
+    """Begins to watch a measure."""
     ListThresholds: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.ListThresholdsRequest, _monitoring_pb2.ListThresholdsResponse]
+    """Lists thresholds in the order of their creation."""
     DeleteThreshold: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.DeleteThresholdRequest, _monitoring_pb2.DeleteThresholdResponse]
     """Ending what is not there succeeds."""
 
@@ -47,12 +49,14 @@ class MonitoringServiceAsyncStub(MonitoringServiceStub):
     """What a provider watches."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ListNetworkAccessUsage: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.ListNetworkAccessUsageRequest, _monitoring_pb2.ListNetworkAccessUsageResponse]  # type: ignore[assignment]
+    GetBookingUsage: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.GetBookingUsageRequest, _monitoring_pb2.GetBookingUsageResponse]  # type: ignore[assignment]
     """How the network access IDs of a booking are used, all or one."""
-    ListUsageRecords: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.ListUsageRecordsRequest, _monitoring_pb2.ListUsageRecordsResponse]  # type: ignore[assignment]
+    GetUsageRecords: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.GetUsageRecordsRequest, _monitoring_pb2.GetUsageRecordsResponse]  # type: ignore[assignment]
     """What has been used of a booking in all, also after its end."""
     CreateThreshold: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.CreateThresholdRequest, _monitoring_pb2.CreateThresholdResponse]  # type: ignore[assignment]
+    """Begins to watch a measure."""
     ListThresholds: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.ListThresholdsRequest, _monitoring_pb2.ListThresholdsResponse]  # type: ignore[assignment]
+    """Lists thresholds in the order of their creation."""
     DeleteThreshold: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.DeleteThresholdRequest, _monitoring_pb2.DeleteThresholdResponse]  # type: ignore[assignment]
     """Ending what is not there succeeds."""
 
@@ -60,19 +64,19 @@ class MonitoringServiceServicer(metaclass=_abc_1.ABCMeta):
     """What a provider watches."""
 
     @_abc_1.abstractmethod
-    def ListNetworkAccessUsage(
+    def GetBookingUsage(
         self,
-        request: _monitoring_pb2.ListNetworkAccessUsageRequest,
+        request: _monitoring_pb2.GetBookingUsageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_monitoring_pb2.ListNetworkAccessUsageResponse, _abc.Awaitable[_monitoring_pb2.ListNetworkAccessUsageResponse]]:
+    ) -> _typing.Union[_monitoring_pb2.GetBookingUsageResponse, _abc.Awaitable[_monitoring_pb2.GetBookingUsageResponse]]:
         """How the network access IDs of a booking are used, all or one."""
 
     @_abc_1.abstractmethod
-    def ListUsageRecords(
+    def GetUsageRecords(
         self,
-        request: _monitoring_pb2.ListUsageRecordsRequest,
+        request: _monitoring_pb2.GetUsageRecordsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_monitoring_pb2.ListUsageRecordsResponse, _abc.Awaitable[_monitoring_pb2.ListUsageRecordsResponse]]:
+    ) -> _typing.Union[_monitoring_pb2.GetUsageRecordsResponse, _abc.Awaitable[_monitoring_pb2.GetUsageRecordsResponse]]:
         """What has been used of a booking in all, also after its end."""
 
     @_abc_1.abstractmethod
@@ -80,14 +84,16 @@ class MonitoringServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _monitoring_pb2.CreateThresholdRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_monitoring_pb2.CreateThresholdResponse, _abc.Awaitable[_monitoring_pb2.CreateThresholdResponse]]: ...
+    ) -> _typing.Union[_monitoring_pb2.CreateThresholdResponse, _abc.Awaitable[_monitoring_pb2.CreateThresholdResponse]]:
+        """Begins to watch a measure."""
 
     @_abc_1.abstractmethod
     def ListThresholds(
         self,
         request: _monitoring_pb2.ListThresholdsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_monitoring_pb2.ListThresholdsResponse, _abc.Awaitable[_monitoring_pb2.ListThresholdsResponse]]: ...
+    ) -> _typing.Union[_monitoring_pb2.ListThresholdsResponse, _abc.Awaitable[_monitoring_pb2.ListThresholdsResponse]]:
+        """Lists thresholds in the order of their creation."""
 
     @_abc_1.abstractmethod
     def DeleteThreshold(
