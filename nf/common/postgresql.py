@@ -158,7 +158,7 @@ class PostgresqlDatabase(Database):
         log = logger("store")
         while True:
             try:
-                connection = await loop.run_in_executor(None, self._connect)
+                connection = await self._connect_aside()
                 try:
                     await loop.run_in_executor(
                         None, connection.execute, sql.SQL("LISTEN {}").format(self._channel_name)
@@ -206,6 +206,15 @@ class PostgresqlDatabase(Database):
             return psycopg.connect(*arguments, **parameters, autocommit=True)
         except psycopg.Error as error:
             raise self._unreachable(error) from error
+
+    async def _connect_aside(self) -> psycopg.Connection:
+        """``_connect`` in another thread; a connection that comes when nobody waits any more is closed."""
+        connecting = asyncio.get_running_loop().run_in_executor(None, self._connect)
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_close_late)
+            raise
 
     def _unreachable(self, error: BaseException) -> CastcoreError:
         if isinstance(error, psycopg.ProgrammingError):
@@ -299,6 +308,11 @@ class _Keeper:
     def _forgo(self, statement: str) -> None:
         with suppress(psycopg.Error):
             self._ask(statement)
+
+
+def _close_late(connecting: asyncio.Future[psycopg.Connection]) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
 
 
 def _driver(session: Session) -> psycopg.Connection:

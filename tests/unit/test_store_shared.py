@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -356,3 +357,13 @@ def test_a_schema_is_a_plain_name() -> None:
     assert schema_url("postgresql://u@h/d?schema=lab", "af") == "postgresql://u@h/d?schema=lab_af"
     with pytest.raises(InvalidArgument, match="expected 'postgresql://USER@HOST/DATABASE'"):
         schema_url("sqlite:///x", "af")
+
+
+async def test_who_gives_up_while_it_connects_leaves_no_connection_behind(processes: Processes) -> None:
+    for _ in range(5):
+        one = processes.open()
+        # It begins to listen.
+        await asyncio.sleep(0)
+        await one.close()
+    # One that nobody has closed would be warned of here, which is an error.
+    gc.collect()

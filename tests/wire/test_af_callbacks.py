@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -416,6 +417,8 @@ async def test_over_http_it_is_the_same_resource(stack: AfStack, receiver: Recei
     assert (await stack.http_client.get(f"{path}/{subscription_id}")).status_code == 404
 
 
+# CPython 3.11 leaves the transport of a handshake that has failed to the collector, which warns of it.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 async def test_over_https_the_receiver_s_certificate_has_to_be_of_the_lab(tmp_path: Path):
     lab = tmp_path / "lab"
     make_files(lab, ("af", "hook"), alternatives=(), days=1, clients=())
@@ -435,6 +438,7 @@ async def test_over_https_the_receiver_s_certificate_has_to_be_of_the_lab(tmp_pa
         await stack.start()
         await receiver.until(lambda r: len(r.received) == 1)
     await receiver.stop()
+    gc.collect()
 
 
 def test_pauses_double_up_to_the_longest_and_heed_the_receiver():
