@@ -20,6 +20,7 @@ from nf.common.errors import CastcoreError, InvalidArgument, Unavailable
 from nf.common.resources import copy_of
 from nf.common.store import Page, Reader, Store, Transaction
 from nf.common.telemetry import logger
+from nf.common.v1.mbs_pb2 import Ncgi
 from nf.pcf.v1.sm_policy_control_pb2 import CreateSmPolicyRequest, DeleteSmPolicyRequest, SmPolicyDecision
 from nf.pcf.v1.sm_policy_control_pb2_grpc import SmPolicyControlServiceStub
 from nf.smf.errors import (
@@ -31,8 +32,8 @@ from nf.smf.errors import (
 )
 from nf.smf.machine import Event
 from nf.smf.n4_rules import IdAllocation, changes_nothing, local_teid, modification, n4_session
-from nf.smf.requests import check_decision, requested_part, requested_session
-from nf.smf.sessions import by_sm_policy, insert_session, sm_policy_of, step
+from nf.smf.requests import check_decision, check_user_location, requested_part, requested_session
+from nf.smf.sessions import by_sm_policy, insert_session, keep_user_location, sm_policy_of, step
 from nf.smf.supervision import OutOfStep, UserPlane
 from nf.smf.usage_log import (
     SOURCE,
@@ -145,6 +146,16 @@ class PduSessions:
         return await self._store.read(
             lambda reader: reader.list(PduSession, page_size=page_size, page_token=page_token)
         )
+
+    async def locate(self, sm_context_ref: str, user_location: Ncgi | None) -> PduSession:
+        """The UE of a session is in another cell (None: nobody knows). The same cell again changes nothing.
+
+        Raises InvalidArgument, PduSessionNotFound.
+        """
+        if user_location is not None:
+            check_user_location(user_location)
+        async with self.lock(sm_context_ref):
+            return await self._store.write(lambda tx: keep_user_location(tx, sm_context_ref, user_location))
 
     async def release(self, sm_context_ref: str) -> None:
         """Detaches a UE; one that is not there was detached before.
@@ -346,7 +357,11 @@ def _with_allocation(reader: Reader, sm_policy_id: str) -> tuple[PduSession | No
 
 
 def _check_repeat(known: PduSession, requested: PduSession) -> PduSession:
-    if requested_part(known) != requested:
+    known_part, requested_again = requested_part(known), copy_of(requested)
+    for each in (known_part, requested_again):
+        # The UE may have moved since.
+        each.ClearField("user_location")
+    if known_part != requested_again:
         raise PduSessionExists(f"PDU session {known.sm_context_ref!r} exists with other content")
     if known.state != PduSession.STATE_ACTIVE:
         raise Unavailable(f"PDU session {known.sm_context_ref!r} is being released")

@@ -10,6 +10,7 @@ from typing import Final
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.reader import MAX_INTEGER
 from nf.common.resources import new_id
+from nf.common.v1.mbs_pb2 import Ncgi
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, SmPolicyDecision
 from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
@@ -23,6 +24,9 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNN = re.compile(rf"(?=.{{1,100}}\Z){_LABEL}(?:\.{_LABEL})*")
 _SLICE_DIFFERENTIATOR = re.compile(r"[0-9A-Fa-f]{6}")
 _TOS = re.compile(r"[0-9A-Fa-f]{4}")
+_MCC = re.compile(r"[0-9]{3}")
+_MNC = re.compile(r"[0-9]{2,3}")
+_NR_CELL = re.compile(r"[0-9A-Fa-f]{9}")
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{1,8}")
 
 
@@ -76,6 +80,23 @@ def _tunnel_violations(session: PduSession) -> Iterator[FieldViolation]:
         yield FieldViolation("an_tunnel_info.port", f"expected 1 to {_MAX_PORT}, or 0 for 2152, got {end.port}")
 
 
+def _location_violations(cell: Ncgi) -> Iterator[FieldViolation]:
+    for name, text, form, expected in (
+        ("plmn_id.mcc", cell.plmn_id.mcc, _MCC, "three digits"),
+        ("plmn_id.mnc", cell.plmn_id.mnc, _MNC, "two or three digits"),
+        ("nr_cell_id", cell.nr_cell_id, _NR_CELL, "nine hexadecimal digits"),
+    ):
+        if not form.fullmatch(text):
+            yield FieldViolation(f"user_location.{name}", f"expected {expected}, got {text!r}")
+
+
+def check_user_location(cell: Ncgi) -> None:
+    """Raises InvalidArgument naming every property of a cell that is wrong."""
+    found = list(_location_violations(cell))
+    if found:
+        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+
+
 def _both_or_neither(end: TunnelInfo) -> str:
     return f"both {end.ipv4_addr!r} and {end.ipv6_addr!r}" if end.ipv4_addr else "neither"
 
@@ -93,6 +114,8 @@ def _violations(session: PduSession) -> Iterator[FieldViolation]:
     yield from _slice_violations(session.s_nssai)
     yield from _address_violations(session)
     yield from _tunnel_violations(session)
+    if session.HasField("user_location"):
+        yield from _location_violations(session.user_location)
 
 
 def requested_session(request: PduSession) -> PduSession:
@@ -123,6 +146,7 @@ def requested_part(session: PduSession) -> PduSession:
         ue_ipv6_prefix=session.ue_ipv6_prefix,
         an_tunnel_info=session.an_tunnel_info if session.HasField("an_tunnel_info") else None,
         qfi=session.qfi,
+        user_location=session.user_location if session.HasField("user_location") else None,
     )
 
 

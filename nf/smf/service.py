@@ -39,6 +39,13 @@ class PduSessionsService(PduSessionsServiceServicer):
         page = await self._sessions.page(request.page_size, request.page_token)
         return pdu.ListPduSessionsResponse(pdu_sessions=page.items, next_page_token=page.next_page_token)
 
+    async def UpdateUserLocation(
+        self, request: pdu.UpdateUserLocationRequest, context: object
+    ) -> pdu.UpdateUserLocationResponse:
+        """The UE is in another cell."""
+        cell = request.user_location if request.HasField("user_location") else None
+        return pdu.UpdateUserLocationResponse(pdu_session=await self._sessions.locate(request.sm_context_ref, cell))
+
     async def ReleasePduSession(
         self, request: pdu.ReleasePduSessionRequest, context: object
     ) -> pdu.ReleasePduSessionResponse:

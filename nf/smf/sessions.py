@@ -6,8 +6,9 @@ from typing import Final
 
 from nf.common.resources import copy_of, new_id
 from nf.common.store import Reader, Transaction
+from nf.common.v1.mbs_pb2 import Ncgi
 from nf.pcf.v1.sm_policy_control_pb2 import SmPolicy
-from nf.smf.errors import PduSessionExists, UeAddressInUse
+from nf.smf.errors import PduSessionExists, PduSessionNotFound, UeAddressInUse
 from nf.smf.machine import PDU_SESSION, Effect, Event, State
 from nf.smf.usage_log import SOURCE, forget_session
 from nf.smf.v1.pdu_session_pb2 import PduSession, PduSessionStatus
@@ -74,9 +75,41 @@ def step(transaction: Transaction, session: PduSession, event: Event) -> PduSess
         changed.state = PduSession.State.ValueType(transition.state.value)
         changed = transaction.update(changed, session.sm_context_ref)
     if Effect.NOTIFY_PDU_SESSION_STATUS in transition.effects:
-        status = PduSessionStatus(sm_policy_id=session.sm_policy_id, state=changed.state)
-        transaction.emit("PDU_SESSION_STATUS", f"sm-policies/{session.sm_policy_id}", status, source=SOURCE)
+        _tell(transaction, "PDU_SESSION_STATUS", changed)
     return changed
+
+
+def keep_user_location(transaction: Transaction, sm_context_ref: str, user_location: Ncgi | None) -> PduSession:
+    """Takes note of the cell that a session's UE is in; None: not known. Raises PduSessionNotFound."""
+    session = transaction.get(PduSession, sm_context_ref)
+    if session is None:
+        raise PduSessionNotFound(f"PDU session {sm_context_ref!r} does not exist")
+    changed = copy_of(session)
+    changed.ClearField("user_location")
+    if user_location is not None:
+        changed.user_location.CopyFrom(user_location)
+    if changed == session:
+        return session
+    changed = transaction.update(changed, sm_context_ref)
+    if changed.state == PduSession.STATE_ACTIVE:
+        _tell(transaction, "USER_LOCATION", changed)
+    return changed
+
+
+def _tell(transaction: Transaction, event_type: str, session: PduSession) -> None:
+    status = PduSessionStatus(
+        sm_policy_id=session.sm_policy_id,
+        state=session.state,
+        sm_context_ref=session.sm_context_ref,
+        supi=session.supi,
+        gpsi=session.gpsi,
+        dnn=session.dnn,
+        s_nssai=session.s_nssai if session.HasField("s_nssai") else None,
+        ue_ipv4_address=session.ue_ipv4_address,
+        ue_ipv6_prefix=session.ue_ipv6_prefix,
+        user_location=session.user_location if session.HasField("user_location") else None,
+    )
+    transaction.emit(event_type, f"sm-policies/{session.sm_policy_id}", status, source=SOURCE)
 
 
 def sm_policy_of(session: PduSession) -> SmPolicy:

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from nf.common.v1 import mbs_pb2 as _mbs_pb2
+from nf.common.v1 import types_pb2 as _types_pb2
 from nf.netapi.v1 import access_pb2 as _access_pb2
 from nf.netapi.v1 import coverage_pb2 as _coverage_pb2
 import builtins as _builtins
@@ -48,6 +49,82 @@ VERIFICATION_RESULT_PARTIAL: VerificationResult.ValueType  # 3
 """Part of where it may be is inside."""
 VERIFICATION_RESULT_UNKNOWN: VerificationResult.ValueType  # 4
 Global___VerificationResult: _TypeAlias = VerificationResult  # noqa: Y015
+
+@_typing.final
+class AttachedUe(_message.Message):
+    """A UE that has a PDU session, as the SMF tells of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SM_CONTEXT_REF_FIELD_NUMBER: _builtins.int
+    SUPI_FIELD_NUMBER: _builtins.int
+    GPSI_FIELD_NUMBER: _builtins.int
+    IPV4_ADDRESS_FIELD_NUMBER: _builtins.int
+    IPV6_PREFIX_FIELD_NUMBER: _builtins.int
+    DNN_FIELD_NUMBER: _builtins.int
+    S_NSSAI_FIELD_NUMBER: _builtins.int
+    CELL_FIELD_NUMBER: _builtins.int
+    sm_context_ref: _builtins.str
+    """The PDU session at the SMF."""
+    supi: _builtins.str
+    """Subscription permanent identifier ("imsi-…")."""
+    gpsi: _builtins.str
+    """Generic public subscription identifier ("msisdn-…"); may be empty."""
+    ipv4_address: _builtins.str
+    """Its address; may be empty where it has an ipv6_prefix."""
+    ipv6_prefix: _builtins.str
+    """Its prefix of /64; may be empty."""
+    dnn: _builtins.str
+    """Data network name."""
+    @_builtins.property
+    def s_nssai(self) -> _types_pb2.Snssai: ...
+    @_builtins.property
+    def cell(self) -> _mbs_pb2.Ncgi:
+        """The cell that it is in; absent: not known."""
+
+    def __init__(
+        self,
+        *,
+        sm_context_ref: _builtins.str = ...,
+        supi: _builtins.str = ...,
+        gpsi: _builtins.str = ...,
+        ipv4_address: _builtins.str = ...,
+        ipv6_prefix: _builtins.str = ...,
+        dnn: _builtins.str = ...,
+        s_nssai: _types_pb2.Snssai | None = ...,
+        cell: _mbs_pb2.Ncgi | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "s_nssai", b"s_nssai"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "dnn", b"dnn", "gpsi", b"gpsi", "ipv4_address", b"ipv4_address", "ipv6_prefix", b"ipv6_prefix", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "supi", b"supi"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachedUe: _TypeAlias = AttachedUe  # noqa: Y015
+
+@_typing.final
+class SubscriberNames(_message.Message):
+    """The names of a subscriber, kept when its UE detaches: they mean the same device then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPI_FIELD_NUMBER: _builtins.int
+    GPSI_FIELD_NUMBER: _builtins.int
+    supi: _builtins.str
+    gpsi: _builtins.str
+    def __init__(
+        self,
+        *,
+        supi: _builtins.str = ...,
+        gpsi: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpsi", b"gpsi", "supi", b"supi"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubscriberNames: _TypeAlias = SubscriberNames  # noqa: Y015
 
 @_typing.final
 class DevicePosition(_message.Message):

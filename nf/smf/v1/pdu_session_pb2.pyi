@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from nf.common.v1 import mbs_pb2 as _mbs_pb2
 from nf.common.v1 import types_pb2 as _types_pb2
 from nf.pcf.v1 import sm_policy_control_pb2 as _sm_policy_control_pb2
 import builtins as _builtins
@@ -104,6 +105,7 @@ class PduSession(_message.Message):
     AN_TUNNEL_INFO_FIELD_NUMBER: _builtins.int
     CN_TUNNEL_INFO_FIELD_NUMBER: _builtins.int
     QFI_FIELD_NUMBER: _builtins.int
+    USER_LOCATION_FIELD_NUMBER: _builtins.int
     sm_context_ref: _builtins.str
     """Chosen by whoever attaches the UE, or by the SMF when empty."""
     supi: _builtins.str
@@ -150,6 +152,10 @@ class PduSession(_message.Message):
     def cn_tunnel_info(self) -> Global___TunnelInfo:
         """CN tunnel info: where the UPF receives them. Set by the SMF where there is an_tunnel_info."""
 
+    @_builtins.property
+    def user_location(self) -> _mbs_pb2.Ncgi:
+        """The cell that the UE is in (TS 29.502 ueLocation); absent: not known. UpdateUserLocation changes it."""
+
     def __init__(
         self,
         *,
@@ -170,10 +176,11 @@ class PduSession(_message.Message):
         an_tunnel_info: Global___TunnelInfo | None = ...,
         cn_tunnel_info: Global___TunnelInfo | None = ...,
         qfi: _builtins.int = ...,
+        user_location: _mbs_pb2.Ncgi | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai", "user_location", b"user_location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "qfi", b"qfi", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "qfi", b"qfi", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix", "user_location", b"user_location"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +314,51 @@ class ListPduSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPduSessionsResponse: _TypeAlias = ListPduSessionsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateUserLocationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SM_CONTEXT_REF_FIELD_NUMBER: _builtins.int
+    USER_LOCATION_FIELD_NUMBER: _builtins.int
+    sm_context_ref: _builtins.str
+    @_builtins.property
+    def user_location(self) -> _mbs_pb2.Ncgi:
+        """Absent: no longer known."""
+
+    def __init__(
+        self,
+        *,
+        sm_context_ref: _builtins.str = ...,
+        user_location: _mbs_pb2.Ncgi | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user_location", b"user_location"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sm_context_ref", b"sm_context_ref", "user_location", b"user_location"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateUserLocationRequest: _TypeAlias = UpdateUserLocationRequest  # noqa: Y015
+
+@_typing.final
+class UpdateUserLocationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PDU_SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pdu_session(self) -> Global___PduSession: ...
+    def __init__(
+        self,
+        *,
+        pdu_session: Global___PduSession | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pdu_session", b"pdu_session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pdu_session", b"pdu_session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateUserLocationResponse: _TypeAlias = UpdateUserLocationResponse  # noqa: Y015
 
 @_typing.final
 class ReleasePduSessionRequest(_message.Message):
@@ -492,24 +544,53 @@ Global___UserPlaneStatus: _TypeAlias = UserPlaneStatus  # noqa: Y015
 
 @_typing.final
 class PduSessionStatus(_message.Message):
-    """Payload of the event "PDU_SESSION_STATUS": a PDU session was set up or released."""
+    """Payload of the event "PDU_SESSION_STATUS": a PDU session was set up or released; and of "USER_LOCATION": its UE is in
+    another cell.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SM_POLICY_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    SM_CONTEXT_REF_FIELD_NUMBER: _builtins.int
+    SUPI_FIELD_NUMBER: _builtins.int
+    GPSI_FIELD_NUMBER: _builtins.int
+    DNN_FIELD_NUMBER: _builtins.int
+    S_NSSAI_FIELD_NUMBER: _builtins.int
+    UE_IPV4_ADDRESS_FIELD_NUMBER: _builtins.int
+    UE_IPV6_PREFIX_FIELD_NUMBER: _builtins.int
+    USER_LOCATION_FIELD_NUMBER: _builtins.int
     sm_policy_id: _builtins.str
     state: Global___PduSession.State.ValueType
     """After the change; a released session shows RELEASING."""
+    sm_context_ref: _builtins.str
+    """Which session that is, and whose; as in PduSession."""
+    supi: _builtins.str
+    gpsi: _builtins.str
+    dnn: _builtins.str
+    ue_ipv4_address: _builtins.str
+    ue_ipv6_prefix: _builtins.str
+    @_builtins.property
+    def s_nssai(self) -> _types_pb2.Snssai: ...
+    @_builtins.property
+    def user_location(self) -> _mbs_pb2.Ncgi: ...
     def __init__(
         self,
         *,
         sm_policy_id: _builtins.str = ...,
         state: Global___PduSession.State.ValueType = ...,
+        sm_context_ref: _builtins.str = ...,
+        supi: _builtins.str = ...,
+        gpsi: _builtins.str = ...,
+        dnn: _builtins.str = ...,
+        s_nssai: _types_pb2.Snssai | None = ...,
+        ue_ipv4_address: _builtins.str = ...,
+        ue_ipv6_prefix: _builtins.str = ...,
+        user_location: _mbs_pb2.Ncgi | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["s_nssai", b"s_nssai", "user_location", b"user_location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sm_policy_id", b"sm_policy_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dnn", b"dnn", "gpsi", b"gpsi", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix", "user_location", b"user_location"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

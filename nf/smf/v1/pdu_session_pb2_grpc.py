@@ -51,6 +51,11 @@ class PduSessionsServiceStub(object):
                 request_serializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsRequest.SerializeToString,
                 response_deserializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsResponse.FromString,
                 _registered_method=True)
+        self.UpdateUserLocation = channel.unary_unary(
+                '/nf.smf.v1.PduSessionsService/UpdateUserLocation',
+                request_serializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationRequest.SerializeToString,
+                response_deserializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationResponse.FromString,
+                _registered_method=True)
         self.ReleasePduSession = channel.unary_unary(
                 '/nf.smf.v1.PduSessionsService/ReleasePduSession',
                 request_serializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.ReleasePduSessionRequest.SerializeToString,
@@ -83,6 +88,13 @@ class PduSessionsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateUserLocation(self, request, context):
+        """The UE is in another cell (TS 29.502 §5.2.2.3.2). The same cell again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReleasePduSession(self, request, context):
         """Detaches a UE: the N4 session and the policy association go. Releasing what is not there succeeds.
         """
@@ -107,6 +119,11 @@ def add_PduSessionsServiceServicer_to_server(servicer, server):
                     servicer.ListPduSessions,
                     request_deserializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsRequest.FromString,
                     response_serializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsResponse.SerializeToString,
+            ),
+            'UpdateUserLocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUserLocation,
+                    request_deserializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationRequest.FromString,
+                    response_serializer=nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationResponse.SerializeToString,
             ),
             'ReleasePduSession': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleasePduSession,
@@ -196,6 +213,33 @@ class PduSessionsService(object):
             '/nf.smf.v1.PduSessionsService/ListPduSessions',
             nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsRequest.SerializeToString,
             nf_dot_smf_dot_v1_dot_pdu__session__pb2.ListPduSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUserLocation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.smf.v1.PduSessionsService/UpdateUserLocation',
+            nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationRequest.SerializeToString,
+            nf_dot_smf_dot_v1_dot_pdu__session__pb2.UpdateUserLocationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -332,7 +376,7 @@ class SmfEventsServiceServicer(object):
     """
 
     def WatchEvents(self, request, context):
-        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_LOCATION, USER_PLANE_STATUS; of MBS sessions
         MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,6 +40,8 @@ class PduSessionsServiceStub:
     """Reads a PDU session."""
     ListPduSessions: _grpc.UnaryUnaryMultiCallable[_pdu_session_pb2.ListPduSessionsRequest, _pdu_session_pb2.ListPduSessionsResponse]
     """Lists PDU sessions in the order of their creation."""
+    UpdateUserLocation: _grpc.UnaryUnaryMultiCallable[_pdu_session_pb2.UpdateUserLocationRequest, _pdu_session_pb2.UpdateUserLocationResponse]
+    """The UE is in another cell (TS 29.502 §5.2.2.3.2). The same cell again changes nothing."""
     ReleasePduSession: _grpc.UnaryUnaryMultiCallable[_pdu_session_pb2.ReleasePduSessionRequest, _pdu_session_pb2.ReleasePduSessionResponse]
     """Detaches a UE: the N4 session and the policy association go. Releasing what is not there succeeds."""
 
@@ -54,6 +56,8 @@ class PduSessionsServiceAsyncStub(PduSessionsServiceStub):
     """Reads a PDU session."""
     ListPduSessions: _aio.UnaryUnaryMultiCallable[_pdu_session_pb2.ListPduSessionsRequest, _pdu_session_pb2.ListPduSessionsResponse]  # type: ignore[assignment]
     """Lists PDU sessions in the order of their creation."""
+    UpdateUserLocation: _aio.UnaryUnaryMultiCallable[_pdu_session_pb2.UpdateUserLocationRequest, _pdu_session_pb2.UpdateUserLocationResponse]  # type: ignore[assignment]
+    """The UE is in another cell (TS 29.502 §5.2.2.3.2). The same cell again changes nothing."""
     ReleasePduSession: _aio.UnaryUnaryMultiCallable[_pdu_session_pb2.ReleasePduSessionRequest, _pdu_session_pb2.ReleasePduSessionResponse]  # type: ignore[assignment]
     """Detaches a UE: the N4 session and the policy association go. Releasing what is not there succeeds."""
 
@@ -83,6 +87,14 @@ class PduSessionsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pdu_session_pb2.ListPduSessionsResponse, _abc.Awaitable[_pdu_session_pb2.ListPduSessionsResponse]]:
         """Lists PDU sessions in the order of their creation."""
+
+    @_abc_1.abstractmethod
+    def UpdateUserLocation(
+        self,
+        request: _pdu_session_pb2.UpdateUserLocationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pdu_session_pb2.UpdateUserLocationResponse, _abc.Awaitable[_pdu_session_pb2.UpdateUserLocationResponse]]:
+        """The UE is in another cell (TS 29.502 §5.2.2.3.2). The same cell again changes nothing."""
 
     @_abc_1.abstractmethod
     def ReleasePduSession(
@@ -133,7 +145,7 @@ class SmfEventsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SmfEventsServiceAsyncStub: ...
     WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]
-    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_LOCATION, USER_PLANE_STATUS; of MBS sessions
     MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
     """
 
@@ -143,7 +155,7 @@ class SmfEventsServiceAsyncStub(SmfEventsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+    """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_LOCATION, USER_PLANE_STATUS; of MBS sessions
     MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
     """
 
@@ -156,7 +168,7 @@ class SmfEventsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.WatchEventsResponse], _abc.AsyncIterator[_events_pb2.WatchEventsResponse]]:
-        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_PLANE_STATUS; of MBS sessions
+        """The SMF's events: USAGE_REPORT, QOS_NOTIF, PDU_SESSION_STATUS, USER_LOCATION, USER_PLANE_STATUS; of MBS sessions
         MBS_REL_TMGI_EXPIRY, BROADCAST_DELIVERY_STATUS, INGRESS_TUNNEL_ADD_CHANGE.
         """
 
