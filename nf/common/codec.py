@@ -55,14 +55,15 @@ def answer_json(message: Message) -> dict[str, object]:
     return _plan_of(_descriptor_of(message), _Extent.ANSWER).write(message)
 
 
-def from_json(message_type: type[M], tree: object, *, internal: bool = False) -> M:
-    """The message that a JSON value describes.
+def from_json(message_type: type[M], tree: object, *, internal: bool = False, strict: bool = False) -> M:
+    """The message that a JSON value describes; ``strict``: with no property that the message does not have.
 
     Raises InvalidArgument with a violation for every property that is missing or of another type or form than expected.
     """
     message = message_type()
+    extent = _Extent.STRICT if strict else _Extent.ALL if internal else _Extent.API
     try:
-        _plan_of(_descriptor_of(message_type), _Extent.ALL if internal else _Extent.API).fill(message, tree)
+        _plan_of(_descriptor_of(message_type), extent).fill(message, tree)
     except Refused as refused:
         found = refused.violations[:_MAX_VIOLATIONS]
         raise InvalidArgument(
@@ -76,9 +77,9 @@ def dumps(message: Message, *, internal: bool = False) -> bytes:
     return encode(to_json(message, internal=internal))
 
 
-def loads(message_type: type[M], body: bytes, *, internal: bool = False) -> M:
+def loads(message_type: type[M], body: bytes, *, internal: bool = False, strict: bool = False) -> M:
     """The message that the text of a JSON object describes. Raises InvalidArgument."""
-    return from_json(message_type, decode(body), internal=internal)
+    return from_json(message_type, decode(body), internal=internal, strict=strict)
 
 
 def json_path(descriptor: Descriptor | None, path: str) -> str:
@@ -117,6 +118,8 @@ class _Extent(Enum):
     ALL = 1
     # Those of the API that clients may read.
     ANSWER = 2
+    # Those of the API, and whatever else is there is refused.
+    STRICT = 3
 
 
 class _Plan:
@@ -194,6 +197,8 @@ def _message_plan(descriptor: Descriptor, extent: _Extent) -> tuple[_WriteMessag
                     setter(message, value)
                 except Refused as refused:
                     wrong += refused.under(name)
+            elif extent is _Extent.STRICT:
+                wrong += (FieldViolation(name, "expected nothing of this name"),)
         for name in demanded:
             if name not in tree:
                 wrong += (FieldViolation(name, "expected, found nothing"),)

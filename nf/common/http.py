@@ -53,11 +53,12 @@ def problem(error: CastcoreError) -> Response:
     if error.violations:
         body["invalidParams"] = [{"param": each.field, "reason": each.description} for each in error.violations]
     return Response(
-        json.dumps(body), status_code=error.http_status, headers=_told_by(error), media_type="application/problem+json"
+        json.dumps(body), status_code=error.http_status, headers=told_by(error), media_type="application/problem+json"
     )
 
 
-def _told_by(error: CastcoreError) -> dict[str, str]:
+def told_by(error: CastcoreError) -> dict[str, str]:
+    """The header fields that an error brings with it, whatever its body looks like."""
     headers = {"cache-control": "no-store"}
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = error.challenge

@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from inspect import isawaitable
 from time import perf_counter
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar, cast
@@ -26,12 +27,12 @@ from nf.common import call as current_call
 from nf.common.calls import Calls
 from nf.common.codec import answer_json, json_path
 from nf.common.errors import CastcoreError, DeadlineExceeded, FieldViolation, Internal, InvalidArgument
-from nf.common.http import problem
 from nf.common.json_text import encode
 from nf.common.rest_body import check_accept, check_length, check_media_type, read_body
 from nf.common.rest_call import Answer, Media, Operation, Query, RestCall, Several
 from nf.common.rest_conditional import http_date, is_not_modified, moment_of
-from nf.common.rest_errors import MethodNotAllowed
+from nf.common.rest_errors import MethodNotAllowed, ResourceUnknown
+from nf.common.rest_manners import MANNERS_OF_3GPP, Manners
 from nf.common.telemetry import Telemetry, logger, tells
 
 __all__ = ["Answer", "Door", "Media", "Operation", "Query", "RestCall", "Several"]
@@ -69,7 +70,8 @@ class Door(BaseRoute, Generic[Caller]):
     """The resources below one prefix ("/3gpp-m1/v2"), served and described.
 
     ``identify`` says by the header fields who calls, before anything is read: it raises Unauthenticated or
-    PermissionDenied, and what it returns is the call's ``caller``.
+    PermissionDenied, and what it returns (or awaits to) is the call's ``caller``. ``authorise`` is asked whether that
+    one has the scope of an operation, where it has one. ``manners``: how the door speaks beside its operations.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Door(BaseRoute, Generic[Caller]):
         *,
         title: str,
         version: str,
-        identify: Callable[[Mapping[str, str]], Caller],
+        identify: Callable[[Mapping[str, str]], Caller | Awaitable[Caller]],
+        authorise: Callable[[Caller, str], None] | None = None,
+        manners: Manners = MANNERS_OF_3GPP,
         description: str = "",
         function: str = "af",
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
@@ -92,7 +96,9 @@ class Door(BaseRoute, Generic[Caller]):
         self.secured = secured
         self.operations: list[Operation[Caller]] = []
         self._function = function
+        self.manners = manners
         self._identify = identify
+        self._authorise = authorise
         self._max_body_bytes = max_body_bytes
         self._max_age_s = max_age_s
         self._resources: dict[str, _Resource[Caller]] = {}
@@ -120,6 +126,7 @@ class Door(BaseRoute, Generic[Caller]):
         max_age_s: int | None = None,
         generation: Callable[[], int] | None = None,
         detached: bool = True,
+        scope: str = "",
     ) -> None:
         """Tells the door one method of the resource at ``path`` ("/things/{thingId}", below the prefix).
 
@@ -127,12 +134,12 @@ class Door(BaseRoute, Generic[Caller]):
         ``conditional``: whether the resource has an entity tag, ``aliases``: names of properties that are taken for
         others. ``generation``: what a GET answers is good, for all who ask in the same way, until it changes; it is
         read before the handler is called. ``detached`` False: the handler itself sees to it that what it has begun is
-        finished.
+        finished. ``scope``: what the caller's token has to be for.
         Raises ValueError for an operation that is there.
         """
         told: Operation[Caller] = Operation(
             method, path, handler, operation_id, summary, request, request_required, dict(answers), tuple(errors),
-            tuple(query), description, conditional, aliases, max_age_s, generation, detached,
+            tuple(query), description, conditional, aliases, max_age_s, generation, detached, scope,
         )  # fmt: skip
         resource = self._resources.get(path)
         if resource is None:
@@ -159,18 +166,24 @@ class Door(BaseRoute, Generic[Caller]):
             found = self._find(raw[len(prefix) :].decode("latin-1") if is_escaped else path[len(prefix) :], is_escaped)
             if found is not None:
                 return Match.FULL, {"door_resource": found[0], "door_parameters": found[1]}
+            if self.manners.whole_prefix and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                return Match.FULL, {"door_resource": None, "door_parameters": {}}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        resource = cast("_Resource[Caller]", scope["door_resource"])
+        resource = cast("_Resource[Caller] | None", scope["door_resource"])
         method = cast(str, scope["method"])
-        operation = resource.operations.get("GET" if method == "HEAD" else method)
+        operation = resource.operations.get("GET" if method == "HEAD" else method) if resource is not None else None
         begun = perf_counter()
-        if operation is not None and operation.generation is not None and method == "GET":
+        if resource is None:
+            path = cast(str, scope["path"])
+            response = self.manners.refusal(ResourceUnknown(f"{path}: nothing is here"))
+        elif operation is not None and operation.generation is not None and method == "GET":
             response = await self._kept_or_new(scope, receive, resource, operation, operation.generation())
         else:
             response = await self._respond(scope, receive, resource, operation)
+        self.manners.told(scope, response)
         if method == "HEAD":
             response.body = b""
         await response(scope, receive, send)
@@ -227,7 +240,11 @@ class Door(BaseRoute, Generic[Caller]):
                     return _options(resource)
                 raise MethodNotAllowed(cast(str, scope["method"]), resource.allowed)
             headers = _headers_of(scope)
-            caller = self._identify(headers)
+            self.manners.check(headers)
+            identified = self._identify(headers)
+            caller = await identified if isawaitable(identified) else identified
+            if operation.scope and self._authorise is not None:
+                self._authorise(caller, operation.scope)
             request = RestCall(
                 scope,
                 operation,
@@ -235,10 +252,20 @@ class Door(BaseRoute, Generic[Caller]):
                 headers,
                 caller,
                 self._max_body_bytes,
+                self.manners.strict,
             )
             return await self._serve(scope, receive, request)
         except CastcoreError as error:
-            return problem(_in_words_of_the_door(error, operation.request if operation is not None else None))
+            told = _in_words_of_the_door(error, operation.request if operation is not None else None)
+            return self.manners.refusal(told)
+        except Exception:
+            if self.manners is MANNERS_OF_3GPP:
+                # What surrounds every request tells it in their way.
+                raise
+            logger(self._function).exception("http.failed", path=scope["path"])
+            correlation_id = current_call.correlation_id()
+            told = Internal(f"internal error; the log knows more under correlation id {correlation_id}")
+            return self.manners.refusal(told)
 
     async def _serve(self, scope: Scope, receive: Receive, request: RestCall[Caller]) -> Response:
         operation, headers = request.operation, request.headers

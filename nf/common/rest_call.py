@@ -90,6 +90,7 @@ class Operation(Generic[Caller]):
 
     generation: Callable[[], int] | None = None
     detached: bool = True
+    scope: str = ""
     # The media types of the request body, and of the answers.
     taken: tuple[str, ...] = field(init=False)
     offered: tuple[str, ...] = field(init=False)
@@ -116,7 +117,18 @@ class Operation(Generic[Caller]):
 class RestCall(Generic[Caller]):
     """A request that has been let in: its path, query, headers, its body, and who makes it."""
 
-    __slots__ = ("_limit_bytes", "_message", "_scope", "body", "caller", "headers", "media_type", "operation", "path")
+    __slots__ = (
+        "_limit_bytes",
+        "_message",
+        "_scope",
+        "_strict",
+        "body",
+        "caller",
+        "headers",
+        "media_type",
+        "operation",
+        "path",
+    )
 
     def __init__(
         self,
@@ -126,8 +138,10 @@ class RestCall(Generic[Caller]):
         headers: Mapping[str, str],
         caller: Caller,
         limit_bytes: int,
+        strict: bool = False,
     ) -> None:
         self._scope = scope
+        self._strict = strict
         self._limit_bytes = limit_bytes
         self._message: Message | None = None
         self.operation = operation
@@ -192,7 +206,7 @@ class RestCall(Generic[Caller]):
         """
         document = to_json(current, internal=internal)
         wanted = patched(document, self.media_type, self.body, self._limit_bytes, self.operation.aliases)
-        return from_json(type(current), wanted, internal=internal)
+        return from_json(type(current), wanted, internal=internal, strict=self._strict)
 
     def check_preconditions(self, what: str, etag: str, last_modified: datetime | Timestamp | None = None) -> None:
         """Raises EtagMismatch (412) when If-Match and the like were meant for another state; in the transaction."""
@@ -222,7 +236,9 @@ class RestCall(Generic[Caller]):
         if self.body:
             aliases = self.operation.aliases
             self._message = (
-                from_json(request, renamed(decode(self.body), aliases)) if aliases else loads(request, self.body)
+                from_json(request, renamed(decode(self.body), aliases), strict=self._strict)
+                if aliases
+                else loads(request, self.body, strict=self._strict)
             )
         elif self.operation.request_required:
             raise InvalidArgument.of("body", "expected a JSON object, found nothing")

@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
 from nf.common.config import NotifyingSection
+
+# What RFC 6750 lets a bearer token be made of, and not so short that it could be tried out.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]{16,}=*")
+_SHA256: Final = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 class NetapiSection(NotifyingSection):
     """``[netapi]``."""
+
+    # The bearer token of the operator, or in its place its SHA-256 as 64 hexadecimal digits; neither: a call without a
+    # credential is the operator's.
+    operator_token: str | None = None
+    operator_token_sha256: str | None = None
+    # How long access tokens last where the client does not say, and at the most.
+    access_token_s: int = Field(default=3600, ge=1)
+    longest_access_token_s: int = Field(default=86_400, ge=1)
+
+    @model_validator(mode="after")
+    def _check_token(self) -> Self:
+        # A token that is refused is not shown.
+        if self.operator_token is not None and self.operator_token_sha256 is not None:
+            raise ValueError("either operator_token or operator_token_sha256")
+        if self.operator_token is not None and not _TOKEN.fullmatch(self.operator_token):
+            raise ValueError("operator_token of at least 16 characters out of letters, digits and -._~+/")
+        if self.operator_token_sha256 is not None and not _SHA256.fullmatch(self.operator_token_sha256):
+            raise ValueError("operator_token_sha256 as 64 hexadecimal digits")
+        return self
+
+    @property
+    def operator_digest(self) -> str | None:
+        """The SHA-256 of the operator's token as hexadecimal digits; None: there is none."""
+        if self.operator_token is not None:
+            return hashlib.sha256(self.operator_token.encode()).hexdigest()
+        return self.operator_token_sha256.lower() if self.operator_token_sha256 is not None else None

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from nf.common.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from nf.common.errors import (
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
 
 
 class DeviceMismatch(InvalidArgument):
@@ -20,3 +27,83 @@ class AmbiguousDevice(FailedPrecondition):
     """Several devices have the name that is given."""
 
     reason = "AMBIGUOUS_DEVICE"
+
+
+class OperatorOnly(PermissionDenied):
+    """Only the operator of the platform may do this."""
+
+    reason = "OPERATOR_ONLY"
+
+
+class AgreementNeeded(PermissionDenied):
+    """Only a provider may do this: it is done under an agreement."""
+
+    reason = "AGREEMENT_NEEDED"
+
+
+class ScopeMissing(PermissionDenied):
+    """The credential or access token was not issued for this."""
+
+    reason = "SCOPE_MISSING"
+
+
+class AgreementSuspended(PermissionDenied):
+    """The operator refuses new bookings under the agreement."""
+
+    reason = "AGREEMENT_SUSPENDED"
+
+
+class NotInAgreement(PermissionDenied):
+    """The agreement does not have this service area or capability profile."""
+
+    reason = "NOT_IN_AGREEMENT"
+
+
+class AgreementLimitExceeded(PermissionDenied):
+    """The agreement does not allow so much, or so far ahead."""
+
+    reason = "AGREEMENT_LIMIT_EXCEEDED"
+
+
+class BookingQuotaExceeded(ResourceExhausted):
+    """As many bookings stand under the agreement as it allows."""
+
+    reason = "QUOTA_EXCEEDED"
+    cause = ""
+
+
+class StillBooked(FailedPrecondition):
+    """Bookings stand on it."""
+
+    reason = "STILL_BOOKED"
+
+
+class Unprocessable(FailedPrecondition):
+    """The request is understood, and cannot be done for what it names (HTTP 422)."""
+
+    http_status = 422
+    reason = "SERVICE_NOT_APPLICABLE"
+
+
+class MissingIdentifier(Unprocessable):
+    """Neither the request nor the access token says which device is meant."""
+
+    reason = "MISSING_IDENTIFIER"
+
+
+class UnnecessaryIdentifier(Unprocessable):
+    """Both the request and the access token say which device is meant."""
+
+    reason = "UNNECESSARY_IDENTIFIER"
+
+
+class UnsupportedIdentifier(Unprocessable):
+    """The request names a device in ways that the platform does not know it by."""
+
+    reason = "UNSUPPORTED_IDENTIFIER"
+
+
+class IdentifierNotFound(NotFound):
+    """The device that the request names is not known."""
+
+    reason = "IDENTIFIER_NOT_FOUND"
