@@ -257,6 +257,7 @@ class Offer(_message.Message):
     TOTAL_PRICE_UNITS_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_FIELD_NUMBER: _builtins.int
     COUNTER_OFFER_FIELD_NUMBER: _builtins.int
+    CAPABILITY_PROFILES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Rises with every offer of a booking."""
     total_price_units: _builtins.int
@@ -268,6 +269,10 @@ class Offer(_message.Message):
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """Until when it can be accepted."""
 
+    @_builtins.property
+    def capability_profiles(self) -> _containers.RepeatedCompositeFieldContainer[_coverage_pb2.CapabilityProfile]:
+        """The capability profiles of the lines, as they were when it was made: they stand whatever becomes of them."""
+
     def __init__(
         self,
         *,
@@ -276,10 +281,11 @@ class Offer(_message.Message):
         total_price_units: _builtins.int = ...,
         valid_until: _timestamp_pb2.Timestamp | None = ...,
         counter_offer: _builtins.bool = ...,
+        capability_profiles: _abc.Iterable[_coverage_pb2.CapabilityProfile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counter_offer", b"counter_offer", "lines", b"lines", "revision", b"revision", "total_price_units", b"total_price_units", "valid_until", b"valid_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capability_profiles", b"capability_profiles", "counter_offer", b"counter_offer", "lines", b"lines", "revision", b"revision", "total_price_units", b"total_price_units", "valid_until", b"valid_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,7 +294,7 @@ Global___Offer: _TypeAlias = Offer  # noqa: Y015
 @_typing.final
 class NetworkAccessId(_message.Message):
     """By what devices use a capability in an area (workflow step B.4), and what it stands for. It outlives every
-    reconfiguration.
+    reconfiguration: another profile of the same capability in the same area keeps it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -312,7 +318,7 @@ class NetworkAccessId(_message.Message):
     active: _builtins.bool
     """Whether the booking still has this capability in this area."""
     devices: _builtins.int
-    """How many devices may use it at one time."""
+    """How many devices may use it at one time, in the period that the booking is in or the next one."""
     capability: _coverage_pb2.Capability.ValueType
     dnn: _builtins.str
     """With QUALITY_ON_DEMAND: the data network (empty: any), the slice (absent: any) and the quality."""
@@ -509,7 +515,9 @@ Global___Reconfiguration: _TypeAlias = Reconfiguration  # noqa: Y015
 
 @_typing.final
 class BookingChanged(_message.Message):
-    """Payload of the events "BOOKING_STATE" and "BOOKING_RECONFIGURED"; their subject is "bookings/{booking_id}"."""
+    """Payload of the events "BOOKING_STATE" (its state has changed), "RECONFIGURATION_OFFERED", "RECONFIGURATION_DECLINED",
+    "RECONFIGURATION_LAPSED" and "BOOKING_RECONFIGURED" (accepted, and in force); their subject is "bookings/{booking_id}".
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -711,15 +719,19 @@ class DeclineOfferRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BOOKING_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
+    revision: _builtins.int
+    """Of the offer that is meant; 0: the one that stands."""
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,9 +858,12 @@ class ReconfigureBookingRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     etag: _builtins.str
     """If given, it has to be the booking's present one."""
+    request_id: _builtins.str
+    """Makes a repeat harmless."""
     @_builtins.property
     def request(self) -> Global___BookingRequest:
         """What it shall be."""
@@ -864,10 +879,11 @@ class ReconfigureBookingRequest(_message.Message):
         request: Global___BookingRequest | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "request", b"request", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "request", b"request", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -108,7 +108,7 @@ class BookingsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeclineOffer(self, request, context):
-        """Lets the offer go.
+        """Lets the offer go. Declining again is harmless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,8 +158,9 @@ class BookingsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """The platform's events as far as they concern the caller: BOOKING_STATE, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE,
-        AREA_ENTERED, AREA_LEFT, THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
+        """The platform's events as far as they concern the caller: BOOKING_STATE, RECONFIGURATION_OFFERED,
+        RECONFIGURATION_DECLINED, RECONFIGURATION_LAPSED, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE, AREA_ENTERED, AREA_LEFT,
+        THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

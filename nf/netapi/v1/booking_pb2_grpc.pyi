@@ -41,7 +41,7 @@ class BookingsServiceStub:
     AcceptOffer: _grpc.UnaryUnaryMultiCallable[_booking_pb2.AcceptOfferRequest, _booking_pb2.AcceptOfferResponse]
     """B.3: accepts the offer, and with it its network access IDs are issued (B.4). Accepting again is harmless."""
     DeclineOffer: _grpc.UnaryUnaryMultiCallable[_booking_pb2.DeclineOfferRequest, _booking_pb2.DeclineOfferResponse]
-    """Lets the offer go."""
+    """Lets the offer go. Declining again is harmless."""
     GetBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.GetBookingRequest, _booking_pb2.GetBookingResponse]
     """Reads a booking."""
     ListBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]
@@ -57,8 +57,9 @@ class BookingsServiceStub:
     ResumeBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ResumeBookingRequest, _booking_pb2.ResumeBookingResponse]
     """The operator lets it go on."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]
-    """The platform's events as far as they concern the caller: BOOKING_STATE, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE,
-    AREA_ENTERED, AREA_LEFT, THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
+    """The platform's events as far as they concern the caller: BOOKING_STATE, RECONFIGURATION_OFFERED,
+    RECONFIGURATION_DECLINED, RECONFIGURATION_LAPSED, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE, AREA_ENTERED, AREA_LEFT,
+    THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
     """
 
 @_typing.type_check_only
@@ -73,7 +74,7 @@ class BookingsServiceAsyncStub(BookingsServiceStub):
     AcceptOffer: _aio.UnaryUnaryMultiCallable[_booking_pb2.AcceptOfferRequest, _booking_pb2.AcceptOfferResponse]  # type: ignore[assignment]
     """B.3: accepts the offer, and with it its network access IDs are issued (B.4). Accepting again is harmless."""
     DeclineOffer: _aio.UnaryUnaryMultiCallable[_booking_pb2.DeclineOfferRequest, _booking_pb2.DeclineOfferResponse]  # type: ignore[assignment]
-    """Lets the offer go."""
+    """Lets the offer go. Declining again is harmless."""
     GetBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.GetBookingRequest, _booking_pb2.GetBookingResponse]  # type: ignore[assignment]
     """Reads a booking."""
     ListBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]  # type: ignore[assignment]
@@ -89,8 +90,9 @@ class BookingsServiceAsyncStub(BookingsServiceStub):
     ResumeBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.ResumeBookingRequest, _booking_pb2.ResumeBookingResponse]  # type: ignore[assignment]
     """The operator lets it go on."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_events_pb2.WatchEventsRequest, _events_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """The platform's events as far as they concern the caller: BOOKING_STATE, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE,
-    AREA_ENTERED, AREA_LEFT, THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
+    """The platform's events as far as they concern the caller: BOOKING_STATE, RECONFIGURATION_OFFERED,
+    RECONFIGURATION_DECLINED, RECONFIGURATION_LAPSED, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE, AREA_ENTERED, AREA_LEFT,
+    THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
     """
 
 class BookingsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -120,7 +122,7 @@ class BookingsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _booking_pb2.DeclineOfferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.DeclineOfferResponse, _abc.Awaitable[_booking_pb2.DeclineOfferResponse]]:
-        """Lets the offer go."""
+        """Lets the offer go. Declining again is harmless."""
 
     @_abc_1.abstractmethod
     def GetBooking(
@@ -178,8 +180,9 @@ class BookingsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _events_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.WatchEventsResponse], _abc.AsyncIterator[_events_pb2.WatchEventsResponse]]:
-        """The platform's events as far as they concern the caller: BOOKING_STATE, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE,
-        AREA_ENTERED, AREA_LEFT, THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
+        """The platform's events as far as they concern the caller: BOOKING_STATE, RECONFIGURATION_OFFERED,
+        RECONFIGURATION_DECLINED, RECONFIGURATION_LAPSED, BOOKING_RECONFIGURED, DEVICE_ACCESS_STATE, AREA_ENTERED, AREA_LEFT,
+        THRESHOLD_CROSSED, THRESHOLD_RESTORED, BOOKING_UNUSED.
         """
 
 def add_BookingsServiceServicer_to_server(servicer: BookingsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
