@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, bindparam, delete, func, select
 from sqlalchemy import insert as insert_into
 
-from nf.common.statements import Statement
+from nf.common.statements import Statement, Values
 from nf.common.store import Reader, Transaction
 from nf.netapi.calendar import Load, Reservation
 
@@ -150,7 +150,7 @@ def end(transaction: Transaction, booking_id: str) -> None:
 
 
 def _insert(transaction: Transaction, booking_id: str, parts: Iterable[Part], *, held: bool) -> None:
-    rows = [
+    rows: list[Values] = [
         {
             "area_id": part.area_id,
             "start_ns": part.reservation.start_ns,

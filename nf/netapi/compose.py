@@ -8,10 +8,11 @@ from typing import Final
 from sqlalchemy import Table
 
 from nf.common.function import Context, Function
+from nf.netapi import capacity
 from nf.netapi.config import NetapiSection
 
 # Typed tables that the store has to be opened with.
-TABLES: Final[Sequence[Table]] = ()
+TABLES: Final[Sequence[Table]] = capacity.TABLES
 
 
 def build(ctx: Context[NetapiSection]) -> Function:

@@ -58,9 +58,9 @@ def windows(
 ) -> list[Window]:
     """The windows that are not over at ``now``, in order; what follows without a gap is one window.
 
-    ``latest``: when the last of them has to have stopped; a rule without an end ends there. Raises InvalidArgument, with
-    paths below ``field``, for what is wrong with a period, for periods that overlap, are over or are too many, and
-    AgreementLimitExceeded for what ends after ``latest``.
+    ``latest``: when the last of them has to have stopped; a rule without an end ends there. Raises InvalidArgument,
+    with paths below ``field``, for what is wrong with a period, for periods that overlap, are over or are too many,
+    and AgreementLimitExceeded for what ends after ``latest``.
     """
     if not 1 <= len(periods) <= MAX_PERIODS:
         raise InvalidArgument.of(field, f"expected 1 to {MAX_PERIODS} periods, found {len(periods)}")
@@ -180,7 +180,7 @@ def _zone(name: str, path: str) -> tzinfo:
 
 
 def _parsed(text: str, first: datetime, farthest: datetime, zone: tzinfo, field: str) -> _Rule:
-    """The rule from its ``first`` start on; its starts end at ``farthest`` in any case: some rules match never again."""
+    """The rule from its ``first`` start on; its starts end at ``farthest`` in any case: some match never again."""
     # Loaded when there is a rule.
     from dateutil.rrule import rrule, rrulestr
 
@@ -219,8 +219,8 @@ def _until(text: str, zone: tzinfo) -> datetime:
     date, time, utc = match.groups()
     if time is None:
         # All of that day.
-        return datetime.strptime(f"{date}235959", "%Y%m%d%H%M%S")  # noqa: DTZ007 (the wall clock)
-    moment = datetime.strptime(date + time, "%Y%m%d%H%M%S")  # noqa: DTZ007 (likewise)
+        return datetime.strptime(f"{date}235959", "%Y%m%d%H%M%S")
+    moment = datetime.strptime(date + time, "%Y%m%d%H%M%S")
     return moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None) if utc else moment
 
 
