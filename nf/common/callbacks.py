@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -67,11 +67,52 @@ def own_body(subscription: NotificationSubscription, event: Event) -> bytes:
     return body_of(subscription.subscription_id, event)
 
 
+class Telling(Protocol):
+    """How one subscriber is told."""
+
+    def is_own(self, event: Event) -> bool:
+        """Whether the event is about the subscription itself: it is told whatever was asked for, and not counted."""
+        ...
+
+    def body(self, event: Event) -> bytes | None:
+        """What is sent of an event; None: nothing."""
+        ...
+
+    def headers(self, event: Event, content: bytes) -> Mapping[str, str]:
+        """Header fields that go with it, in the place of castcore's own of the same name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTelling:
+    """A body, and no more than castcore's own header fields."""
+
+    subscription: NotificationSubscription
+    make: Callable[[NotificationSubscription, Event], bytes] = own_body
+
+    def is_own(self, event: Event) -> bool:
+        """Never: what is about a subscription is not told to itself."""
+        del event
+        return False
+
+    def body(self, event: Event) -> bytes | None:
+        """What the function makes of the event."""
+        return self.make(self.subscription, event)
+
+    def headers(self, event: Event, content: bytes) -> Mapping[str, str]:
+        """None."""
+        del event, content
+        return {}
+
+
 class Callbacks:
     """Delivers a function's events to its subscribers, between ``start`` and ``stop``; ``wake`` it after a change.
 
     ``visible`` says which events the owner of a subscription may be told, ``audience`` whom its end is told, ``body``
-    what is sent.
+    what is sent. In the place of ``body``, ``telling`` may say how each subscriber is told; in the place of the event
+    NOTIFICATION_SUBSCRIPTION_ENDED, ``ended`` does what is to be done when a subscription comes to its end, by the
+    cause: "EXPIRED" (its time has come), "GONE" (the receiver says so), "MAX_EVENTS" (it had as many as it wanted),
+    "TOLD" (it was ending, and was told its final event).
     """
 
     def __init__(
@@ -83,6 +124,8 @@ class Callbacks:
         visible: Callable[[NotificationSubscription], Visible],
         audience: Callable[[NotificationSubscription], tuple[str, ...]],
         body: Callable[[NotificationSubscription, Event], bytes] = own_body,
+        telling: Callable[[Reader, NotificationSubscription], Telling] | None = None,
+        ended: Callable[[Transaction, NotificationSubscription, str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self.store = store
@@ -91,6 +134,8 @@ class Callbacks:
         self.visible = visible
         self.audience = audience
         self.body = body
+        self.telling = telling if telling is not None else lambda _, each: PlainTelling(each, self.body)
+        self._ended = ended if ended is not None else self._tell_end
         self.backoff = backoff if backoff is not None else Backoff()
         self.log = logger(function)
         self._changed = asyncio.Event()
@@ -119,11 +164,14 @@ class Callbacks:
 
     async def finish(self, subscription: NotificationSubscription, cause: str) -> None:
         """Ends a subscription of castcore's own accord."""
-        audience = self.audience(subscription)
-        name, source = subscription.subscription_id, self.function
-        await self.store.write(lambda tx: end(tx, name, cause, source=source, audience=audience))
+        await self.store.write(lambda tx: self._ended(tx, subscription, cause))
+        name = subscription.subscription_id
         self.log.info("callback.ended", subscription=name, cause=cause, url=subscription.callback_url)
         self.wake()
+
+    def _tell_end(self, transaction: Transaction, subscription: NotificationSubscription, cause: str) -> None:
+        audience = self.audience(subscription)
+        end(transaction, subscription.subscription_id, cause, source=self.function, audience=audience)
 
     async def _expire(self, _: str, subscription: NotificationSubscription) -> None:
         await self.finish(subscription, "EXPIRED")
@@ -171,6 +219,7 @@ class _Delivery:
         self._visible = callbacks.visible(subscription)
         self._types = frozenset(subscription.event_types)
         self._progress = NotificationDelivery()
+        self._telling: Telling = PlainTelling(subscription)
         # Events passed over since the position was noted.
         self._passed_over = 0
 
@@ -192,16 +241,21 @@ class _Delivery:
         if found is None:
             return False
         self._progress = found
+        self._telling = await self._store.read(lambda reader: self._callbacks.telling(reader, self._subscription))
         while True:
             await self._store.on_duty()
+            if (cause := self._end_cause()) is not None:
+                await self._callbacks.finish(self._subscription, cause)
+                return False
             batch, first = await self._store.read(self._look)
             if first - 1 > self._progress.delivered_sequence and not await self._note_loss(first):
                 return False
             for event in batch:
-                if not self._store.is_on_duty:
+                if not self._store.is_on_duty or self._end_cause() is not None:
                     break
-                if self._is_wanted(event):
-                    if not await self._tell(event):
+                content = self._telling.body(event) if self._is_wanted(event) else None
+                if content is not None:
+                    if not await self._tell(event, content):
                         return False
                 else:
                     self._progress.delivered_sequence = event.sequence
@@ -210,7 +264,7 @@ class _Delivery:
                 return False
             # A store may answer at once: others have to come to their turn while a long log is passed over.
             await asyncio.sleep(0)
-            if len(batch) < _BATCH and self._store.is_on_duty:
+            if len(batch) < _BATCH and self._store.is_on_duty and self._end_cause() is None:
                 await self._store.wait_sequence(self._progress.delivered_sequence)
 
     def _look(self, reader: Reader) -> tuple[list[Event], int]:
@@ -219,7 +273,22 @@ class _Delivery:
         has_gap = not found or found[0].sequence > position + 1
         return found, reader.first_sequence() if has_gap else position + 1
 
+    def _end_cause(self) -> str | None:
+        """Why the subscription is over; None: it is not."""
+        final = self._subscription.final_sequence
+        if final:
+            return "TOLD" if self._progress.delivered_sequence >= final else None
+        return "MAX_EVENTS" if self._is_full() else None
+
+    def _is_full(self) -> bool:
+        return 0 < self._subscription.max_events <= self._progress.delivered_events
+
     def _is_wanted(self, event: Event) -> bool:
+        if self._telling.is_own(event):
+            return True
+        final = self._subscription.final_sequence
+        if self._is_full() or (final and event.sequence > final):
+            return False
         known = not self._types or event.type in self._types
         return known and concerns(event, self._subscription.subject) and self._passes(event) and self._visible(event)
 
@@ -227,9 +296,8 @@ class _Delivery:
         filters = self._subscription.filters
         return not filters or any(each.event_type == event.type and concerns(event, each.subject) for each in filters)
 
-    async def _tell(self, event: Event) -> bool:
+    async def _tell(self, event: Event, content: bytes) -> bool:
         """Sends the event until it is taken, and notes that; False: the subscription is no more."""
-        content = self._callbacks.body(self._subscription, event)
         while True:
             asked_s: float | None = None
             try:
@@ -267,11 +335,12 @@ class _Delivery:
         }
         if event.correlation_id:
             headers[CORRELATION_KEY] = event.correlation_id
+        headers.update(self._telling.headers(event, content))
         return await self._callbacks.sender.post(self._subscription.callback_url, content, headers)
 
     async def _note_told(self, event: Event) -> bool:
         self._progress.delivered_sequence = event.sequence
-        self._progress.delivered_events += 1
+        self._progress.delivered_events += not self._telling.is_own(event)
         self._progress.failed_attempts = 0
         self._progress.ClearField("last_error")
         self._progress.ClearField("next_attempt_time")

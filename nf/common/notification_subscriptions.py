@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -23,7 +24,15 @@ from nf.common.v1.notifications_pb2 import (
     NotificationSubscriptionEnded,
 )
 
-SETTABLE: Final = ("callback_url", "event_types", "subject", "expire_time", "filters", "notify_correlation_id")
+SETTABLE: Final = (
+    "callback_url",
+    "event_types",
+    "subject",
+    "expire_time",
+    "filters",
+    "notify_correlation_id",
+    "max_events",
+)
 MAX_PER_OWNER: Final = 100
 _MAX_TYPES: Final = 64
 MAX_FILTERS: Final = 1000
@@ -38,16 +47,25 @@ def subject_of(subscription_id: str) -> str:
 
 
 def create(
-    transaction: Transaction, wanted: NotificationSubscription, owner: str | None, hosts: CallbackHosts
+    transaction: Transaction,
+    wanted: NotificationSubscription,
+    owner: str | None,
+    hosts: CallbackHosts,
+    *,
+    subscription_id: str = "",
+    most: int = MAX_PER_OWNER,
 ) -> NotificationSubscription:
-    """A new subscription. Raises InvalidArgument, CallbackHostNotAllowed, EventsPruned, ResourceExhausted."""
+    """A new subscription; an owner has at the most ``most``. ``subscription_id`` is chosen here unless given.
+
+    Raises InvalidArgument, CallbackHostNotAllowed, EventsPruned, ResourceExhausted.
+    """
     _check(wanted, hosts, transaction.clock)
     position = _begin(transaction, wanted)
     parent = owner or ""
-    if len(transaction.all(NotificationSubscription, parent=parent)) >= MAX_PER_OWNER:
-        raise ResourceExhausted(f"there are {MAX_PER_OWNER} notification subscriptions already: delete one first")
+    if len(transaction.all(NotificationSubscription, parent=parent)) >= most:
+        raise ResourceExhausted(f"there are {most} notification subscriptions already: delete one first")
     made = apply_mask(NotificationSubscription(), wanted, FieldMask(), SETTABLE)
-    made.subscription_id = new_id()
+    made.subscription_id = subscription_id or new_id()
     made.asp_id = parent
     if wanted.HasField("after_sequence"):
         made.after_sequence = wanted.after_sequence
@@ -92,7 +110,7 @@ def remove(transaction: Transaction, subscription_id: str, owner: str | None, et
     """Ends a subscription for its owner. Raises NotFound, EtagMismatch."""
     current = _require(transaction, subscription_id, owner)
     check_etag(current.etag, etag, f"NotificationSubscription {subscription_id!r}")
-    _forget(transaction, subscription_id)
+    forget(transaction, subscription_id)
 
 
 def end(transaction: Transaction, subscription_id: str, cause: str, *, source: str, audience: tuple[str, ...]) -> None:
@@ -101,13 +119,21 @@ def end(transaction: Transaction, subscription_id: str, cause: str, *, source: s
     if current is None:
         return
     told = NotificationSubscriptionEnded(notification_subscription=_with_delivery(transaction, current), cause=cause)
-    _forget(transaction, subscription_id)
+    forget(transaction, subscription_id)
     transaction.emit(
         "NOTIFICATION_SUBSCRIPTION_ENDED", subject_of(subscription_id), told, source=source, audience=audience
     )
 
 
-def _forget(transaction: Transaction, subscription_id: str) -> None:
+def end_with(transaction: Transaction, subscription_id: str, sequence: int, due: datetime) -> None:
+    """Ends a subscription when it has been told the event of this sequence, or at ``due`` at the latest."""
+    ending = transaction.require(NotificationSubscription, subscription_id)
+    ending.final_sequence = sequence
+    transaction.update(ending, subscription_id, due=due)
+
+
+def forget(transaction: Transaction, subscription_id: str) -> None:
+    """Removes a subscription, without telling anybody."""
     transaction.delete(NotificationSubscription, subscription_id)
     transaction.delete(NotificationDelivery, subscription_id)
 

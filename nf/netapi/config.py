@@ -26,6 +26,20 @@ class NetapiSection(NotifyingSection):
     access_token_s: int = Field(default=3600, ge=1)
     longest_access_token_s: int = Field(default=86_400, ge=1)
 
+    # Whether the sinks of subscriptions at the CAMARA doors may be http URLs, where the APIs say https. Those of
+    # EventSinksService may be either.
+    http_sinks: bool = False
+    # How long a sink that has ended is still tried to be told its last events.
+    sink_linger_s: float = Field(default=3600.0, gt=0)
+    # The interval over which rates and losses of a network access ID are means.
+    usage_interval_s: float = Field(default=10.0, gt=0, le=3600)
+    # For so long after the last usage report, use is taken to go on as it was; longer than the user plane's period.
+    usage_lag_s: float = Field(default=2.0, gt=0, le=3600)
+    # How often thresholds are looked at beside usage reports, while anything is in use or a threshold is crossed.
+    threshold_period_s: float = Field(default=1.0, gt=0)
+    # A booking that nobody uses for so long within a period is told of.
+    unused_after_s: float = Field(default=300.0, gt=0)
+
     @model_validator(mode="after")
     def _check_token(self) -> Self:
         # A token that is refused is not shown.

@@ -107,3 +107,9 @@ class IdentifierNotFound(NotFound):
     """The device that the request names is not known."""
 
     reason = "IDENTIFIER_NOT_FOUND"
+
+
+class InvalidSink(InvalidArgument):
+    """Events may not be sent to that URL: CAMARA's APIs want https."""
+
+    reason = "INVALID_SINK"

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nf/common/v1/notifications.proto\x12\x0cnf.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\"\xf2\x03\n\x18NotificationSubscription\x12\x1d\n\x0fsubscription_id\x18\x01 \x01(\tB\x04\xe0\xda\x18\x01\x12#\n\x0c\x63\x61llback_url\x18\x02 \x01(\tB\r\xc8\xda\x18\x02\xd8\xda\x18\x01\x88\xdb\x18\x80\x10\x12\x19\n\x0b\x65vent_types\x18\x03 \x03(\tB\x04\x88\xdb\x18@\x12\x16\n\x07subject\x18\x04 \x01(\tB\x05\x88\xdb\x18\x80\x04\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x06\x61sp_id\x18\x07 \x01(\tB\x04\xe0\xda\x18\x01\x12:\n\x08\x64\x65livery\x18\x08 \x01(\x0b\x32\".nf.common.v1.NotificationDeliveryB\x04\xe0\xda\x18\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe0\xda\x18\x01\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xd0\xda\x18\x01\x12\x37\n\x07\x66ilters\x18\x0b \x03(\x0b\x32 .nf.common.v1.NotificationFilterB\x04\xd0\xda\x18\x01\x12(\n\x15notify_correlation_id\x18\x0c \x01(\tB\t\xd0\xda\x18\x01\x88\xdb\x18\x80\x04\x42\x11\n\x0f_after_sequence\"9\n\x12NotificationFilter\x12\x12\n\nevent_type\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"\xe7\x01\n\x14NotificationDelivery\x12\x1d\n\x0fsubscription_id\x18\x01 \x01(\tB\x04\xd0\xda\x18\x01\x12\x1a\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x04\x12\x18\n\x10\x64\x65livered_events\x18\x03 \x01(\x04\x12\x16\n\x0elost_sequences\x18\x04 \x01(\x04\x12\x17\n\x0f\x66\x61iled_attempts\x18\x05 \x01(\r\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x1dNotificationSubscriptionEnded\x12I\n\x19notification_subscription\x18\x01 \x01(\x0b\x32&.nf.common.v1.NotificationSubscription\x12\r\n\x05\x63\x61use\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nf/common/v1/notifications.proto\x12\x0cnf.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\"\xaa\x04\n\x18NotificationSubscription\x12\x1d\n\x0fsubscription_id\x18\x01 \x01(\tB\x04\xe0\xda\x18\x01\x12#\n\x0c\x63\x61llback_url\x18\x02 \x01(\tB\r\xc8\xda\x18\x02\xd8\xda\x18\x01\x88\xdb\x18\x80\x10\x12\x19\n\x0b\x65vent_types\x18\x03 \x03(\tB\x04\x88\xdb\x18@\x12\x16\n\x07subject\x18\x04 \x01(\tB\x05\x88\xdb\x18\x80\x04\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x06\x61sp_id\x18\x07 \x01(\tB\x04\xe0\xda\x18\x01\x12:\n\x08\x64\x65livery\x18\x08 \x01(\x0b\x32\".nf.common.v1.NotificationDeliveryB\x04\xe0\xda\x18\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe0\xda\x18\x01\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xd0\xda\x18\x01\x12\x37\n\x07\x66ilters\x18\x0b \x03(\x0b\x32 .nf.common.v1.NotificationFilterB\x04\xd0\xda\x18\x01\x12(\n\x15notify_correlation_id\x18\x0c \x01(\tB\t\xd0\xda\x18\x01\x88\xdb\x18\x80\x04\x12\x18\n\nmax_events\x18\r \x01(\rB\x04\xd0\xda\x18\x01\x12\x1c\n\x0e\x66inal_sequence\x18\x0e \x01(\x04\x42\x04\xd0\xda\x18\x01\x42\x11\n\x0f_after_sequence\"9\n\x12NotificationFilter\x12\x12\n\nevent_type\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"\xe7\x01\n\x14NotificationDelivery\x12\x1d\n\x0fsubscription_id\x18\x01 \x01(\tB\x04\xd0\xda\x18\x01\x12\x1a\n\x12\x64\x65livered_sequence\x18\x02 \x01(\x04\x12\x18\n\x10\x64\x65livered_events\x18\x03 \x01(\x04\x12\x16\n\x0elost_sequences\x18\x04 \x01(\x04\x12\x17\n\x0f\x66\x61iled_attempts\x18\x05 \x01(\r\x12\x12\n\nlast_error\x18\x06 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"y\n\x1dNotificationSubscriptionEnded\x12I\n\x19notification_subscription\x18\x01 \x01(\x0b\x32&.nf.common.v1.NotificationSubscription\x12\r\n\x05\x63\x61use\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,14 +53,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['filters']._serialized_options = b'\320\332\030\001'
   _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['notify_correlation_id']._loaded_options = None
   _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['notify_correlation_id']._serialized_options = b'\320\332\030\001\210\333\030\200\004'
+  _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['max_events']._loaded_options = None
+  _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['max_events']._serialized_options = b'\320\332\030\001'
+  _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['final_sequence']._loaded_options = None
+  _globals['_NOTIFICATIONSUBSCRIPTION'].fields_by_name['final_sequence']._serialized_options = b'\320\332\030\001'
   _globals['_NOTIFICATIONDELIVERY'].fields_by_name['subscription_id']._loaded_options = None
   _globals['_NOTIFICATIONDELIVERY'].fields_by_name['subscription_id']._serialized_options = b'\320\332\030\001'
   _globals['_NOTIFICATIONSUBSCRIPTION']._serialized_start=112
-  _globals['_NOTIFICATIONSUBSCRIPTION']._serialized_end=610
-  _globals['_NOTIFICATIONFILTER']._serialized_start=612
-  _globals['_NOTIFICATIONFILTER']._serialized_end=669
-  _globals['_NOTIFICATIONDELIVERY']._serialized_start=672
-  _globals['_NOTIFICATIONDELIVERY']._serialized_end=903
-  _globals['_NOTIFICATIONSUBSCRIPTIONENDED']._serialized_start=905
-  _globals['_NOTIFICATIONSUBSCRIPTIONENDED']._serialized_end=1026
+  _globals['_NOTIFICATIONSUBSCRIPTION']._serialized_end=666
+  _globals['_NOTIFICATIONFILTER']._serialized_start=668
+  _globals['_NOTIFICATIONFILTER']._serialized_end=725
+  _globals['_NOTIFICATIONDELIVERY']._serialized_start=728
+  _globals['_NOTIFICATIONDELIVERY']._serialized_end=959
+  _globals['_NOTIFICATIONSUBSCRIPTIONENDED']._serialized_start=961
+  _globals['_NOTIFICATIONSUBSCRIPTIONENDED']._serialized_end=1082
 # @@protoc_insertion_point(module_scope)

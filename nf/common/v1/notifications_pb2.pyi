@@ -37,6 +37,8 @@ class NotificationSubscription(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     NOTIFY_CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_FIELD_NUMBER: _builtins.int
+    FINAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """Chosen by castcore."""
     callback_url: _builtins.str
@@ -51,6 +53,10 @@ class NotificationSubscription(_message.Message):
     """Changes with every change of what was asked for."""
     notify_correlation_id: _builtins.str
     """What the subscriber knows its subscription by, where its notifications say that."""
+    max_events: _builtins.int
+    """After so many events it ends; 0: it does not. Events about the subscription itself do not count."""
+    final_sequence: _builtins.int
+    """It is ending: with the event of this sequence it is over. 0: it is not ending."""
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of these types ("DYNAMIC_POLICY_STATE") are sent. Empty sends all."""
@@ -86,10 +92,12 @@ class NotificationSubscription(_message.Message):
         etag: _builtins.str = ...,
         filters: _abc.Iterable[Global___NotificationFilter] | None = ...,
         notify_correlation_id: _builtins.str = ...,
+        max_events: _builtins.int = ...,
+        final_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "create_time", b"create_time", "delivery", b"delivery", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "asp_id", b"asp_id", "callback_url", b"callback_url", "create_time", b"create_time", "delivery", b"delivery", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "filters", b"filters", "notify_correlation_id", b"notify_correlation_id", "subject", b"subject", "subscription_id", b"subscription_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "after_sequence", b"after_sequence", "asp_id", b"asp_id", "callback_url", b"callback_url", "create_time", b"create_time", "delivery", b"delivery", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "filters", b"filters", "final_sequence", b"final_sequence", "max_events", b"max_events", "notify_correlation_id", b"notify_correlation_id", "subject", b"subject", "subscription_id", b"subscription_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_sequence: _TypeAlias = _typing.Literal["after_sequence"]  # noqa: Y015
     _WhichOneofArgType__after_sequence: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence"]  # noqa: Y015
@@ -141,7 +149,7 @@ class NotificationDelivery(_message.Message):
     delivered_sequence: _builtins.int
     """Up to here it has been told everything that it asked for."""
     delivered_events: _builtins.int
-    """How many events in all it has acknowledged."""
+    """How many events in all it has acknowledged; those about the subscription itself are not counted."""
     lost_sequences: _builtins.int
     """How many positions of the log were removed before it could be told; among them may be events that it asked for."""
     failed_attempts: _builtins.int

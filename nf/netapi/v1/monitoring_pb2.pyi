@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from nf.common.v1 import notifications_pb2 as _notifications_pb2
 from nf.common.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -52,6 +53,44 @@ METRIC_LOSS: Metric.ValueType  # 4
 METRIC_DEVICES: Metric.ValueType  # 5
 """Number of devices."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+class _EventSinkEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EventSinkEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventSinkEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVENT_SINK_END_UNSPECIFIED: _EventSinkEnd.ValueType  # 0
+    EVENT_SINK_END_DELETED: _EventSinkEnd.ValueType  # 1
+    """Its owner wants it no more."""
+    EVENT_SINK_END_EXPIRED: _EventSinkEnd.ValueType  # 2
+    """Its time is over."""
+    EVENT_SINK_END_ACCESS_TOKEN_EXPIRED: _EventSinkEnd.ValueType  # 3
+    """The time of its access token is."""
+    EVENT_SINK_END_MAX_EVENTS: _EventSinkEnd.ValueType  # 4
+    """It was told as many events as it wanted."""
+    EVENT_SINK_END_GONE: _EventSinkEnd.ValueType  # 5
+    """The receiver has answered 410."""
+    EVENT_SINK_END_TERMINATED: _EventSinkEnd.ValueType  # 6
+    """The platform ends it: what it was about is no more."""
+
+class EventSinkEnd(_EventSinkEnd, metaclass=_EventSinkEndEnumTypeWrapper):
+    """Why a sink ends."""
+
+EVENT_SINK_END_UNSPECIFIED: EventSinkEnd.ValueType  # 0
+EVENT_SINK_END_DELETED: EventSinkEnd.ValueType  # 1
+"""Its owner wants it no more."""
+EVENT_SINK_END_EXPIRED: EventSinkEnd.ValueType  # 2
+"""Its time is over."""
+EVENT_SINK_END_ACCESS_TOKEN_EXPIRED: EventSinkEnd.ValueType  # 3
+"""The time of its access token is."""
+EVENT_SINK_END_MAX_EVENTS: EventSinkEnd.ValueType  # 4
+"""It was told as many events as it wanted."""
+EVENT_SINK_END_GONE: EventSinkEnd.ValueType  # 5
+"""The receiver has answered 410."""
+EVENT_SINK_END_TERMINATED: EventSinkEnd.ValueType  # 6
+"""The platform ends it: what it was about is no more."""
+Global___EventSinkEnd: _TypeAlias = EventSinkEnd  # noqa: Y015
 
 @_typing.final
 class NetworkAccessUsage(_message.Message):
@@ -305,6 +344,379 @@ class BookingUnused(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BookingUnused: _TypeAlias = BookingUnused  # noqa: Y015
+
+@_typing.final
+class UsageRecorded(_message.Message):
+    """Payload of the event "USAGE_RECORDED": a booking is over, and what was used of it will not change any more; the subject
+    is "bookings/{booking_id}".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    USAGE_RECORDS_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    @_builtins.property
+    def usage_records(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRecord]:
+        """One for each network access ID that the booking has had."""
+
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        usage_records: _abc.Iterable[Global___UsageRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "usage_records", b"usage_records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRecorded: _TypeAlias = UsageRecorded  # noqa: Y015
+
+@_typing.final
+class EventSink(_message.Message):
+    """Where events are sent to by HTTP: CloudEvents 1.0 in structured JSON ("application/cloudevents+json"), one after the
+    other, each at least once, tried again for as long as it takes. Every request has
+    "castcore-signature: sha256=HEX", the HMAC-SHA256 of its body under the sink's secret, and the sink's bearer token
+    where it has one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    AGREEMENT_ID_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    DOOR_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    sink_id: _builtins.str
+    """Chosen by the platform."""
+    agreement_id: _builtins.str
+    """Whose events; empty: the operator's, which is told everything."""
+    url: _builtins.str
+    """An absolute http or https URL."""
+    subject: _builtins.str
+    """Only events about this ("bookings/ID") and what stands below it; empty: all."""
+    secret: _builtins.str
+    """By which the receiver knows that it was castcore that signed. Given at the creation or, if empty, made then; shown once,
+    in the answer to it.
+    """
+    access_token: _builtins.str
+    """Shown to the receiver with every request; never shown to anybody else."""
+    max_events: _builtins.int
+    """After so many events it ends; 0: it does not."""
+    after_sequence: _builtins.int
+    """The position in the event log that it begins after: 0 tells all that is kept. Without it, what happens from now on."""
+    door: _builtins.str
+    """By which door it was made, which says what its events look like: empty for EventSinksService."""
+    end: Global___EventSinkEnd.ValueType
+    """Why it is ending; UNSPECIFIED: it is not."""
+    etag: _builtins.str
+    """Changes with every change of the resource."""
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events of these types ("BOOKING_STATE"); none: all."""
+
+    @_builtins.property
+    def access_token_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the token ends. Shortly before, the sink is told so by its last event, and ends."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the sink ends by itself; absent: it does not."""
+
+    @_builtins.property
+    def delivery(self) -> _notifications_pb2.NotificationDelivery:
+        """How it goes."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        sink_id: _builtins.str = ...,
+        agreement_id: _builtins.str = ...,
+        url: _builtins.str = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        subject: _builtins.str = ...,
+        secret: _builtins.str = ...,
+        access_token: _builtins.str = ...,
+        access_token_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        max_events: _builtins.int = ...,
+        after_sequence: _builtins.int | None = ...,
+        door: _builtins.str = ...,
+        end: Global___EventSinkEnd.ValueType = ...,
+        delivery: _notifications_pb2.NotificationDelivery | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "access_token_expire_time", b"access_token_expire_time", "after_sequence", b"after_sequence", "create_time", b"create_time", "delivery", b"delivery", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence", "access_token", b"access_token", "access_token_expire_time", b"access_token_expire_time", "after_sequence", b"after_sequence", "agreement_id", b"agreement_id", "create_time", b"create_time", "delivery", b"delivery", "door", b"door", "end", b"end", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "max_events", b"max_events", "secret", b"secret", "sink_id", b"sink_id", "subject", b"subject", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_sequence: _TypeAlias = _typing.Literal["after_sequence"]  # noqa: Y015
+    _WhichOneofArgType__after_sequence: _TypeAlias = _typing.Literal["_after_sequence", b"_after_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_sequence) -> _WhichOneofReturnType__after_sequence | None: ...
+
+Global___EventSink: _TypeAlias = EventSink  # noqa: Y015
+
+@_typing.final
+class EventSinkChanged(_message.Message):
+    """Payload of the events "EVENT_SINK_STARTED" and "EVENT_SINK_ENDED"; the subject is "event-sinks/{sink_id}". A sink is
+    told what is about itself whatever it has asked for.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_SINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_sink(self) -> Global___EventSink: ...
+    def __init__(
+        self,
+        *,
+        event_sink: Global___EventSink | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventSinkChanged: _TypeAlias = EventSinkChanged  # noqa: Y015
+
+@_typing.final
+class EventSinkSecrets(_message.Message):
+    """What is kept of a sink apart, and never told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    sink_id: _builtins.str
+    secret: _builtins.str
+    access_token: _builtins.str
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Sent along as they are."""
+
+    def __init__(
+        self,
+        *,
+        sink_id: _builtins.str = ...,
+        secret: _builtins.str = ...,
+        access_token: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "headers", b"headers", "secret", b"secret", "sink_id", b"sink_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventSinkSecrets: _TypeAlias = EventSinkSecrets  # noqa: Y015
+
+@_typing.final
+class CreateEventSinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_SINK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeat harmless; it is answered with the secret once more."""
+    @_builtins.property
+    def event_sink(self) -> Global___EventSink:
+        """url and what else is wished for; what the platform sets is ignored."""
+
+    def __init__(
+        self,
+        *,
+        event_sink: Global___EventSink | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateEventSinkRequest: _TypeAlias = CreateEventSinkRequest  # noqa: Y015
+
+@_typing.final
+class CreateEventSinkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_SINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_sink(self) -> Global___EventSink:
+        """With its secret."""
+
+    def __init__(
+        self,
+        *,
+        event_sink: Global___EventSink | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateEventSinkResponse: _TypeAlias = CreateEventSinkResponse  # noqa: Y015
+
+@_typing.final
+class GetEventSinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    sink_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        sink_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sink_id", b"sink_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventSinkRequest: _TypeAlias = GetEventSinkRequest  # noqa: Y015
+
+@_typing.final
+class GetEventSinkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_SINK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_sink(self) -> Global___EventSink: ...
+    def __init__(
+        self,
+        *,
+        event_sink: Global___EventSink | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sink", b"event_sink"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventSinkResponse: _TypeAlias = GetEventSinkResponse  # noqa: Y015
+
+@_typing.final
+class ListEventSinksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0: the server's choice."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventSinksRequest: _TypeAlias = ListEventSinksRequest  # noqa: Y015
+
+@_typing.final
+class ListEventSinksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_SINKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def event_sinks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventSink]: ...
+    def __init__(
+        self,
+        *,
+        event_sinks: _abc.Iterable[Global___EventSink] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_sinks", b"event_sinks", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEventSinksResponse: _TypeAlias = ListEventSinksResponse  # noqa: Y015
+
+@_typing.final
+class DeleteEventSinkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    sink_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        sink_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sink_id", b"sink_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteEventSinkRequest: _TypeAlias = DeleteEventSinkRequest  # noqa: Y015
+
+@_typing.final
+class DeleteEventSinkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteEventSinkResponse: _TypeAlias = DeleteEventSinkResponse  # noqa: Y015
 
 @_typing.final
 class GetBookingUsageRequest(_message.Message):

@@ -25,6 +25,214 @@ if _version_not_supported:
     )
 
 
+class EventSinksServiceStub(object):
+    """Where a provider wants its events to be sent.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateEventSink = channel.unary_unary(
+                '/nf.netapi.v1.EventSinksService/CreateEventSink',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkResponse.FromString,
+                _registered_method=True)
+        self.GetEventSink = channel.unary_unary(
+                '/nf.netapi.v1.EventSinksService/GetEventSink',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkResponse.FromString,
+                _registered_method=True)
+        self.ListEventSinks = channel.unary_unary(
+                '/nf.netapi.v1.EventSinksService/ListEventSinks',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksResponse.FromString,
+                _registered_method=True)
+        self.DeleteEventSink = channel.unary_unary(
+                '/nf.netapi.v1.EventSinksService/DeleteEventSink',
+                request_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkRequest.SerializeToString,
+                response_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkResponse.FromString,
+                _registered_method=True)
+
+
+class EventSinksServiceServicer(object):
+    """Where a provider wants its events to be sent.
+    """
+
+    def CreateEventSink(self, request, context):
+        """Begins to send.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEventSink(self, request, context):
+        """Reads a sink, without its secrets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEventSinks(self, request, context):
+        """Lists sinks in the order of their creation, without their secrets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEventSink(self, request, context):
+        """Ends sending at once. Ending what is not there succeeds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_EventSinksServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateEventSink': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEventSink,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkResponse.SerializeToString,
+            ),
+            'GetEventSink': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventSink,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkResponse.SerializeToString,
+            ),
+            'ListEventSinks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEventSinks,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksResponse.SerializeToString,
+            ),
+            'DeleteEventSink': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEventSink,
+                    request_deserializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkRequest.FromString,
+                    response_serializer=nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'nf.netapi.v1.EventSinksService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('nf.netapi.v1.EventSinksService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class EventSinksService(object):
+    """Where a provider wants its events to be sent.
+    """
+
+    @staticmethod
+    def CreateEventSink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.netapi.v1.EventSinksService/CreateEventSink',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.CreateEventSinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventSink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.netapi.v1.EventSinksService/GetEventSink',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.GetEventSinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEventSinks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.netapi.v1.EventSinksService/ListEventSinks',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.ListEventSinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEventSink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nf.netapi.v1.EventSinksService/DeleteEventSink',
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkRequest.SerializeToString,
+            nf_dot_netapi_dot_v1_dot_monitoring__pb2.DeleteEventSinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class MonitoringServiceStub(object):
     """What a provider watches.
     """

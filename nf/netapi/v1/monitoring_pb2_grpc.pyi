@@ -26,6 +26,73 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
+class EventSinksServiceStub:
+    """Where a provider wants its events to be sent."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> EventSinksServiceAsyncStub: ...
+    CreateEventSink: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.CreateEventSinkRequest, _monitoring_pb2.CreateEventSinkResponse]
+    """Begins to send."""
+    GetEventSink: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.GetEventSinkRequest, _monitoring_pb2.GetEventSinkResponse]
+    """Reads a sink, without its secrets."""
+    ListEventSinks: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.ListEventSinksRequest, _monitoring_pb2.ListEventSinksResponse]
+    """Lists sinks in the order of their creation, without their secrets."""
+    DeleteEventSink: _grpc.UnaryUnaryMultiCallable[_monitoring_pb2.DeleteEventSinkRequest, _monitoring_pb2.DeleteEventSinkResponse]
+    """Ends sending at once. Ending what is not there succeeds."""
+
+@_typing.type_check_only
+class EventSinksServiceAsyncStub(EventSinksServiceStub):
+    """Where a provider wants its events to be sent."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateEventSink: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.CreateEventSinkRequest, _monitoring_pb2.CreateEventSinkResponse]  # type: ignore[assignment]
+    """Begins to send."""
+    GetEventSink: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.GetEventSinkRequest, _monitoring_pb2.GetEventSinkResponse]  # type: ignore[assignment]
+    """Reads a sink, without its secrets."""
+    ListEventSinks: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.ListEventSinksRequest, _monitoring_pb2.ListEventSinksResponse]  # type: ignore[assignment]
+    """Lists sinks in the order of their creation, without their secrets."""
+    DeleteEventSink: _aio.UnaryUnaryMultiCallable[_monitoring_pb2.DeleteEventSinkRequest, _monitoring_pb2.DeleteEventSinkResponse]  # type: ignore[assignment]
+    """Ends sending at once. Ending what is not there succeeds."""
+
+class EventSinksServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Where a provider wants its events to be sent."""
+
+    @_abc_1.abstractmethod
+    def CreateEventSink(
+        self,
+        request: _monitoring_pb2.CreateEventSinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitoring_pb2.CreateEventSinkResponse, _abc.Awaitable[_monitoring_pb2.CreateEventSinkResponse]]:
+        """Begins to send."""
+
+    @_abc_1.abstractmethod
+    def GetEventSink(
+        self,
+        request: _monitoring_pb2.GetEventSinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitoring_pb2.GetEventSinkResponse, _abc.Awaitable[_monitoring_pb2.GetEventSinkResponse]]:
+        """Reads a sink, without its secrets."""
+
+    @_abc_1.abstractmethod
+    def ListEventSinks(
+        self,
+        request: _monitoring_pb2.ListEventSinksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitoring_pb2.ListEventSinksResponse, _abc.Awaitable[_monitoring_pb2.ListEventSinksResponse]]:
+        """Lists sinks in the order of their creation, without their secrets."""
+
+    @_abc_1.abstractmethod
+    def DeleteEventSink(
+        self,
+        request: _monitoring_pb2.DeleteEventSinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitoring_pb2.DeleteEventSinkResponse, _abc.Awaitable[_monitoring_pb2.DeleteEventSinkResponse]]:
+        """Ends sending at once. Ending what is not there succeeds."""
+
+def add_EventSinksServiceServicer_to_server(servicer: EventSinksServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
 class MonitoringServiceStub:
     """What a provider watches."""
 
