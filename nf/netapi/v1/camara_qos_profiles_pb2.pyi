@@ -159,11 +159,11 @@ class CamaraQosProfile(_message.Message):
     MAX_DURATION_FIELD_NUMBER: _builtins.int
     PACKET_DELAY_BUDGET_FIELD_NUMBER: _builtins.int
     JITTER_FIELD_NUMBER: _builtins.int
-    PACKET_ERROR_LOSS_RATE_FIELD_NUMBER: _builtins.int
+    PACKET_ERROR_LOSS_EXPONENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     status: Global___QosProfileStatus.ValueType
-    packet_error_loss_rate: _builtins.int
+    packet_error_loss_exponent: _builtins.int
     """3 stands for one in 10 to the power of 3."""
     @_builtins.property
     def target_min_upstream_rate(self) -> Global___CamaraRate:
@@ -199,20 +199,20 @@ class CamaraQosProfile(_message.Message):
         max_duration: Global___CamaraDuration | None = ...,
         packet_delay_budget: Global___CamaraDuration | None = ...,
         jitter: Global___CamaraDuration | None = ...,
-        packet_error_loss_rate: _builtins.int | None = ...,
+        packet_error_loss_exponent: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_packet_error_loss_rate", b"_packet_error_loss_rate", "description", b"description", "jitter", b"jitter", "max_downstream_rate", b"max_downstream_rate", "max_duration", b"max_duration", "max_upstream_rate", b"max_upstream_rate", "min_duration", b"min_duration", "packet_delay_budget", b"packet_delay_budget", "packet_error_loss_rate", b"packet_error_loss_rate", "target_min_downstream_rate", b"target_min_downstream_rate", "target_min_upstream_rate", b"target_min_upstream_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_packet_error_loss_exponent", b"_packet_error_loss_exponent", "description", b"description", "jitter", b"jitter", "max_downstream_rate", b"max_downstream_rate", "max_duration", b"max_duration", "max_upstream_rate", b"max_upstream_rate", "min_duration", b"min_duration", "packet_delay_budget", b"packet_delay_budget", "packet_error_loss_exponent", b"packet_error_loss_exponent", "target_min_downstream_rate", b"target_min_downstream_rate", "target_min_upstream_rate", b"target_min_upstream_rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_packet_error_loss_rate", b"_packet_error_loss_rate", "description", b"description", "jitter", b"jitter", "max_downstream_rate", b"max_downstream_rate", "max_duration", b"max_duration", "max_upstream_rate", b"max_upstream_rate", "min_duration", b"min_duration", "name", b"name", "packet_delay_budget", b"packet_delay_budget", "packet_error_loss_rate", b"packet_error_loss_rate", "status", b"status", "target_min_downstream_rate", b"target_min_downstream_rate", "target_min_upstream_rate", b"target_min_upstream_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_packet_error_loss_exponent", b"_packet_error_loss_exponent", "description", b"description", "jitter", b"jitter", "max_downstream_rate", b"max_downstream_rate", "max_duration", b"max_duration", "max_upstream_rate", b"max_upstream_rate", "min_duration", b"min_duration", "name", b"name", "packet_delay_budget", b"packet_delay_budget", "packet_error_loss_exponent", b"packet_error_loss_exponent", "status", b"status", "target_min_downstream_rate", b"target_min_downstream_rate", "target_min_upstream_rate", b"target_min_upstream_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
-    _WhichOneofReturnType__packet_error_loss_rate: _TypeAlias = _typing.Literal["packet_error_loss_rate"]  # noqa: Y015
-    _WhichOneofArgType__packet_error_loss_rate: _TypeAlias = _typing.Literal["_packet_error_loss_rate", b"_packet_error_loss_rate"]  # noqa: Y015
+    _WhichOneofReturnType__packet_error_loss_exponent: _TypeAlias = _typing.Literal["packet_error_loss_exponent"]  # noqa: Y015
+    _WhichOneofArgType__packet_error_loss_exponent: _TypeAlias = _typing.Literal["_packet_error_loss_exponent", b"_packet_error_loss_exponent"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packet_error_loss_rate) -> _WhichOneofReturnType__packet_error_loss_rate | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__packet_error_loss_exponent) -> _WhichOneofReturnType__packet_error_loss_exponent | None: ...
 
 Global___CamaraQosProfile: _TypeAlias = CamaraQosProfile  # noqa: Y015
 
