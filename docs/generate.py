@@ -33,6 +33,7 @@ import nf.mbsf.compose
 import nf.mbsf.machine
 import nf.mbstf.compose
 import nf.mbstf.machine
+import nf.netapi.access_machine
 import nf.netapi.machine
 import nf.pcf.machine
 import nf.pcf.mbs_machine
@@ -155,7 +156,21 @@ _MACHINES: Final = (
         nf.netapi.machine.BOOKING,
         "A booking at the network API platform (5G-MAG live media distribution, phases B and D). ABSENT: not there.",
     ),
+    (
+        "device-access",
+        "Device access",
+        "netapi",
+        nf.netapi.access_machine.DEVICE_ACCESS,
+        "A device that uses a network access ID (5G-MAG live media distribution, phase C). The events are found by "
+        "comparing what it is to have with what the PCF has confirmed. ABSENT: not there.",
+    ),
 )
+
+_MODULES: Final = {
+    "mbs-grant": "mbs_machine.py",
+    "mbs-session": "mbs_machine.py",
+    "device-access": "access_machine.py",
+}
 
 
 def table(*rows: tuple[str, ...]) -> str:
@@ -176,7 +191,7 @@ def lifecycles() -> str:
         " gRPC code `FAILED_PRECONDITION`.\nAn arrow reads *event / effects*.",
     ]
     for anchor, title, function, machine, about in _MACHINES:
-        module = "mbs_machine.py" if anchor in ("mbs-grant", "mbs-session") else "machine.py"
+        module = _MODULES.get(anchor, "machine.py")
         source = f"../nf/{function}/{module}"
         parts += [
             f'<a id="{anchor}"></a>\n\n## {title}',

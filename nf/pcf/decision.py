@@ -147,7 +147,7 @@ def decide(
     _check_useful(components, threshold, policy)
     if not threshold.is_bound:
         return _ordinary(flows)
-    method: EnforcementMethod.ValueType = method_of(policy) if policy else MONITOR
+    method = _method(components, policy)
     spared = policy is not None and excess_of(policy) == ZERO_RATE
     guaranteed = _guaranteed(components, references, policy, threshold)
     return Decision(
@@ -160,7 +160,7 @@ def decide(
             guaranteed_bit_rate_ul_bps=guaranteed.ul_bps or 0,
         ),
         flow_infos=tuple(flows),
-        qos=_qos_data(method, threshold, guaranteed, policy or OperatorPolicy()),
+        qos=_qos_data(method, threshold, guaranteed, policy or OperatorPolicy(), _five_qi(components)),
         charging=ChargingData(
             rating_group=RATING_GROUP_ZERO_RATED,
             excess_rating_group=RATING_GROUP_ZERO_RATED if spared else RATING_GROUP_ORDINARY,
@@ -168,6 +168,16 @@ def decide(
         ),
         precedence=_precedence(references, policy),
     )
+
+
+def _method(components: Sequence[MediaComponent], policy: OperatorPolicy | None) -> EnforcementMethod.ValueType:
+    """What the operator policy names, else what the AF asks for, else MONITOR."""
+    asked = next((each.enforcement_method for each in components if each.enforcement_method), MONITOR)
+    return method_of(policy) if policy is not None and policy.enforcement_method else asked
+
+
+def _five_qi(components: Sequence[MediaComponent]) -> int:
+    return next((each.five_qi for each in components if each.five_qi), 0)
 
 
 def _arranged(component: MediaComponent, arranged: Mapping[str, QosReference]) -> QosReference:
@@ -206,8 +216,10 @@ def _guaranteed(
     dl_bps = sum(component.mir_bw_dl_bps for component in components) if by_policy else 0
     ul_bps = sum(component.mir_bw_ul_bps for component in components) if by_policy else 0
     if not by_policy:
-        dl_bps = sum(reference.gbr_dl_bps for reference in references)
-        ul_bps = sum(reference.gbr_ul_bps for reference in references)
+        # Where a component asks for a guarantee, its least bandwidth holds what its reference guarantees.
+        for component, reference in zip(components, references, strict=True):
+            dl_bps += component.mir_bw_dl_bps if component.guaranteed else reference.gbr_dl_bps
+            ul_bps += component.mir_bw_ul_bps if component.guaranteed else reference.gbr_ul_bps
     return Threshold(
         dl_bps=dl_bps if dl_bps and threshold.dl_bps is not None else None,
         ul_bps=ul_bps if ul_bps and threshold.ul_bps is not None else None,
@@ -215,13 +227,18 @@ def _guaranteed(
 
 
 def _qos_data(
-    method: EnforcementMethod.ValueType, threshold: Threshold, guaranteed: Threshold, policy: OperatorPolicy
+    method: EnforcementMethod.ValueType,
+    threshold: Threshold,
+    guaranteed: Threshold,
+    policy: OperatorPolicy,
+    five_qi: int,
 ) -> QosData:
     qos = QosData(
         max_br_dl_bps=threshold.dl_bps,
         max_br_ul_bps=threshold.ul_bps,
         burst_bytes=policy.burst_bytes if policy.HasField("burst_bytes") else None,
         enforcement_method=method,
+        five_qi=five_qi,
     )
     if method != SHAPE:
         # A queue has one rate: what is guaranteed under SHAPE is admitted, and within it.

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.v1.types_pb2 import EnforcementMethod
 from nf.pcf.errors import InvalidServiceInformation
-from nf.pcf.policies import is_identifier, rate_violation, slice_violations
+from nf.pcf.policies import MONITOR, POLICE, SHAPE, is_identifier, rate_violation, slice_violations
 from nf.pcf.v1.policy_authorization_pb2 import (
     AppSession,
     AppSessionContextReqData,
@@ -29,6 +30,9 @@ _RATES: Final = (
     "max_auth_bw_dl_bps",
     "max_auth_bw_ul_bps",
 )
+_MAX_FIVE_QI: Final = 255
+# MARK needs the DSCPs of an operator policy.
+_METHODS: Final = (MONITOR, POLICE, SHAPE)
 _IDENTIFIER: Final = "expected 1 to 128 of A-Z a-z 0-9 . _ ~ -"
 
 
@@ -46,9 +50,19 @@ def _component_violations(component: MediaComponent, field: str) -> Iterator[Fie
         if least in present and most in present and getattr(component, least) > getattr(component, most):
             found = f"{getattr(component, least)}, more than the {getattr(component, most)} of {most}"
             yield FieldViolation(f"{field}.{least}", f"expected at most {most}, got {found}")
+    if component.enforcement_method and component.enforcement_method not in _METHODS:
+        found = f"expected MONITOR, POLICE or SHAPE, got {_method_text(component.enforcement_method)}"
+        yield FieldViolation(f"{field}.enforcement_method", found)
+    if component.five_qi > _MAX_FIVE_QI:
+        yield FieldViolation(f"{field}.five_qi", f"expected 1 to {_MAX_FIVE_QI}, or 0 for any, got {component.five_qi}")
     numbers = [flow.f_num for flow in component.med_sub_comps]
     if len(set(numbers)) < len(numbers):
         yield FieldViolation(f"{field}.med_sub_comps", f"expected different f_num, got {numbers}")
+
+
+def _method_text(method: EnforcementMethod.ValueType) -> str:
+    known = method in EnforcementMethod.values()
+    return EnforcementMethod.Name(method).removeprefix("ENFORCEMENT_METHOD_") if known else str(int(method))
 
 
 def _threshold_violations(threshold: UsageThreshold) -> Iterator[FieldViolation]:
@@ -91,6 +105,12 @@ def check_service_information(request: AppSessionContextReqData) -> None:
         found.append(FieldViolation("asc_req_data.med_components", f"expected different med_comp_n, got {numbers}"))
     for at, component in enumerate(components):
         found += _component_violations(component, f"asc_req_data.med_components[{at}]")
+    for field in ("enforcement_method", "five_qi"):
+        asked = sorted({int(getattr(component, field)) for component in components} - {0})
+        if len(asked) > 1:
+            # They share one bit rate, in one PCC rule.
+            why = f"expected one {field} for all components, got {asked}"
+            found.append(FieldViolation("asc_req_data.med_components", why))
     if request.HasField("usg_thres"):
         found += _threshold_violations(request.usg_thres)
     if found:

@@ -32,7 +32,14 @@ from nf.smf.errors import (
 )
 from nf.smf.machine import Event
 from nf.smf.n4_rules import IdAllocation, changes_nothing, local_teid, modification, n4_session
-from nf.smf.requests import check_decision, check_user_location, requested_part, requested_session
+from nf.smf.requests import (
+    NO_AMBR,
+    SessionAmbr,
+    check_decision,
+    check_user_location,
+    requested_part,
+    requested_session,
+)
 from nf.smf.sessions import by_sm_policy, insert_session, keep_user_location, sm_policy_of, step
 from nf.smf.supervision import OutOfStep, UserPlane
 from nf.smf.usage_log import (
@@ -75,12 +82,14 @@ class PduSessions:
         clock: Clock,
         *,
         measurement_period_ms: int,
+        session_ambr: SessionAmbr = NO_AMBR,
     ) -> None:
         self._store = store
         self._user_plane = user_plane
         self._pcf_channel = pcf
         self._clock = clock
         self._measurement_period_ms = measurement_period_ms
+        self._session_ambr = session_ambr
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # By CP-SEID: the N4 session of a decision, by its revision, and the identifiers that it uses.
@@ -116,7 +125,7 @@ class PduSessions:
         Raises InvalidArgument, PduSessionExists, UeAddressInUse, UserPlaneUnavailable, UserPlaneWithoutN3, and what the
         PCF or the UPF refuses with; nothing is left behind then.
         """
-        requested = requested_session(request)
+        requested = requested_session(request, self._session_ambr)
         sm_context_ref = requested.sm_context_ref
         # A repeat after a failure comes when that has been taken down.
         await self._take_down(sm_context_ref)

@@ -51,7 +51,12 @@ def build(ctx: Context[SmfSection]) -> Function:
         UserPlaneStatusLog(ctx.store),
     )
     sessions = PduSessions(
-        ctx.store, user_plane, lambda: ctx.channels.get("pcf"), ctx.clock, measurement_period_ms=period_ms
+        ctx.store,
+        user_plane,
+        lambda: ctx.channels.get("pcf"),
+        ctx.clock,
+        measurement_period_ms=period_ms,
+        session_ambr=ctx.config.session_ambr,
     )
     aligner = Aligner(ctx.store, user_plane, measurement_period_ms=period_ms)
     reports = ReportConsumer(ctx.store, user_plane, sessions.lock)

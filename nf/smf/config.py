@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from nf.common.config import FunctionSection, Section
 from nf.common.v1.mbs_pb2 import PlmnId
+from nf.smf.requests import MAX_AMBR_BPS, SessionAmbr
 
 _SERVICE_ID: Final = re.compile(r"[0-9A-Fa-f]{6}")
 _TAI: Final = re.compile(r"[0-9]{3}-[0-9]{2,3}-(?:[0-9A-Fa-f]{4}|[0-9A-Fa-f]{6})")
@@ -115,5 +116,14 @@ class SmfSection(FunctionSection):
     measurement_period_ms: int = Field(default=0, ge=0, le=3_600_000)
     # How long a request, or the start, waits for a UPF that is away or being brought back in step.
     upf_wait_s: float = Field(default=2.0, ge=0)
+    # Session-AMBR of PDU sessions that come without one: what their flows without a guaranteed bit rate may use
+    # together; none: no bound.
+    session_ambr_dl_bps: int | None = Field(default=None, ge=1, le=MAX_AMBR_BPS)
+    session_ambr_ul_bps: int | None = Field(default=None, ge=1, le=MAX_AMBR_BPS)
     # The SMF as an MB-SMF.
     mbs: MbsSection = Field(default_factory=MbsSection)
+
+    @property
+    def session_ambr(self) -> SessionAmbr:
+        """What a PDU session has that asks for none."""
+        return SessionAmbr(self.session_ambr_dl_bps, self.session_ambr_ul_bps)

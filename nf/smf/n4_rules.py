@@ -3,7 +3,9 @@
 Each flow of a PCC rule becomes two PDRs, one per source interface, both with the description written for the downlink
 (TS 29.244 §5.2.1A.2A); a UE with an IPv4 address and an IPv6 prefix has them for each that the flow can be about. The
 PDRs of a rule share its QER (where it has a bit rate, or the session a tunnel) and its URR. Those of a flow that is not
-enabled name another QER further, whose gates are closed. A session with a tunnel has two FARs, one per direction. Pure.
+enabled name another QER further, whose gates are closed. A session-AMBR is one more QER, which the PDRs of all rules
+name that have no guaranteed bit rate (TS 23.501 §5.7.1.8) and whose excess is not let pass on purpose (MONITOR, MARK).
+A session with a tunnel has two FARs, one per direction. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from nf.common.v1.types_pb2 import EnforcementMethod
 from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicyDecision
 from nf.smf.flows import ACCESS, CORE, concerned, interfaces_of, is_closed, precedence_of, sdf_filter
 from nf.smf.v1.pdu_session_pb2 import PduSession
@@ -37,6 +40,9 @@ DEFAULT_QFI: Final = 1
 _NAMES: Final = {CORE: "core", ACCESS: "access"}
 # What the QER is allocated under that closes the gates of flows; no flow opens it.
 _CLOSED: Final = "gate/closed"
+# What the QER of the session-AMBR is allocated under.
+_AMBR: Final = "ambr/session"
+_LETS_PASS: Final = (EnforcementMethod.ENFORCEMENT_METHOD_MONITOR, EnforcementMethod.ENFORCEMENT_METHOD_MARK)
 
 _Rule = TypeVar("_Rule", Pdr, Qer, Urr, Far)
 
@@ -137,8 +143,33 @@ def _tunnelled(pdr: Pdr, pdu_session: PduSession, fars: Mapping[SourceInterface.
     return pdr
 
 
+def has_ambr(pdu_session: PduSession) -> bool:
+    """Whether the session has a session-AMBR, in either direction."""
+    return pdu_session.HasField("session_ambr_dl_bps") or pdu_session.HasField("session_ambr_ul_bps")
+
+
+def counts_to_ambr(rule: PccRule) -> bool:
+    """Whether the session-AMBR bounds the flows of a rule."""
+    qos = rule.qos
+    guaranteed = qos.HasField("gbr_dl_bps") or qos.HasField("gbr_ul_bps")
+    return not guaranteed and qos.enforcement_method not in _LETS_PASS
+
+
+def _ambr_qer(pdu_session: PduSession, qer_id: int) -> Qer:
+    return Qer(
+        qer_id=qer_id,
+        mbr_dl_bps=pdu_session.session_ambr_dl_bps if pdu_session.HasField("session_ambr_dl_bps") else None,
+        mbr_ul_bps=pdu_session.session_ambr_ul_bps if pdu_session.HasField("session_ambr_ul_bps") else None,
+    )
+
+
 def _pdrs(
-    rule: PccRule, addresses: list[tuple[str, str]], qer_id: int, urr_id: int, new_id: _Allocator
+    rule: PccRule,
+    addresses: list[tuple[str, str]],
+    qer_id: int,
+    urr_id: int,
+    new_id: _Allocator,
+    further_qer_ids: tuple[int, ...],
 ) -> Iterator[Pdr]:
     for flow in rule.flow_infos:
         precedence = precedence_of(rule.precedence, flow)
@@ -151,7 +182,7 @@ def _pdrs(
                     pdi=Pdi(source_interface=interface, ue_ip_address=address, sdf_filters=[sdf_filter(flow, pdr_id)]),
                     qer_id=qer_id,
                     urr_id=urr_id,
-                    further_qer_ids=[new_id(_CLOSED)] if is_closed(flow, interface) else [],
+                    further_qer_ids=[*further_qer_ids, *((new_id(_CLOSED),) if is_closed(flow, interface) else ())],
                 )
 
 
@@ -196,8 +227,11 @@ def n4_session(
         if qfi or rule.qos.HasField("max_br_dl_bps") or rule.qos.HasField("max_br_ul_bps"):
             qer_id = new_id(qer_key(rule.pcc_rule_id))
             session.qers.append(_qer(rule, qer_id, qfi))
-        pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id)
+        bounded = has_ambr(pdu_session) and counts_to_ambr(rule)
+        pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id, (new_id(_AMBR),) if bounded else ())
         session.pdrs.extend(_tunnelled(pdr, pdu_session, fars) for pdr in pdrs)
+    if (ambr := new_id.used.get(_AMBR)) is not None:
+        session.qers.append(_ambr_qer(pdu_session, ambr))
     if (closed := new_id.used.get(_CLOSED)) is not None:
         gate = GateStatus.GATE_STATUS_CLOSED
         session.qers.add(qer_id=closed, gate_status_ul=gate, gate_status_dl=gate)

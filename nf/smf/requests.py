@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
@@ -19,6 +20,7 @@ _UE_PREFIX_BITS: Final = 64
 _MAX_PRECEDENCE: Final = 255
 _MAX_QFI: Final = 63
 _MAX_PORT: Final = 65_535
+MAX_AMBR_BPS: Final = 10_000_000_000_000
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNN = re.compile(rf"(?=.{{1,100}}\Z){_LABEL}(?:\.{_LABEL})*")
@@ -28,6 +30,17 @@ _MCC = re.compile(r"[0-9]{3}")
 _MNC = re.compile(r"[0-9]{2,3}")
 _NR_CELL = re.compile(r"[0-9A-Fa-f]{9}")
 _HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{1,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAmbr:
+    """What the flows of a session without a guaranteed bit rate may use together; None: as much as they want."""
+
+    dl_bps: int | None = None
+    ul_bps: int | None = None
+
+
+NO_AMBR: Final = SessionAmbr()
 
 
 def _slice_violations(s_nssai: Snssai) -> Iterator[FieldViolation]:
@@ -116,12 +129,15 @@ def _violations(session: PduSession) -> Iterator[FieldViolation]:
     yield from _tunnel_violations(session)
     if session.HasField("user_location"):
         yield from _location_violations(session.user_location)
+    for field in ("session_ambr_dl_bps", "session_ambr_ul_bps"):
+        if session.HasField(field) and not 1 <= getattr(session, field) <= MAX_AMBR_BPS:
+            yield FieldViolation(field, f"expected 1 to {MAX_AMBR_BPS} bit/s, got {getattr(session, field)}")
 
 
-def requested_session(request: PduSession) -> PduSession:
+def requested_session(request: PduSession, ambr: SessionAmbr = NO_AMBR) -> PduSession:
     """What is asked for, addresses in canonical form, a new reference where none is given.
 
-    Raises InvalidArgument naming every property that is wrong.
+    ``ambr`` is what a session has that asks for none. Raises InvalidArgument naming every property that is wrong.
     """
     found = [FieldViolation(f"pdu_session.{each.field}", each.description) for each in _violations(request)]
     if found:
@@ -130,6 +146,10 @@ def requested_session(request: PduSession) -> PduSession:
     session.sm_context_ref = session.sm_context_ref or new_id()
     if session.ue_ipv6_prefix:
         session.ue_ipv6_prefix = str(IPv6Network(session.ue_ipv6_prefix))
+    if ambr.dl_bps is not None and not session.HasField("session_ambr_dl_bps"):
+        session.session_ambr_dl_bps = ambr.dl_bps
+    if ambr.ul_bps is not None and not session.HasField("session_ambr_ul_bps"):
+        session.session_ambr_ul_bps = ambr.ul_bps
     return session
 
 
@@ -147,6 +167,8 @@ def requested_part(session: PduSession) -> PduSession:
         an_tunnel_info=session.an_tunnel_info if session.HasField("an_tunnel_info") else None,
         qfi=session.qfi,
         user_location=session.user_location if session.HasField("user_location") else None,
+        session_ambr_dl_bps=session.session_ambr_dl_bps if session.HasField("session_ambr_dl_bps") else None,
+        session_ambr_ul_bps=session.session_ambr_ul_bps if session.HasField("session_ambr_ul_bps") else None,
     )
 
 

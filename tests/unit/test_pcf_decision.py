@@ -4,9 +4,10 @@ import pytest
 
 from nf.common.v1.types_pb2 import EnforcementMethod, Snssai, SponsoringStatus
 from nf.pcf.decision import Decision, check_subscriber, decide, default_rule
-from nf.pcf.errors import RequestedServiceNotAuthorized
+from nf.pcf.errors import InvalidServiceInformation, RequestedServiceNotAuthorized
 from nf.pcf.policies import MARK, MONITOR, POLICE, SHAPE, ZERO_RATE
 from nf.pcf.rating import RATING_GROUP_ORDINARY, RATING_GROUP_ZERO_RATED
+from nf.pcf.requests import check_service_information
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import (
     AppSessionContextReqData,
@@ -199,6 +200,59 @@ def test_what_media_need_is_guaranteed_where_the_operator_says_so() -> None:
     assert decision.qos is not None
     assert (decision.qos.gbr_dl_bps, decision.qos.max_br_dl_bps) == (2 * MBPS, 5 * MBPS)
     assert decision.pcc_rule("s").precedence == 7
+
+
+def booked(method: EnforcementMethod.ValueType = POLICE) -> AppSessionContextReqData:
+    """What a trusted AF asks for that wants its bandwidth policed and the least of it guaranteed."""
+    asked = request(requested=5 * MBPS, least=2 * MBPS, sponsor="platform")
+    asked.med_components[0].MergeFrom(MediaComponent(enforcement_method=method, guaranteed=True, five_qi=3))
+    return asked
+
+
+def test_a_trusted_af_may_ask_for_policing_and_a_guarantee() -> None:
+    decision = decide_by(booked())
+    assert decision.enforcement == Enforcement(
+        enforcement_method=POLICE, enforcement_bit_rate_dl_bps=5 * MBPS, guaranteed_bit_rate_dl_bps=2 * MBPS
+    )
+    assert decision.qos == QosData(max_br_dl_bps=5 * MBPS, gbr_dl_bps=2 * MBPS, enforcement_method=POLICE, five_qi=3)
+
+
+def test_an_operator_policy_that_names_a_method_goes_before_what_an_af_asks_for() -> None:
+    monitor = OperatorPolicy(operator_policy_id="p", enforcement_method=MONITOR, sponsor_id="platform")
+    assert decided(booked(), monitor).enforcement_method == MONITOR
+    silent = OperatorPolicy(operator_policy_id="p", threshold_dl_bps=3 * MBPS)
+    assert decided(booked(), silent) == Enforcement(
+        enforcement_method=POLICE,
+        enforcement_bit_rate_dl_bps=3 * MBPS,
+        guaranteed_bit_rate_dl_bps=2 * MBPS,
+        operator_policy_id="p",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "found"),
+    [
+        ({"enforcement_method": MARK}, "asc_req_data.med_components[0].enforcement_method", "got MARK"),
+        ({"five_qi": 256}, "asc_req_data.med_components[0].five_qi", "got 256"),
+    ],
+)
+def test_what_no_af_may_ask_for_is_refused_by_its_field(changes: dict[str, int], field: str, found: str) -> None:
+    asked = booked()
+    asked.ue_ipv4 = "10.45.0.2"
+    asked.med_components[0].MergeFrom(MediaComponent(**changes))  # type: ignore[arg-type]
+    with pytest.raises(InvalidServiceInformation, match=found) as refusal:
+        check_service_information(asked)
+    assert [each.field for each in refusal.value.violations] == [field]
+
+
+def test_components_that_share_a_bit_rate_ask_for_one_method() -> None:
+    asked = booked()
+    asked.ue_ipv4 = "10.45.0.2"
+    other = asked.med_components.add(med_comp_n=2, enforcement_method=SHAPE, five_qi=3)
+    with pytest.raises(InvalidServiceInformation, match="expected one enforcement_method for all components"):
+        check_service_information(asked)
+    other.enforcement_method = POLICE
+    check_service_information(asked)
 
 
 def test_marking_and_shaping_come_with_what_the_operator_lays_down_for_them() -> None:

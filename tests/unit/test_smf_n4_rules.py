@@ -21,6 +21,7 @@ from nf.smf.n4_rules import (
 from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
 from upf.n4.forwarding import tunnel_of
 from upf.n4.rules import rules_of
+from upf.n4.v1.n4_pb2 import Qer, Session
 from upf.tunnels import OuterHeader, Tunnel
 
 MONITOR = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
@@ -204,3 +205,44 @@ def test_without_an_tunnel_info_nothing_is_said_of_tunnels() -> None:
     session, _ = n4_session(UE, decision(session_rule(VIDEO)), IdAllocation())
     assert not session.fars
     assert {(pdr.far_id, pdr.pdi.HasField("local_f_teid")) for pdr in session.pdrs} == {(0, False)}
+
+
+AMBR = PduSession(cp_seid=7, ue_ipv4_address="10.45.0.2", session_ambr_dl_bps=10_000_000, session_ambr_ul_bps=2_000_000)
+
+
+def ambr_of(session: Session) -> Qer:
+    """The QER whose bit rates are those of the session-AMBR."""
+    (found,) = [qer for qer in session.qers if (qer.mbr_dl_bps, qer.mbr_ul_bps) == (10_000_000, 2_000_000)]
+    return found
+
+
+@pytest.mark.clause("TS 23.501 §5.7.1.8")
+def test_the_session_ambr_bounds_all_flows_without_a_guaranteed_bit_rate_together() -> None:
+    policed = session_rule(VIDEO)
+    policed.qos.enforcement_method = EnforcementMethod.ENFORCEMENT_METHOD_POLICE
+    session, ids = n4_session(AMBR, decision(policed), IdAllocation())
+    ambr = ambr_of(session)
+    assert ambr.enforcement_method == EnforcementMethod.ENFORCEMENT_METHOD_UNSPECIFIED
+    assert [list(pdr.further_qer_ids) for pdr in session.pdrs] == [[ambr.qer_id]] * 4
+    assert len(rules_of(session)) > len(session.pdrs)
+    again, _ = n4_session(AMBR, decision(policed), ids)
+    assert again == session
+
+
+@pytest.mark.clause("TS 23.501 §5.7.1.8")
+def test_guaranteed_flows_and_those_whose_excess_is_let_pass_do_not_count_to_the_session_ambr() -> None:
+    guaranteed, monitored = session_rule(VIDEO), session_rule(VIDEO)
+    guaranteed.qos.gbr_dl_bps = 1_000_000
+    guaranteed.qos.enforcement_method = EnforcementMethod.ENFORCEMENT_METHOD_POLICE
+    monitored.pcc_rule_id = "monitored"
+    monitored.qos.enforcement_method = EnforcementMethod.ENFORCEMENT_METHOD_MONITOR
+    session, _ = n4_session(AMBR, decision(guaranteed, monitored), IdAllocation())
+    ambr = ambr_of(session)
+    bounded = [pdr.precedence >> 8 for pdr in session.pdrs if ambr.qer_id in pdr.further_qer_ids]
+    assert bounded == [255, 255]
+
+
+def test_without_a_session_ambr_there_is_no_qer_for_it() -> None:
+    plain, _ = n4_session(UE, decision(), IdAllocation())
+    assert not plain.qers
+    assert all(not pdr.further_qer_ids for pdr in plain.pdrs)

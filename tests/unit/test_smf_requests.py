@@ -5,7 +5,7 @@ import pytest
 from nf.common.errors import InvalidArgument
 from nf.common.v1.types_pb2 import Snssai
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, SmPolicyDecision
-from nf.smf.requests import check_decision, requested_session
+from nf.smf.requests import SessionAmbr, check_decision, requested_session
 from nf.smf.v1.pdu_session_pb2 import PduSession, TunnelInfo
 
 
@@ -44,6 +44,8 @@ def pdu_session(**changes: object) -> PduSession:
         ({"ue_ipv6_prefix": "ff02::/64"}, "ue_ipv6_prefix"),
         ({"sm_context_ref": "a b"}, "sm_context_ref"),
         ({"qfi": 64}, "qfi"),
+        ({"session_ambr_dl_bps": 0}, "session_ambr_dl_bps"),
+        ({"session_ambr_ul_bps": 10**13 + 1}, "session_ambr_ul_bps"),
         ({"an_tunnel_info": TunnelInfo(gtp_teid=1)}, "an_tunnel_info.ipv4_addr"),
         (
             {"an_tunnel_info": TunnelInfo(gtp_teid=1, ipv4_addr="192.0.2.7", ipv6_addr="2001:db8::7")},
@@ -135,3 +137,10 @@ def test_an_impossible_decision_is_refused_by_its_field(decision: SmPolicyDecisi
     with pytest.raises(InvalidArgument) as refusal:
         check_decision(decision)
     assert [violation.field for violation in refusal.value.violations] == [field]
+
+
+def test_a_session_without_a_session_ambr_gets_the_configured_one() -> None:
+    ambr = SessionAmbr(dl_bps=10_000_000, ul_bps=None)
+    assert requested_session(pdu_session(), ambr).session_ambr_dl_bps == 10_000_000
+    assert not requested_session(pdu_session(), ambr).HasField("session_ambr_ul_bps")
+    assert requested_session(pdu_session(session_ambr_dl_bps=5_000_000), ambr).session_ambr_dl_bps == 5_000_000

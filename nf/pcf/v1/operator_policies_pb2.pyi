@@ -83,7 +83,7 @@ class OperatorPolicy(_message.Message):
     threshold_ul_bps: _builtins.int
     """Threshold uplink; absent: what the AF authorises and asks for."""
     enforcement_method: _types_pb2.EnforcementMethod.ValueType
-    """Unspecified: MONITOR."""
+    """Unspecified: what a trusted AF asks for, MONITOR where it asks for nothing."""
     excess: Global___ExcessTreatment.ValueType
     """Unspecified: CHARGE with MONITOR and MARK, DROP with POLICE and SHAPE."""
     burst_bytes: _builtins.int

@@ -220,6 +220,9 @@ class MediaComponent(_message.Message):
     F_STATUS_FIELD_NUMBER: _builtins.int
     QOS_REFERENCE_FIELD_NUMBER: _builtins.int
     MED_SUB_COMPS_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_METHOD_FIELD_NUMBER: _builtins.int
+    GUARANTEED_FIELD_NUMBER: _builtins.int
+    FIVE_QI_FIELD_NUMBER: _builtins.int
     med_comp_n: _builtins.int
     """Ordinal of the component."""
     med_type: _types_pb2.MediaType.ValueType
@@ -240,6 +243,14 @@ class MediaComponent(_message.Message):
     """Enabled unless set otherwise. REMOVED holds for all flows, the rest for those that say nothing else."""
     qos_reference: _builtins.str
     """A QoS reference pre-arranged with the operator."""
+    enforcement_method: _types_pb2.EnforcementMethod.ValueType
+    """What a trusted AF wants to become of what exceeds the bandwidth (castcore's extension): MONITOR, POLICE or SHAPE, the
+    same for all components that say so. An operator policy that names a method goes before it.
+    """
+    guaranteed: _builtins.bool
+    """Whether a trusted AF wants the least bandwidth guaranteed (castcore's extension; TS 29.122 reqGbrDl, reqGbrUl)."""
+    five_qi: _builtins.int
+    """The 5G QoS identifier that a trusted AF wants (castcore's extension); 0: the operator's choice."""
     @_builtins.property
     def med_sub_comps(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaSubComponent]:
         """The flows."""
@@ -258,10 +269,13 @@ class MediaComponent(_message.Message):
         f_status: Global___FlowStatus.ValueType = ...,
         qos_reference: _builtins.str = ...,
         med_sub_comps: _abc.Iterable[Global___MediaSubComponent] | None = ...,
+        enforcement_method: _types_pb2.EnforcementMethod.ValueType = ...,
+        guaranteed: _builtins.bool = ...,
+        five_qi: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mar_bw_dl_bps", b"_mar_bw_dl_bps", "_mar_bw_ul_bps", b"_mar_bw_ul_bps", "_max_auth_bw_dl_bps", b"_max_auth_bw_dl_bps", "_max_auth_bw_ul_bps", b"_max_auth_bw_ul_bps", "_mir_bw_dl_bps", b"_mir_bw_dl_bps", "_mir_bw_ul_bps", b"_mir_bw_ul_bps", "mar_bw_dl_bps", b"mar_bw_dl_bps", "mar_bw_ul_bps", b"mar_bw_ul_bps", "max_auth_bw_dl_bps", b"max_auth_bw_dl_bps", "max_auth_bw_ul_bps", b"max_auth_bw_ul_bps", "mir_bw_dl_bps", b"mir_bw_dl_bps", "mir_bw_ul_bps", b"mir_bw_ul_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mar_bw_dl_bps", b"_mar_bw_dl_bps", "_mar_bw_ul_bps", b"_mar_bw_ul_bps", "_max_auth_bw_dl_bps", b"_max_auth_bw_dl_bps", "_max_auth_bw_ul_bps", b"_max_auth_bw_ul_bps", "_mir_bw_dl_bps", b"_mir_bw_dl_bps", "_mir_bw_ul_bps", b"_mir_bw_ul_bps", "f_status", b"f_status", "mar_bw_dl_bps", b"mar_bw_dl_bps", "mar_bw_ul_bps", b"mar_bw_ul_bps", "max_auth_bw_dl_bps", b"max_auth_bw_dl_bps", "max_auth_bw_ul_bps", b"max_auth_bw_ul_bps", "med_comp_n", b"med_comp_n", "med_sub_comps", b"med_sub_comps", "med_type", b"med_type", "mir_bw_dl_bps", b"mir_bw_dl_bps", "mir_bw_ul_bps", b"mir_bw_ul_bps", "qos_reference", b"qos_reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mar_bw_dl_bps", b"_mar_bw_dl_bps", "_mar_bw_ul_bps", b"_mar_bw_ul_bps", "_max_auth_bw_dl_bps", b"_max_auth_bw_dl_bps", "_max_auth_bw_ul_bps", b"_max_auth_bw_ul_bps", "_mir_bw_dl_bps", b"_mir_bw_dl_bps", "_mir_bw_ul_bps", b"_mir_bw_ul_bps", "enforcement_method", b"enforcement_method", "f_status", b"f_status", "five_qi", b"five_qi", "guaranteed", b"guaranteed", "mar_bw_dl_bps", b"mar_bw_dl_bps", "mar_bw_ul_bps", b"mar_bw_ul_bps", "max_auth_bw_dl_bps", b"max_auth_bw_dl_bps", "max_auth_bw_ul_bps", b"max_auth_bw_ul_bps", "med_comp_n", b"med_comp_n", "med_sub_comps", b"med_sub_comps", "med_type", b"med_type", "mir_bw_dl_bps", b"mir_bw_dl_bps", "mir_bw_ul_bps", b"mir_bw_ul_bps", "qos_reference", b"qos_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mar_bw_dl_bps: _TypeAlias = _typing.Literal["mar_bw_dl_bps"]  # noqa: Y015
     _WhichOneofArgType__mar_bw_dl_bps: _TypeAlias = _typing.Literal["_mar_bw_dl_bps", b"_mar_bw_dl_bps"]  # noqa: Y015

@@ -27,7 +27,7 @@ from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 from nf.pcf.v1 import policy_authorization_pb2 as nf_dot_pcf_dot_v1_dot_policy__authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nf/pcf/v1/sm_policy_control.proto\x12\tnf.pcf.v1\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a$nf/pcf/v1/policy_authorization.proto\"\xf0\x01\n\x0f\x46lowInformation\x12\x18\n\x10\x66low_description\x18\x01 \x01(\t\x12\x14\n\x0cpack_filt_id\x18\x02 \x01(\t\x12\x19\n\x11tos_traffic_class\x18\x03 \x01(\t\x12\x0b\n\x03spi\x18\x04 \x01(\t\x12\x12\n\nflow_label\x18\x05 \x01(\t\x12\x30\n\x0e\x66low_direction\x18\x06 \x01(\x0e\x32\x18.nf.pcf.v1.FlowDirection\x12\x13\n\x0b\x64omain_name\x18\x07 \x01(\t\x12*\n\x0b\x66low_status\x18\x08 \x01(\x0e\x32\x15.nf.pcf.v1.FlowStatus\"\xf4\x03\n\x07QosData\x12)\n\rmax_br_dl_bps\x18\x01 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00R\x07maxbrDl\x88\x01\x01\x12)\n\rmax_br_ul_bps\x18\x02 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01R\x07maxbrUl\x88\x01\x01\x12\x18\n\x0b\x62urst_bytes\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12;\n\x12\x65nforcement_method\x18\x04 \x01(\x0e\x32\x1f.nf.common.v1.EnforcementMethod\x12$\n\ngbr_dl_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x03R\x05gbrDl\x88\x01\x01\x12$\n\ngbr_ul_bps\x18\x06 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x04R\x05gbrUl\x88\x01\x01\x12\x17\n\ndscp_green\x18\x07 \x01(\rH\x05\x88\x01\x01\x12\x18\n\x0b\x64scp_yellow\x18\x08 \x01(\rH\x06\x88\x01\x01\x12\x15\n\x08\x64scp_red\x18\t \x01(\rH\x07\x88\x01\x01\x12\x18\n\x0bqueue_bytes\x18\n \x01(\x04H\x08\x88\x01\x01\x42\x10\n\x0e_max_br_dl_bpsB\x10\n\x0e_max_br_ul_bpsB\x0e\n\x0c_burst_bytesB\r\n\x0b_gbr_dl_bpsB\r\n\x0b_gbr_ul_bpsB\r\n\x0b_dscp_greenB\x0e\n\x0c_dscp_yellowB\x0b\n\t_dscp_redB\x0e\n\x0c_queue_bytes\"U\n\x0c\x43hargingData\x12\x14\n\x0crating_group\x18\x01 \x01(\r\x12\x1b\n\x13\x65xcess_rating_group\x18\x02 \x01(\r\x12\x12\n\nsponsor_id\x18\x03 \x01(\t\"\xae\x01\n\x07PccRule\x12\x13\n\x0bpcc_rule_id\x18\x01 \x01(\t\x12\x12\n\nprecedence\x18\x02 \x01(\r\x12.\n\nflow_infos\x18\x03 \x03(\x0b\x32\x1a.nf.pcf.v1.FlowInformation\x12\x1f\n\x03qos\x18\x04 \x01(\x0b\x32\x12.nf.pcf.v1.QosData\x12)\n\x08\x63harging\x18\x05 \x01(\x0b\x32\x17.nf.pcf.v1.ChargingData\"K\n\x10SmPolicyDecision\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12%\n\tpcc_rules\x18\x02 \x03(\x0b\x32\x12.nf.pcf.v1.PccRule\"\xfb\x01\n\x08SmPolicy\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x16\n\x0epdu_session_id\x18\x04 \x01(\r\x12\x0b\n\x03\x64nn\x18\x05 \x01(\t\x12(\n\nslice_info\x18\x06 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x14\n\x0cipv4_address\x18\x07 \x01(\t\x12\x1b\n\x13ipv6_address_prefix\x18\x08 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\t \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\x12\x0c\n\x04\x65tag\x18\n \x01(\t\"?\n\x15\x43reateSmPolicyRequest\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\"@\n\x16\x43reateSmPolicyResponse\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\"*\n\x12GetSmPolicyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\"=\n\x13GetSmPolicyResponse\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\">\n\x15ListSmPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSmPoliciesResponse\x12(\n\x0bsm_policies\x18\x01 \x03(\x0b\x32\x13.nf.pcf.v1.SmPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x15\x44\x65leteSmPolicyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteSmPolicyResponse2\xff\x02\n\x16SmPolicyControlService\x12Z\n\x0e\x43reateSmPolicy\x12 .nf.pcf.v1.CreateSmPolicyRequest\x1a!.nf.pcf.v1.CreateSmPolicyResponse\"\x03\x90\x02\x02\x12Q\n\x0bGetSmPolicy\x12\x1d.nf.pcf.v1.GetSmPolicyRequest\x1a\x1e.nf.pcf.v1.GetSmPolicyResponse\"\x03\x90\x02\x01\x12Z\n\x0eListSmPolicies\x12 .nf.pcf.v1.ListSmPoliciesRequest\x1a!.nf.pcf.v1.ListSmPoliciesResponse\"\x03\x90\x02\x01\x12Z\n\x0e\x44\x65leteSmPolicy\x12 .nf.pcf.v1.DeleteSmPolicyRequest\x1a!.nf.pcf.v1.DeleteSmPolicyResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nf/pcf/v1/sm_policy_control.proto\x12\tnf.pcf.v1\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a$nf/pcf/v1/policy_authorization.proto\"\xf0\x01\n\x0f\x46lowInformation\x12\x18\n\x10\x66low_description\x18\x01 \x01(\t\x12\x14\n\x0cpack_filt_id\x18\x02 \x01(\t\x12\x19\n\x11tos_traffic_class\x18\x03 \x01(\t\x12\x0b\n\x03spi\x18\x04 \x01(\t\x12\x12\n\nflow_label\x18\x05 \x01(\t\x12\x30\n\x0e\x66low_direction\x18\x06 \x01(\x0e\x32\x18.nf.pcf.v1.FlowDirection\x12\x13\n\x0b\x64omain_name\x18\x07 \x01(\t\x12*\n\x0b\x66low_status\x18\x08 \x01(\x0e\x32\x15.nf.pcf.v1.FlowStatus\"\x8a\x04\n\x07QosData\x12)\n\rmax_br_dl_bps\x18\x01 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00R\x07maxbrDl\x88\x01\x01\x12)\n\rmax_br_ul_bps\x18\x02 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01R\x07maxbrUl\x88\x01\x01\x12\x18\n\x0b\x62urst_bytes\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12;\n\x12\x65nforcement_method\x18\x04 \x01(\x0e\x32\x1f.nf.common.v1.EnforcementMethod\x12$\n\ngbr_dl_bps\x18\x05 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x03R\x05gbrDl\x88\x01\x01\x12$\n\ngbr_ul_bps\x18\x06 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x04R\x05gbrUl\x88\x01\x01\x12\x17\n\ndscp_green\x18\x07 \x01(\rH\x05\x88\x01\x01\x12\x18\n\x0b\x64scp_yellow\x18\x08 \x01(\rH\x06\x88\x01\x01\x12\x15\n\x08\x64scp_red\x18\t \x01(\rH\x07\x88\x01\x01\x12\x18\n\x0bqueue_bytes\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x14\n\x07\x66ive_qi\x18\x0b \x01(\rR\x03\x35qiB\x10\n\x0e_max_br_dl_bpsB\x10\n\x0e_max_br_ul_bpsB\x0e\n\x0c_burst_bytesB\r\n\x0b_gbr_dl_bpsB\r\n\x0b_gbr_ul_bpsB\r\n\x0b_dscp_greenB\x0e\n\x0c_dscp_yellowB\x0b\n\t_dscp_redB\x0e\n\x0c_queue_bytes\"U\n\x0c\x43hargingData\x12\x14\n\x0crating_group\x18\x01 \x01(\r\x12\x1b\n\x13\x65xcess_rating_group\x18\x02 \x01(\r\x12\x12\n\nsponsor_id\x18\x03 \x01(\t\"\xae\x01\n\x07PccRule\x12\x13\n\x0bpcc_rule_id\x18\x01 \x01(\t\x12\x12\n\nprecedence\x18\x02 \x01(\r\x12.\n\nflow_infos\x18\x03 \x03(\x0b\x32\x1a.nf.pcf.v1.FlowInformation\x12\x1f\n\x03qos\x18\x04 \x01(\x0b\x32\x12.nf.pcf.v1.QosData\x12)\n\x08\x63harging\x18\x05 \x01(\x0b\x32\x17.nf.pcf.v1.ChargingData\"K\n\x10SmPolicyDecision\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12%\n\tpcc_rules\x18\x02 \x03(\x0b\x32\x12.nf.pcf.v1.PccRule\"\xfb\x01\n\x08SmPolicy\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x16\n\x0epdu_session_id\x18\x04 \x01(\r\x12\x0b\n\x03\x64nn\x18\x05 \x01(\t\x12(\n\nslice_info\x18\x06 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x14\n\x0cipv4_address\x18\x07 \x01(\t\x12\x1b\n\x13ipv6_address_prefix\x18\x08 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\t \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\x12\x0c\n\x04\x65tag\x18\n \x01(\t\"?\n\x15\x43reateSmPolicyRequest\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\"@\n\x16\x43reateSmPolicyResponse\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\"*\n\x12GetSmPolicyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\"=\n\x13GetSmPolicyResponse\x12&\n\tsm_policy\x18\x01 \x01(\x0b\x32\x13.nf.pcf.v1.SmPolicy\">\n\x15ListSmPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSmPoliciesResponse\x12(\n\x0bsm_policies\x18\x01 \x03(\x0b\x32\x13.nf.pcf.v1.SmPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x15\x44\x65leteSmPolicyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteSmPolicyResponse2\xff\x02\n\x16SmPolicyControlService\x12Z\n\x0e\x43reateSmPolicy\x12 .nf.pcf.v1.CreateSmPolicyRequest\x1a!.nf.pcf.v1.CreateSmPolicyResponse\"\x03\x90\x02\x02\x12Q\n\x0bGetSmPolicy\x12\x1d.nf.pcf.v1.GetSmPolicyRequest\x1a\x1e.nf.pcf.v1.GetSmPolicyResponse\"\x03\x90\x02\x01\x12Z\n\x0eListSmPolicies\x12 .nf.pcf.v1.ListSmPoliciesRequest\x1a!.nf.pcf.v1.ListSmPoliciesResponse\"\x03\x90\x02\x01\x12Z\n\x0e\x44\x65leteSmPolicy\x12 .nf.pcf.v1.DeleteSmPolicyRequest\x1a!.nf.pcf.v1.DeleteSmPolicyResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,31 +53,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLOWINFORMATION']._serialized_start=141
   _globals['_FLOWINFORMATION']._serialized_end=381
   _globals['_QOSDATA']._serialized_start=384
-  _globals['_QOSDATA']._serialized_end=884
-  _globals['_CHARGINGDATA']._serialized_start=886
-  _globals['_CHARGINGDATA']._serialized_end=971
-  _globals['_PCCRULE']._serialized_start=974
-  _globals['_PCCRULE']._serialized_end=1148
-  _globals['_SMPOLICYDECISION']._serialized_start=1150
-  _globals['_SMPOLICYDECISION']._serialized_end=1225
-  _globals['_SMPOLICY']._serialized_start=1228
-  _globals['_SMPOLICY']._serialized_end=1479
-  _globals['_CREATESMPOLICYREQUEST']._serialized_start=1481
-  _globals['_CREATESMPOLICYREQUEST']._serialized_end=1544
-  _globals['_CREATESMPOLICYRESPONSE']._serialized_start=1546
-  _globals['_CREATESMPOLICYRESPONSE']._serialized_end=1610
-  _globals['_GETSMPOLICYREQUEST']._serialized_start=1612
-  _globals['_GETSMPOLICYREQUEST']._serialized_end=1654
-  _globals['_GETSMPOLICYRESPONSE']._serialized_start=1656
-  _globals['_GETSMPOLICYRESPONSE']._serialized_end=1717
-  _globals['_LISTSMPOLICIESREQUEST']._serialized_start=1719
-  _globals['_LISTSMPOLICIESREQUEST']._serialized_end=1781
-  _globals['_LISTSMPOLICIESRESPONSE']._serialized_start=1783
-  _globals['_LISTSMPOLICIESRESPONSE']._serialized_end=1874
-  _globals['_DELETESMPOLICYREQUEST']._serialized_start=1876
-  _globals['_DELETESMPOLICYREQUEST']._serialized_end=1921
-  _globals['_DELETESMPOLICYRESPONSE']._serialized_start=1923
-  _globals['_DELETESMPOLICYRESPONSE']._serialized_end=1947
-  _globals['_SMPOLICYCONTROLSERVICE']._serialized_start=1950
-  _globals['_SMPOLICYCONTROLSERVICE']._serialized_end=2333
+  _globals['_QOSDATA']._serialized_end=906
+  _globals['_CHARGINGDATA']._serialized_start=908
+  _globals['_CHARGINGDATA']._serialized_end=993
+  _globals['_PCCRULE']._serialized_start=996
+  _globals['_PCCRULE']._serialized_end=1170
+  _globals['_SMPOLICYDECISION']._serialized_start=1172
+  _globals['_SMPOLICYDECISION']._serialized_end=1247
+  _globals['_SMPOLICY']._serialized_start=1250
+  _globals['_SMPOLICY']._serialized_end=1501
+  _globals['_CREATESMPOLICYREQUEST']._serialized_start=1503
+  _globals['_CREATESMPOLICYREQUEST']._serialized_end=1566
+  _globals['_CREATESMPOLICYRESPONSE']._serialized_start=1568
+  _globals['_CREATESMPOLICYRESPONSE']._serialized_end=1632
+  _globals['_GETSMPOLICYREQUEST']._serialized_start=1634
+  _globals['_GETSMPOLICYREQUEST']._serialized_end=1676
+  _globals['_GETSMPOLICYRESPONSE']._serialized_start=1678
+  _globals['_GETSMPOLICYRESPONSE']._serialized_end=1739
+  _globals['_LISTSMPOLICIESREQUEST']._serialized_start=1741
+  _globals['_LISTSMPOLICIESREQUEST']._serialized_end=1803
+  _globals['_LISTSMPOLICIESRESPONSE']._serialized_start=1805
+  _globals['_LISTSMPOLICIESRESPONSE']._serialized_end=1896
+  _globals['_DELETESMPOLICYREQUEST']._serialized_start=1898
+  _globals['_DELETESMPOLICYREQUEST']._serialized_end=1943
+  _globals['_DELETESMPOLICYRESPONSE']._serialized_start=1945
+  _globals['_DELETESMPOLICYRESPONSE']._serialized_end=1969
+  _globals['_SMPOLICYCONTROLSERVICE']._serialized_start=1972
+  _globals['_SMPOLICYCONTROLSERVICE']._serialized_end=2355
 # @@protoc_insertion_point(module_scope)

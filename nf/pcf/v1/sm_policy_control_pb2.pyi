@@ -88,6 +88,7 @@ class QosData(_message.Message):
     DSCP_YELLOW_FIELD_NUMBER: _builtins.int
     DSCP_RED_FIELD_NUMBER: _builtins.int
     QUEUE_BYTES_FIELD_NUMBER: _builtins.int
+    FIVE_QI_FIELD_NUMBER: _builtins.int
     max_br_dl_bps: _builtins.int
     """Maximum bit rate downlink; absent: unbounded."""
     max_br_ul_bps: _builtins.int
@@ -110,6 +111,8 @@ class QosData(_message.Message):
     """DSCP that MARK writes into packets above the maximum."""
     queue_bytes: _builtins.int
     """What SHAPE may hold back in a direction at the most; absent: 100 ms at the rate, at least 15,000 bytes."""
+    five_qi: _builtins.int
+    """5G QoS identifier; 0: none in particular."""
     def __init__(
         self,
         *,
@@ -123,10 +126,11 @@ class QosData(_message.Message):
         dscp_yellow: _builtins.int | None = ...,
         dscp_red: _builtins.int | None = ...,
         queue_bytes: _builtins.int | None = ...,
+        five_qi: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "_queue_bytes", b"_queue_bytes", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "queue_bytes", b"queue_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "_queue_bytes", b"_queue_bytes", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "queue_bytes", b"queue_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes", "_dscp_green", b"_dscp_green", "_dscp_red", b"_dscp_red", "_dscp_yellow", b"_dscp_yellow", "_gbr_dl_bps", b"_gbr_dl_bps", "_gbr_ul_bps", b"_gbr_ul_bps", "_max_br_dl_bps", b"_max_br_dl_bps", "_max_br_ul_bps", b"_max_br_ul_bps", "_queue_bytes", b"_queue_bytes", "burst_bytes", b"burst_bytes", "dscp_green", b"dscp_green", "dscp_red", b"dscp_red", "dscp_yellow", b"dscp_yellow", "enforcement_method", b"enforcement_method", "five_qi", b"five_qi", "gbr_dl_bps", b"gbr_dl_bps", "gbr_ul_bps", b"gbr_ul_bps", "max_br_dl_bps", b"max_br_dl_bps", "max_br_ul_bps", b"max_br_ul_bps", "queue_bytes", b"queue_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__burst_bytes: _TypeAlias = _typing.Literal["burst_bytes"]  # noqa: Y015
     _WhichOneofArgType__burst_bytes: _TypeAlias = _typing.Literal["_burst_bytes", b"_burst_bytes"]  # noqa: Y015

@@ -24,18 +24,23 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from nf.common.v1 import events_pb2 as nf_dot_common_dot_v1_dot_events__pb2
+from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 from nf.common.v1 import mbs_pb2 as nf_dot_common_dot_v1_dot_mbs__pb2
 from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 from nf.pcf.v1 import sm_policy_control_pb2 as nf_dot_pcf_dot_v1_dot_sm__policy__control__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnf/smf/v1/pdu_session.proto\x12\tnf.smf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nf/common/v1/events.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x18nf/common/v1/types.proto\x1a!nf/pcf/v1/sm_policy_control.proto\"o\n\nTunnelInfo\x12\x1b\n\tipv4_addr\x18\x01 \x01(\tR\x08ipv4Addr\x12\x1b\n\tipv6_addr\x18\x02 \x01(\tR\x08ipv6Addr\x12\x19\n\x08gtp_teid\x18\x03 \x01(\rR\x07gtpTeid\x12\x0c\n\x04port\x18\x04 \x01(\r\"\xf1\x04\n\nPduSession\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x16\n\x0epdu_session_id\x18\x04 \x01(\r\x12\x0b\n\x03\x64nn\x18\x05 \x01(\t\x12%\n\x07s_nssai\x18\x06 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x17\n\x0fue_ipv4_address\x18\x07 \x01(\t\x12\x16\n\x0eue_ipv6_prefix\x18\x08 \x01(\t\x12*\n\x05state\x18\t \x01(\x0e\x32\x1b.nf.smf.v1.PduSession.State\x12\x14\n\x0csm_policy_id\x18\n \x01(\t\x12\x0f\n\x07\x63p_seid\x18\x0b \x01(\x04\x12-\n\x08\x64\x65\x63ision\x18\x0c \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12-\n\x0e\x61n_tunnel_info\x18\x0f \x01(\x0b\x32\x15.nf.smf.v1.TunnelInfo\x12-\n\x0e\x63n_tunnel_info\x18\x10 \x01(\x0b\x32\x15.nf.smf.v1.TunnelInfo\x12\x0b\n\x03qfi\x18\x11 \x01(\r\x12)\n\ruser_location\x18\x12 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\"[\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_ACTIVATING\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x13\n\x0fSTATE_RELEASING\x10\x03\"E\n\x17\x43reatePduSessionRequest\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"F\n\x18\x43reatePduSessionResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\".\n\x14GetPduSessionRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\"C\n\x15GetPduSessionResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"?\n\x16ListPduSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListPduSessionsResponse\x12+\n\x0cpdu_sessions\x18\x01 \x03(\x0b\x32\x15.nf.smf.v1.PduSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x19UpdateUserLocationRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12)\n\ruser_location\x18\x02 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\"H\n\x1aUpdateUserLocationResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"2\n\x18ReleasePduSessionRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\"\x1b\n\x19ReleasePduSessionResponse\"Z\n\x13UpdateNotifyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\">\n\x14UpdateNotifyResponse\x12&\n\x05usage\x18\x01 \x03(\x0b\x32\x17.nf.smf.v1.PccRuleUsage\"\x96\x01\n\x0cPccRuleUsage\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x37\n\x13recovery_time_stamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.nf.common.v1.Usage\"c\n\x11PccRuleCompliance\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x11\n\tcompliant\x18\x03 \x01(\x08\x12\x10\n\x08since_ns\x18\x04 \x01(\x03\"R\n\x0fUserPlaneStatus\x12\x10\n\x08\x65nforced\x18\x01 \x01(\x08\x12-\n\x07problem\x18\x02 \x01(\x0b\x32\x1c.nf.common.v1.ProblemDetails\"\x98\x02\n\x10PduSessionStatus\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.nf.smf.v1.PduSession.State\x12\x16\n\x0esm_context_ref\x18\x03 \x01(\t\x12\x0c\n\x04supi\x18\x04 \x01(\t\x12\x0c\n\x04gpsi\x18\x05 \x01(\t\x12\x0b\n\x03\x64nn\x18\x06 \x01(\t\x12%\n\x07s_nssai\x18\x07 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x17\n\x0fue_ipv4_address\x18\x08 \x01(\t\x12\x16\n\x0eue_ipv6_prefix\x18\t \x01(\t\x12)\n\ruser_location\x18\n \x01(\x0b\x32\x12.nf.common.v1.Ncgi2\xfb\x03\n\x12PduSessionsService\x12`\n\x10\x43reatePduSession\x12\".nf.smf.v1.CreatePduSessionRequest\x1a#.nf.smf.v1.CreatePduSessionResponse\"\x03\x90\x02\x02\x12W\n\rGetPduSession\x12\x1f.nf.smf.v1.GetPduSessionRequest\x1a .nf.smf.v1.GetPduSessionResponse\"\x03\x90\x02\x01\x12]\n\x0fListPduSessions\x12!.nf.smf.v1.ListPduSessionsRequest\x1a\".nf.smf.v1.ListPduSessionsResponse\"\x03\x90\x02\x01\x12\x66\n\x12UpdateUserLocation\x12$.nf.smf.v1.UpdateUserLocationRequest\x1a%.nf.smf.v1.UpdateUserLocationResponse\"\x03\x90\x02\x02\x12\x63\n\x11ReleasePduSession\x12#.nf.smf.v1.ReleasePduSessionRequest\x1a$.nf.smf.v1.ReleasePduSessionResponse\"\x03\x90\x02\x02\x32m\n\x15SmPolicyNotifyService\x12T\n\x0cUpdateNotify\x12\x1e.nf.smf.v1.UpdateNotifyRequest\x1a\x1f.nf.smf.v1.UpdateNotifyResponse\"\x03\x90\x02\x02\x32m\n\x10SmfEventsService\x12Y\n\x0bWatchEvents\x12 .nf.common.v1.WatchEventsRequest\x1a!.nf.common.v1.WatchEventsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnf/smf/v1/pdu_session.proto\x12\tnf.smf.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nf/common/v1/events.proto\x1a\x1anf/common/v1/options.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x18nf/common/v1/types.proto\x1a!nf/pcf/v1/sm_policy_control.proto\"o\n\nTunnelInfo\x12\x1b\n\tipv4_addr\x18\x01 \x01(\tR\x08ipv4Addr\x12\x1b\n\tipv6_addr\x18\x02 \x01(\tR\x08ipv6Addr\x12\x19\n\x08gtp_teid\x18\x03 \x01(\rR\x07gtpTeid\x12\x0c\n\x04port\x18\x04 \x01(\r\"\xf1\x05\n\nPduSession\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x16\n\x0epdu_session_id\x18\x04 \x01(\r\x12\x0b\n\x03\x64nn\x18\x05 \x01(\t\x12%\n\x07s_nssai\x18\x06 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x17\n\x0fue_ipv4_address\x18\x07 \x01(\t\x12\x16\n\x0eue_ipv6_prefix\x18\x08 \x01(\t\x12*\n\x05state\x18\t \x01(\x0e\x32\x1b.nf.smf.v1.PduSession.State\x12\x14\n\x0csm_policy_id\x18\n \x01(\t\x12\x0f\n\x07\x63p_seid\x18\x0b \x01(\x04\x12-\n\x08\x64\x65\x63ision\x18\x0c \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12-\n\x0e\x61n_tunnel_info\x18\x0f \x01(\x0b\x32\x15.nf.smf.v1.TunnelInfo\x12-\n\x0e\x63n_tunnel_info\x18\x10 \x01(\x0b\x32\x15.nf.smf.v1.TunnelInfo\x12\x0b\n\x03qfi\x18\x11 \x01(\r\x12)\n\ruser_location\x18\x12 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\x12&\n\x13session_ambr_dl_bps\x18\x14 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x00\x88\x01\x01\x12&\n\x13session_ambr_ul_bps\x18\x15 \x01(\x04\x42\x04\xc8\xda\x18\x01H\x01\x88\x01\x01\"[\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10STATE_ACTIVATING\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x13\n\x0fSTATE_RELEASING\x10\x03\x42\x16\n\x14_session_ambr_dl_bpsB\x16\n\x14_session_ambr_ul_bps\"E\n\x17\x43reatePduSessionRequest\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"F\n\x18\x43reatePduSessionResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\".\n\x14GetPduSessionRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\"C\n\x15GetPduSessionResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"?\n\x16ListPduSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListPduSessionsResponse\x12+\n\x0cpdu_sessions\x18\x01 \x03(\x0b\x32\x15.nf.smf.v1.PduSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"^\n\x19UpdateUserLocationRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12)\n\ruser_location\x18\x02 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\"H\n\x1aUpdateUserLocationResponse\x12*\n\x0bpdu_session\x18\x01 \x01(\x0b\x32\x15.nf.smf.v1.PduSession\"2\n\x18ReleasePduSessionRequest\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\"\x1b\n\x19ReleasePduSessionResponse\"Z\n\x13UpdateNotifyRequest\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12-\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1b.nf.pcf.v1.SmPolicyDecision\">\n\x14UpdateNotifyResponse\x12&\n\x05usage\x18\x01 \x03(\x0b\x32\x17.nf.smf.v1.PccRuleUsage\"\x96\x01\n\x0cPccRuleUsage\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x37\n\x13recovery_time_stamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05usage\x18\x04 \x01(\x0b\x32\x13.nf.common.v1.Usage\"c\n\x11PccRuleCompliance\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12\x13\n\x0bpcc_rule_id\x18\x02 \x01(\t\x12\x11\n\tcompliant\x18\x03 \x01(\x08\x12\x10\n\x08since_ns\x18\x04 \x01(\x03\"R\n\x0fUserPlaneStatus\x12\x10\n\x08\x65nforced\x18\x01 \x01(\x08\x12-\n\x07problem\x18\x02 \x01(\x0b\x32\x1c.nf.common.v1.ProblemDetails\"\x98\x02\n\x10PduSessionStatus\x12\x14\n\x0csm_policy_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.nf.smf.v1.PduSession.State\x12\x16\n\x0esm_context_ref\x18\x03 \x01(\t\x12\x0c\n\x04supi\x18\x04 \x01(\t\x12\x0c\n\x04gpsi\x18\x05 \x01(\t\x12\x0b\n\x03\x64nn\x18\x06 \x01(\t\x12%\n\x07s_nssai\x18\x07 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12\x17\n\x0fue_ipv4_address\x18\x08 \x01(\t\x12\x16\n\x0eue_ipv6_prefix\x18\t \x01(\t\x12)\n\ruser_location\x18\n \x01(\x0b\x32\x12.nf.common.v1.Ncgi2\xfb\x03\n\x12PduSessionsService\x12`\n\x10\x43reatePduSession\x12\".nf.smf.v1.CreatePduSessionRequest\x1a#.nf.smf.v1.CreatePduSessionResponse\"\x03\x90\x02\x02\x12W\n\rGetPduSession\x12\x1f.nf.smf.v1.GetPduSessionRequest\x1a .nf.smf.v1.GetPduSessionResponse\"\x03\x90\x02\x01\x12]\n\x0fListPduSessions\x12!.nf.smf.v1.ListPduSessionsRequest\x1a\".nf.smf.v1.ListPduSessionsResponse\"\x03\x90\x02\x01\x12\x66\n\x12UpdateUserLocation\x12$.nf.smf.v1.UpdateUserLocationRequest\x1a%.nf.smf.v1.UpdateUserLocationResponse\"\x03\x90\x02\x02\x12\x63\n\x11ReleasePduSession\x12#.nf.smf.v1.ReleasePduSessionRequest\x1a$.nf.smf.v1.ReleasePduSessionResponse\"\x03\x90\x02\x02\x32m\n\x15SmPolicyNotifyService\x12T\n\x0cUpdateNotify\x12\x1e.nf.smf.v1.UpdateNotifyRequest\x1a\x1f.nf.smf.v1.UpdateNotifyResponse\"\x03\x90\x02\x02\x32m\n\x10SmfEventsService\x12Y\n\x0bWatchEvents\x12 .nf.common.v1.WatchEventsRequest\x1a!.nf.common.v1.WatchEventsResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nf.smf.v1.pdu_session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PDUSESSION'].fields_by_name['session_ambr_dl_bps']._loaded_options = None
+  _globals['_PDUSESSION'].fields_by_name['session_ambr_dl_bps']._serialized_options = b'\310\332\030\001'
+  _globals['_PDUSESSION'].fields_by_name['session_ambr_ul_bps']._loaded_options = None
+  _globals['_PDUSESSION'].fields_by_name['session_ambr_ul_bps']._serialized_options = b'\310\332\030\001'
   _globals['_PDUSESSIONSSERVICE'].methods_by_name['CreatePduSession']._loaded_options = None
   _globals['_PDUSESSIONSSERVICE'].methods_by_name['CreatePduSession']._serialized_options = b'\220\002\002'
   _globals['_PDUSESSIONSSERVICE'].methods_by_name['GetPduSession']._loaded_options = None
@@ -50,48 +55,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SMPOLICYNOTIFYSERVICE'].methods_by_name['UpdateNotify']._serialized_options = b'\220\002\002'
   _globals['_SMFEVENTSSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
   _globals['_SMFEVENTSSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\220\002\001'
-  _globals['_TUNNELINFO']._serialized_start=187
-  _globals['_TUNNELINFO']._serialized_end=298
-  _globals['_PDUSESSION']._serialized_start=301
-  _globals['_PDUSESSION']._serialized_end=926
-  _globals['_PDUSESSION_STATE']._serialized_start=835
-  _globals['_PDUSESSION_STATE']._serialized_end=926
-  _globals['_CREATEPDUSESSIONREQUEST']._serialized_start=928
-  _globals['_CREATEPDUSESSIONREQUEST']._serialized_end=997
-  _globals['_CREATEPDUSESSIONRESPONSE']._serialized_start=999
-  _globals['_CREATEPDUSESSIONRESPONSE']._serialized_end=1069
-  _globals['_GETPDUSESSIONREQUEST']._serialized_start=1071
-  _globals['_GETPDUSESSIONREQUEST']._serialized_end=1117
-  _globals['_GETPDUSESSIONRESPONSE']._serialized_start=1119
-  _globals['_GETPDUSESSIONRESPONSE']._serialized_end=1186
-  _globals['_LISTPDUSESSIONSREQUEST']._serialized_start=1188
-  _globals['_LISTPDUSESSIONSREQUEST']._serialized_end=1251
-  _globals['_LISTPDUSESSIONSRESPONSE']._serialized_start=1253
-  _globals['_LISTPDUSESSIONSRESPONSE']._serialized_end=1348
-  _globals['_UPDATEUSERLOCATIONREQUEST']._serialized_start=1350
-  _globals['_UPDATEUSERLOCATIONREQUEST']._serialized_end=1444
-  _globals['_UPDATEUSERLOCATIONRESPONSE']._serialized_start=1446
-  _globals['_UPDATEUSERLOCATIONRESPONSE']._serialized_end=1518
-  _globals['_RELEASEPDUSESSIONREQUEST']._serialized_start=1520
-  _globals['_RELEASEPDUSESSIONREQUEST']._serialized_end=1570
-  _globals['_RELEASEPDUSESSIONRESPONSE']._serialized_start=1572
-  _globals['_RELEASEPDUSESSIONRESPONSE']._serialized_end=1599
-  _globals['_UPDATENOTIFYREQUEST']._serialized_start=1601
-  _globals['_UPDATENOTIFYREQUEST']._serialized_end=1691
-  _globals['_UPDATENOTIFYRESPONSE']._serialized_start=1693
-  _globals['_UPDATENOTIFYRESPONSE']._serialized_end=1755
-  _globals['_PCCRULEUSAGE']._serialized_start=1758
-  _globals['_PCCRULEUSAGE']._serialized_end=1908
-  _globals['_PCCRULECOMPLIANCE']._serialized_start=1910
-  _globals['_PCCRULECOMPLIANCE']._serialized_end=2009
-  _globals['_USERPLANESTATUS']._serialized_start=2011
-  _globals['_USERPLANESTATUS']._serialized_end=2093
-  _globals['_PDUSESSIONSTATUS']._serialized_start=2096
-  _globals['_PDUSESSIONSTATUS']._serialized_end=2376
-  _globals['_PDUSESSIONSSERVICE']._serialized_start=2379
-  _globals['_PDUSESSIONSSERVICE']._serialized_end=2886
-  _globals['_SMPOLICYNOTIFYSERVICE']._serialized_start=2888
-  _globals['_SMPOLICYNOTIFYSERVICE']._serialized_end=2997
-  _globals['_SMFEVENTSSERVICE']._serialized_start=2999
-  _globals['_SMFEVENTSSERVICE']._serialized_end=3108
+  _globals['_TUNNELINFO']._serialized_start=215
+  _globals['_TUNNELINFO']._serialized_end=326
+  _globals['_PDUSESSION']._serialized_start=329
+  _globals['_PDUSESSION']._serialized_end=1082
+  _globals['_PDUSESSION_STATE']._serialized_start=943
+  _globals['_PDUSESSION_STATE']._serialized_end=1034
+  _globals['_CREATEPDUSESSIONREQUEST']._serialized_start=1084
+  _globals['_CREATEPDUSESSIONREQUEST']._serialized_end=1153
+  _globals['_CREATEPDUSESSIONRESPONSE']._serialized_start=1155
+  _globals['_CREATEPDUSESSIONRESPONSE']._serialized_end=1225
+  _globals['_GETPDUSESSIONREQUEST']._serialized_start=1227
+  _globals['_GETPDUSESSIONREQUEST']._serialized_end=1273
+  _globals['_GETPDUSESSIONRESPONSE']._serialized_start=1275
+  _globals['_GETPDUSESSIONRESPONSE']._serialized_end=1342
+  _globals['_LISTPDUSESSIONSREQUEST']._serialized_start=1344
+  _globals['_LISTPDUSESSIONSREQUEST']._serialized_end=1407
+  _globals['_LISTPDUSESSIONSRESPONSE']._serialized_start=1409
+  _globals['_LISTPDUSESSIONSRESPONSE']._serialized_end=1504
+  _globals['_UPDATEUSERLOCATIONREQUEST']._serialized_start=1506
+  _globals['_UPDATEUSERLOCATIONREQUEST']._serialized_end=1600
+  _globals['_UPDATEUSERLOCATIONRESPONSE']._serialized_start=1602
+  _globals['_UPDATEUSERLOCATIONRESPONSE']._serialized_end=1674
+  _globals['_RELEASEPDUSESSIONREQUEST']._serialized_start=1676
+  _globals['_RELEASEPDUSESSIONREQUEST']._serialized_end=1726
+  _globals['_RELEASEPDUSESSIONRESPONSE']._serialized_start=1728
+  _globals['_RELEASEPDUSESSIONRESPONSE']._serialized_end=1755
+  _globals['_UPDATENOTIFYREQUEST']._serialized_start=1757
+  _globals['_UPDATENOTIFYREQUEST']._serialized_end=1847
+  _globals['_UPDATENOTIFYRESPONSE']._serialized_start=1849
+  _globals['_UPDATENOTIFYRESPONSE']._serialized_end=1911
+  _globals['_PCCRULEUSAGE']._serialized_start=1914
+  _globals['_PCCRULEUSAGE']._serialized_end=2064
+  _globals['_PCCRULECOMPLIANCE']._serialized_start=2066
+  _globals['_PCCRULECOMPLIANCE']._serialized_end=2165
+  _globals['_USERPLANESTATUS']._serialized_start=2167
+  _globals['_USERPLANESTATUS']._serialized_end=2249
+  _globals['_PDUSESSIONSTATUS']._serialized_start=2252
+  _globals['_PDUSESSIONSTATUS']._serialized_end=2532
+  _globals['_PDUSESSIONSSERVICE']._serialized_start=2535
+  _globals['_PDUSESSIONSSERVICE']._serialized_end=3042
+  _globals['_SMPOLICYNOTIFYSERVICE']._serialized_start=3044
+  _globals['_SMPOLICYNOTIFYSERVICE']._serialized_end=3153
+  _globals['_SMFEVENTSSERVICE']._serialized_start=3155
+  _globals['_SMFEVENTSSERVICE']._serialized_end=3264
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,8 @@ class PduSession(_message.Message):
     CN_TUNNEL_INFO_FIELD_NUMBER: _builtins.int
     QFI_FIELD_NUMBER: _builtins.int
     USER_LOCATION_FIELD_NUMBER: _builtins.int
+    SESSION_AMBR_DL_BPS_FIELD_NUMBER: _builtins.int
+    SESSION_AMBR_UL_BPS_FIELD_NUMBER: _builtins.int
     sm_context_ref: _builtins.str
     """Chosen by whoever attaches the UE, or by the SMF when empty."""
     supi: _builtins.str
@@ -130,6 +132,12 @@ class PduSession(_message.Message):
     """Changes with every change of the resource."""
     qfi: _builtins.int
     """The QoS flow of all packets in the tunnel (QFI), 1 to 63; 0: 1."""
+    session_ambr_dl_bps: _builtins.int
+    """Session-AMBR (TS 23.501 §5.7.1.8): what its flows without a guaranteed bit rate may use together; absent: as the SMF is
+    configured.
+    """
+    session_ambr_ul_bps: _builtins.int
+    """The same, uplink."""
     @_builtins.property
     def s_nssai(self) -> _types_pb2.Snssai:
         """Slice."""
@@ -177,12 +185,21 @@ class PduSession(_message.Message):
         cn_tunnel_info: Global___TunnelInfo | None = ...,
         qfi: _builtins.int = ...,
         user_location: _mbs_pb2.Ncgi | None = ...,
+        session_ambr_dl_bps: _builtins.int | None = ...,
+        session_ambr_ul_bps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai", "user_location", b"user_location"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_session_ambr_dl_bps", b"_session_ambr_dl_bps", "_session_ambr_ul_bps", b"_session_ambr_ul_bps", "an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "create_time", b"create_time", "decision", b"decision", "s_nssai", b"s_nssai", "session_ambr_dl_bps", b"session_ambr_dl_bps", "session_ambr_ul_bps", b"session_ambr_ul_bps", "user_location", b"user_location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "qfi", b"qfi", "s_nssai", b"s_nssai", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix", "user_location", b"user_location"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_ambr_dl_bps", b"_session_ambr_dl_bps", "_session_ambr_ul_bps", b"_session_ambr_ul_bps", "an_tunnel_info", b"an_tunnel_info", "cn_tunnel_info", b"cn_tunnel_info", "cp_seid", b"cp_seid", "create_time", b"create_time", "decision", b"decision", "dnn", b"dnn", "etag", b"etag", "gpsi", b"gpsi", "pdu_session_id", b"pdu_session_id", "qfi", b"qfi", "s_nssai", b"s_nssai", "session_ambr_dl_bps", b"session_ambr_dl_bps", "session_ambr_ul_bps", b"session_ambr_ul_bps", "sm_context_ref", b"sm_context_ref", "sm_policy_id", b"sm_policy_id", "state", b"state", "supi", b"supi", "ue_ipv4_address", b"ue_ipv4_address", "ue_ipv6_prefix", b"ue_ipv6_prefix", "user_location", b"user_location"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__session_ambr_dl_bps: _TypeAlias = _typing.Literal["session_ambr_dl_bps"]  # noqa: Y015
+    _WhichOneofArgType__session_ambr_dl_bps: _TypeAlias = _typing.Literal["_session_ambr_dl_bps", b"_session_ambr_dl_bps"]  # noqa: Y015
+    _WhichOneofReturnType__session_ambr_ul_bps: _TypeAlias = _typing.Literal["session_ambr_ul_bps"]  # noqa: Y015
+    _WhichOneofArgType__session_ambr_ul_bps: _TypeAlias = _typing.Literal["_session_ambr_ul_bps", b"_session_ambr_ul_bps"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_ambr_dl_bps) -> _WhichOneofReturnType__session_ambr_dl_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_ambr_ul_bps) -> _WhichOneofReturnType__session_ambr_ul_bps | None: ...
 
 Global___PduSession: _TypeAlias = PduSession  # noqa: Y015
 
