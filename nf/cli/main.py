@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from nf.cli.book import command as book
 from nf.cli.certs import command as certs
 from nf.cli.demo import command as demo
 from nf.cli.lab.command import lab
@@ -38,6 +39,7 @@ app.command(no_args_is_help=True)(show)
 app.command()(watch)
 app.add_typer(demo.app, name="demo")
 app.add_typer(ue.app, name="ue")
+app.add_typer(book.app, name="book")
 app.add_typer(mpd.app, name="mpd")
 app.add_typer(certs.app, name="certs")
 app.add_typer(reports.app, name="reports")

@@ -22,7 +22,16 @@ from nf.common.toml_lines import KeyPath, key_lines, line_of
 
 PREFIX: Final = "CASTCORE_"
 # Switches of the build and options of commands, not of the configuration.
-_NOT_OURS: Final = frozenset({"CASTCORE_DEBUG", "CASTCORE_ENGINE", "CASTCORE_TOKEN"})
+_NOT_OURS: Final = frozenset(
+    {
+        "CASTCORE_CREDENTIAL",
+        "CASTCORE_DEBUG",
+        "CASTCORE_ENGINE",
+        "CASTCORE_PLATFORM",
+        "CASTCORE_PLATFORMS",
+        "CASTCORE_TOKEN",
+    }
+)
 
 
 class Section(BaseModel):

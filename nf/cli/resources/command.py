@@ -50,6 +50,7 @@ def ls(
     service: Annotated[
         str | None, typer.Option("--service", metavar="ID", help="Only what belongs to this MBS user service.")
     ] = None,
+    booking: Annotated[str | None, typer.Option("--booking", metavar="ID", help="Only what belongs to it.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0: all.")] = 0,
     grpc: GrpcOption = None,
     config: ConfigOption = None,
@@ -64,7 +65,7 @@ def ls(
 
     The stack is found by its state directory, or by --config or --grpc.
     """
-    asked = {"session": session, "app-session": app_session, "supi": supi, "service": service}
+    asked = {"session": session, "app-session": app_session, "supi": supi, "service": service, "booking": booking}
     filters = {name: value for name, value in asked.items() if value is not None}
     wanted = _kind(kind)
     for name in filters:
@@ -110,7 +111,7 @@ def watch(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", metavar="NF", help="af, pcf, smf, mbsf or mbstf: whose events. May be repeated. [default: af]"
+            "--from", metavar="NF", help="af, netapi, pcf, smf, mbsf or mbstf: whose events. May be repeated. [default: af]"
         ),
     ] = None,
     subject: Annotated[

@@ -35,6 +35,15 @@ KINDS: Final[dict[str, Kind]] = {
     "tmgis": Kind("smf", "temporary mobile group identities that are taken"),
     "mbs-sessions": Kind("smf", "MBS sessions that carry them"),
     "mbs-contexts": Kind("pcf", "what of MBS the PCF has authorised"),
+    "agreements": Kind("netapi", "what providers may book, where, how much"),
+    "service-areas": Kind("netapi", "where network capabilities can be booked"),
+    "capability-profiles": Kind("netapi", "what can be booked: Quality on Demand, geofencing"),
+    "bookings": Kind("netapi", "what is booked, from request to release"),
+    "network-access-ids": Kind("netapi", "by what devices use it, one per area and capability", ("booking",)),
+    "device-accesses": Kind("netapi", "devices that use it, and what they have of it now", ("booking",)),
+    "geofences": Kind("netapi", "who is told of devices that enter or leave"),
+    "thresholds": Kind("netapi", "measures that are watched"),
+    "usage-records": Kind("netapi", "what has been used of bookings", ("booking",)),
 }
 
 # Functions that tell events.

@@ -16,6 +16,7 @@ from nf.af.v1 import notification_subscriptions_pb2_grpc as subscriptions_grpc
 from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1 import provisioning_pb2_grpc as m1_grpc
 from nf.cli.resources.listing_mbs import MBS_READINGS
+from nf.cli.resources.listing_netapi import NETAPI_READINGS
 from nf.cli.resources.reading import PAGE, Filters, Reading, columns, pages
 from nf.common.channels import Channels
 from nf.common.errors import InvalidArgument, NotFound
@@ -435,4 +436,5 @@ READINGS: Final[Mapping[str, Reading]] = {
         ),
     ),
     **MBS_READINGS,
+    **NETAPI_READINGS,
 }  # fmt: skip

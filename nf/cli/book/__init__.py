@@ -1,0 +1,1 @@
+"""``castcore book``: a network API platform from the shell."""

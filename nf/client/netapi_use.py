@@ -1,0 +1,111 @@
+"""What client applications ask of a network API platform with their network access ID, and where devices are.
+
+5G-MAG live media distribution workflow, phase C and phase B step 1b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import grpc
+
+from nf.client.netapi import pages
+from nf.common.resources import new_id
+from nf.netapi.v1 import access_pb2 as access
+from nf.netapi.v1 import location_pb2 as location
+from nf.netapi.v1.access_pb2_grpc import DeviceAccessesServiceStub
+from nf.netapi.v1.location_pb2_grpc import GeofencesServiceStub, LocationServiceStub
+
+_PAGE = 500
+
+
+class NetworkAccess:
+    """A typed client for what is used. Every method raises CastcoreError where the platform refuses."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._accesses = DeviceAccessesServiceStub(channel)
+        self._location = LocationServiceStub(channel)
+        self._geofences = GeofencesServiceStub(channel)
+
+    # --- Phase C ----------------------------------------------------------------------------------------------------
+
+    async def resolve(self, network_access_id: str) -> access.ResolveNetworkAccessIdResponse:
+        """What the ID stands for."""
+        request = access.ResolveNetworkAccessIdRequest(network_access_id=network_access_id)
+        return await self._accesses.ResolveNetworkAccessId(request)
+
+    async def begin(self, network_access_id: str, device: access.Device | None = None) -> access.DeviceAccess:
+        """The device begins to use the ID; without one it is the address that the call comes from."""
+        request = access.CreateDeviceAccessRequest(network_access_id=network_access_id)
+        if device is not None:
+            request.device.CopyFrom(device)
+        return (await self._accesses.CreateDeviceAccess(request)).device_access
+
+    async def access(self, access_id: str, network_access_id: str = "") -> access.DeviceAccess:
+        """One access."""
+        request = access.GetDeviceAccessRequest(access_id=access_id, network_access_id=network_access_id)
+        return (await self._accesses.GetDeviceAccess(request)).device_access
+
+    def accesses(self, booking_id: str = "", network_access_id: str = "") -> AsyncIterator[access.DeviceAccess]:
+        """Those of a booking or of an ID."""
+
+        async def fetch(token: str) -> tuple[Sequence[access.DeviceAccess], str]:
+            request = access.ListDeviceAccessesRequest(
+                booking_id=booking_id, network_access_id=network_access_id, page_size=_PAGE, page_token=token
+            )
+            page = await self._accesses.ListDeviceAccesses(request)
+            return page.device_accesses, page.next_page_token
+
+        return pages(fetch)
+
+    async def end(self, access_id: str, network_access_id: str = "") -> access.DeviceAccess:
+        """The device ends its use."""
+        request = access.DeleteDeviceAccessRequest(access_id=access_id, network_access_id=network_access_id)
+        return (await self._accesses.DeleteDeviceAccess(request)).device_access
+
+    # --- Location ---------------------------------------------------------------------------------------------------
+
+    async def report_positions(self, positions: Iterable[location.DevicePosition]) -> int:
+        """How many of them were newer than what was known."""
+        return (await self._location.ReportPositions(location.ReportPositionsRequest(positions=positions))).taken
+
+    async def position(
+        self, device: access.Device, network_access_id: str = "", max_age_s: int = 0
+    ) -> location.DevicePosition:
+        """Where the device is."""
+        request = location.GetPositionRequest(
+            device=device, network_access_id=network_access_id, max_age_s=max_age_s
+        )
+        return (await self._location.GetPosition(request)).position
+
+    async def verify(
+        self, device: access.Device, network_access_id: str = "", max_age_s: int = 0
+    ) -> location.VerifyPositionResponse:
+        """Whether the device is in the area of the ID."""
+        request = location.VerifyPositionRequest(
+            device=device, network_access_id=network_access_id, max_age_s=max_age_s
+        )
+        return await self._location.VerifyPosition(request)
+
+    async def create_geofence(self, geofence: location.Geofence) -> location.Geofence:
+        """Begins to tell who enters or leaves."""
+        request = location.CreateGeofenceRequest(geofence=geofence, request_id=new_id())
+        return (await self._geofences.CreateGeofence(request)).geofence
+
+    async def geofence(self, geofence_id: str) -> location.Geofence:
+        """One geofence."""
+        return (await self._geofences.GetGeofence(location.GetGeofenceRequest(geofence_id=geofence_id))).geofence
+
+    def geofences(self) -> AsyncIterator[location.Geofence]:
+        """Those of the caller."""
+
+        async def fetch(token: str) -> tuple[Sequence[location.Geofence], str]:
+            request = location.ListGeofencesRequest(page_size=_PAGE, page_token=token)
+            page = await self._geofences.ListGeofences(request)
+            return page.geofences, page.next_page_token
+
+        return pages(fetch)
+
+    async def delete_geofence(self, geofence_id: str) -> None:
+        """Ends it."""
+        await self._geofences.DeleteGeofence(location.DeleteGeofenceRequest(geofence_id=geofence_id))
