@@ -72,9 +72,7 @@ def put_areas(
     ] = None,
     area_id: Annotated[str, typer.Option("--id", metavar="AREA", help="In place of a file: its identifier.")] = "",
     name: Annotated[str, typer.Option("--name", metavar="TEXT", help="For people.")] = "",
-    circle: Annotated[
-        str | None, typer.Option("--circle", metavar="LAT,LON,METRES", help="It is this circle.")
-    ] = None,
+    circle: Annotated[str | None, typer.Option("--circle", metavar="LAT,LON,METRES", help="It is this circle.")] = None,
     geojson: Annotated[
         Path | None, typer.Option("--geojson", metavar="FILE", help="It is this Polygon or MultiPolygon.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nf.cli.book import agreements, catalogue, using, watching
+from nf.cli.book import agreements, catalogue, sinks, using, watching
 from nf.cli.book.connection import Connection, PlatformCommand, PlatformGroup, with_platform
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ app.command("records", cls=PlatformCommand)(watching.records)
 app.command("watch", cls=PlatformCommand)(watching.watch)
 app.add_typer(watching.thresholds, name="thresholds")
 app.add_typer(watching.geofences, name="geofences")
+app.add_typer(sinks.sinks, name="sinks")
 app.add_typer(using.access, name="access")
 
 

@@ -169,9 +169,7 @@ def _running(directory: Path | None) -> str:
     try:
         return addresses(["netapi"], (), None, directory)["netapi"]
     except Unavailable as error:
-        raise Unavailable(
-            f"{str(error).partition(': expected')[0]}: expected --platform URL or --dir DIR"
-        ) from None
+        raise Unavailable(f"{str(error).partition(': expected')[0]}: expected --platform URL or --dir DIR") from None
 
 
 class Connection:
@@ -204,5 +202,3 @@ def with_platform(ctx: typer.Context, work: Callable[[Connection], Awaitable[Non
             await channels.close()
 
     until_stopped(working)
-
-

@@ -67,16 +67,16 @@ def _renamed(descriptor: Descriptor, tree: object, path: str) -> object:
             expected = repr(close[0]) if close else f"one of {', '.join(known)}"
             raise InvalidArgument(f"{below}: an unknown name, expected {expected}")
         items = value if field.is_repeated and isinstance(value, list) else [value]
-        made = [
-            _value(field, each, f"{below}[{at}]" if field.is_repeated else below) for at, each in enumerate(items)
-        ]
+        made = [_value(field, each, f"{below}[{at}]" if field.is_repeated else below) for at, each in enumerate(items)]
         named[field.json_name] = made if items is value else made[0]
     return named
 
 
 def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
-    return descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name) or next(
-        (each for each in descriptor.fields if each.json_name == name), None
+    return (
+        descriptor.fields_by_name.get(name)
+        or descriptor.fields_by_camelcase_name.get(name)
+        or next((each for each in descriptor.fields if each.json_name == name), None)
     )
 
 

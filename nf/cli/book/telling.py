@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from nf.cli.resources.reading import columns
 from nf.cli.resources.tables import Columns, console, lines, table
-from nf.cli.resources.tree import enum_text, time_text, tree_of
+from nf.cli.resources.tree import time_text, tree_of
 from nf.netapi.v1 import booking_pb2 as booking
 
 M = TypeVar("M", bound=Message)
@@ -93,7 +93,7 @@ def offers(told: booking.Booking) -> Iterator[tuple[str, booking.Offer]]:
 
 
 def _booking_lines(told: booking.Booking) -> Iterable[str]:
-    state = enum_text(booking.Booking.DESCRIPTOR.fields_by_name["state"].enum_type, told.state)
+    state = booking.Booking.State.Name(told.state).removeprefix("STATE_")
     yield f"booking      {told.booking_id}  {state}"
     population = told.request.population
     yield f"application  {population.application_id}, {population.devices} devices"

@@ -111,7 +111,9 @@ def watch(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", metavar="NF", help="af, netapi, pcf, smf, mbsf or mbstf: whose events. May be repeated. [default: af]"
+            "--from",
+            metavar="NF",
+            help="af, netapi, pcf, smf, mbsf or mbstf: whose events. May be repeated. [default: af]",
         ),
     ] = None,
     subject: Annotated[

@@ -43,6 +43,7 @@ KINDS: Final[dict[str, Kind]] = {
     "device-accesses": Kind("netapi", "devices that use it, and what they have of it now", ("booking",)),
     "geofences": Kind("netapi", "who is told of devices that enter or leave"),
     "thresholds": Kind("netapi", "measures that are watched"),
+    "event-sinks": Kind("netapi", "where the platform's events are sent to"),
     "usage-records": Kind("netapi", "what has been used of bookings", ("booking",)),
 }
 

@@ -148,6 +148,14 @@ NETAPI_READINGS: Final[Mapping[str, Reading]] = {
             for_ms="for_ms", crossed="crossed",
         ),
     ),
+    "event-sinks": Reading(
+        lambda channels, _: _platform(channels).sinks(),
+        lambda channels, name: _platform(channels).sink(name),
+        columns(
+            id="sink_id", url="url", types="event_types", subject="subject", door="door", expires="expire_time",
+            ending="end",
+        ),
+    ),
     "usage-records": Reading(
         _usage_records,
         _found(_usage_records, "network_access_id"),

@@ -66,9 +66,7 @@ async def _tell_source(
         try:
             async for response in _stream(channels, source, request):
                 position = response.event.sequence
-                print(
-                    event_json(source, response.event) if as_json else event_line(source, response.event), flush=True
-                )
+                print(event_json(source, response.event) if as_json else event_line(source, response.event), flush=True)
                 waiting = False
         except Unavailable as gone:
             if not follow:
