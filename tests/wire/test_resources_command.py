@@ -131,6 +131,16 @@ def test_every_kind_of_a_stack_with_one_policy_has_its_resources(lab: Lab) -> No
         "tmgis": 1,
         "mbs-sessions": 0,
         "mbs-contexts": 0,
+        "agreements": 0,
+        "service-areas": 0,
+        "capability-profiles": 0,
+        "bookings": 0,
+        "network-access-ids": 0,
+        "device-accesses": 0,
+        "geofences": 0,
+        "thresholds": 0,
+        "event-sinks": 0,
+        "usage-records": 0,
     }
     assert counts.keys() == KINDS.keys()
     assert {kind: len(told(lab, "ls", kind)) for kind in counts} == counts

@@ -1,0 +1,249 @@
+"""What ``castcore book`` makes of options and files: requests, areas, devices, platforms."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nf.cli.book import documents, places, platforms, requesting
+from nf.cli.book.devices import device_of, device_text
+from nf.cli.book.requesting import Wish
+from nf.common.errors import InvalidArgument
+from nf.netapi.v1 import booking_pb2 as booking
+from nf.netapi.v1 import coverage_pb2 as coverage
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BOOKED = """\
+outside = "refused"
+[population]
+application_id = "radio"
+devices = 20
+[traffic]
+domain_names = ["*.example.com"]
+[[periods]]
+start_time = 2026-12-24T18:00:00Z
+stop_time = "2026-12-24T22:00:00Z"
+repetition_rule = "FREQ=DAILY;COUNT=2"
+[[area_capabilities]]
+area_id = "vienna"
+profile_id = "radio"
+"""
+
+
+def span(period: booking.BookingPeriod) -> tuple[str, str]:
+    return period.start_time.ToJsonString(), period.stop_time.ToJsonString()
+
+
+def test_a_request_by_options_has_all_that_they_say() -> None:
+    wish = Wish(
+        "radio", 100, ["vienna=radio", "graz=region:50", "a:1=b"], ["now/2h"], flows=["permit out ip from any to any"],
+        outside="refused",
+    )  # fmt: skip
+    request = requesting.request_of(wish, NOW)
+    assert (request.population.application_id, request.population.devices) == ("radio", 100)
+    told = [(each.area_id, each.profile_id, each.devices) for each in request.area_capabilities]
+    assert told == [("vienna", "radio", 0), ("graz", "region", 50), ("a:1", "b", 0)]
+    assert span(request.periods[0]) == ("2026-03-01T12:00:00Z", "2026-03-01T14:00:00Z")
+    assert request.outside == booking.OUTSIDE_POLICY_REFUSED
+    assert list(request.traffic.flow_descriptions) == ["permit out ip from any to any"]
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "begin", "end"),
+    [
+        ("+30m/45s", "", "2026-03-01T12:30:00Z", "2026-03-01T12:30:45Z"),
+        ("2026-03-28T20:00/2026-03-29T20:00", "Europe/Vienna", "2026-03-28T19:00:00Z", "2026-03-29T18:00:00Z"),
+        ("2026-03-28T20:00+05:00/1d", "Europe/Vienna", "2026-03-28T15:00:00Z", "2026-03-29T15:00:00Z"),
+        ("2026-03-02/2026-03-03", "", "2026-03-02T00:00:00Z", "2026-03-03T00:00:00Z"),
+    ],
+)
+def test_a_period_is_two_times_or_a_time_and_how_long(text: str, zone: str, begin: str, end: str) -> None:
+    assert span(requesting.period(text, zone, "RRULE:FREQ=DAILY", NOW)) == (begin, end)
+    assert requesting.period(text, zone, "RRULE:FREQ=DAILY", NOW).repetition_rule == "FREQ=DAILY"
+
+
+def test_a_request_from_a_file_is_the_same_in_toml_and_json(tmp_path: Path) -> None:
+    toml, told = tmp_path / "booking.toml", tmp_path / "booking.json"
+    toml.write_text(BOOKED)
+    request = requesting.request_of(Wish(file=toml), NOW)
+    assert span(request.periods[0]) == ("2026-12-24T18:00:00Z", "2026-12-24T22:00:00Z")
+    assert (request.outside, request.population.devices) == (booking.OUTSIDE_POLICY_REFUSED, 20)
+    told.write_text(
+        json.dumps(
+            {
+                "population": {"applicationId": "radio", "devices": 20},
+                "traffic": {"domainNames": ["*.example.com"]},
+                "periods": [
+                    {
+                        "startTime": "2026-12-24T18:00:00Z",
+                        "stopTime": "2026-12-24T22:00:00Z",
+                        "repetitionRule": "FREQ=DAILY;COUNT=2",
+                    }
+                ],
+                "areaCapabilities": [{"areaId": "vienna", "profileId": "radio"}],
+                "outside": "REFUSED",
+            }
+        )
+    )
+    assert requesting.request_of(Wish(file=told), NOW) == request
+    assert requesting.request_of(Wish(file=toml, devices=7), NOW).population.devices == 7
+
+
+def test_a_change_says_only_what_is_named_and_keeps_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_text(BOOKED)
+    present = requesting.request_of(Wish(file=tmp_path / "b.toml"), NOW)
+    wanted, said = requesting.changed(present, Wish(devices=30), NOW)
+    assert said == ["population"]
+    assert (wanted.population.application_id, wanted.population.devices) == ("radio", 30)
+    wanted, said = requesting.changed(present, Wish(areas=["graz=hd"], domains=["a.example"]), NOW)
+    assert said == ["area_capabilities", "traffic"]
+    assert [each.area_id for each in wanted.area_capabilities] == ["graz"]
+    assert list(wanted.traffic.domain_names) == ["a.example"]
+    assert requesting.changed(present, Wish(), NOW) == (present, [])
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (Wish(), "--application, --area, --period: missing"),
+        (Wish("radio", 1, ["vienna"], ["now/1h"]), "'--area': found 'vienna', expected AREA=PROFILE"),
+        (Wish("radio", 1, ["vienna=a"], ["tomorrow/1h"]), "found 'tomorrow', expected a time such as"),
+        (Wish("radio", 1, ["vienna=a"], ["now"]), "found 'now', expected START/STOP or START/DURATION"),
+        (Wish("radio", 1, ["vienna=a"], ["now/1h"], "Mars/Base"), "'--zone': found 'Mars/Base', expected a time zone"),
+        (Wish("radio", 1, ["vienna=a"], ["now/1h"], outside="never"), "expected best-effort or refused"),
+        (Wish("radio", repeat="FREQ=DAILY"), "'--zone' and '--repeat': go with '--period'"),
+    ],
+)
+def test_what_is_wrong_with_a_wish_is_said_by_option(wish: Wish, told: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        requesting.request_of(wish, NOW)
+    assert told in str(refused.value)
+
+
+def test_a_name_that_is_unknown_is_refused_with_the_one_that_may_be_meant() -> None:
+    with pytest.raises(InvalidArgument, match=r"^x: population\.device: an unknown name, expected 'devices'$"):
+        documents.message_of(booking.BookingRequest, {"population": {"device": 1}}, "x")
+    with pytest.raises(InvalidArgument, match="expected a table, found list"):
+        documents.message_of(booking.BookingRequest, [], "x")
+
+
+def test_rates_are_texts_or_whole_numbers_and_enums_may_be_written_small() -> None:
+    tree = {
+        "profile_id": "radio",
+        "capability": "quality-on-demand",
+        "qos": {"five_qi": 3, "guaranteed_downlink_bps": "320 Kbps", "max_downlink_bps": 320_000},
+    }
+    profile = documents.message_of(coverage.CapabilityProfile, tree, "x")
+    assert profile.capability == coverage.CAPABILITY_QUALITY_ON_DEMAND
+    assert profile.qos.guaranteed_downlink_bps == profile.qos.max_downlink_bps == 320_000
+
+
+def test_geojson_features_are_areas_by_their_id(tmp_path: Path) -> None:
+    ring = [[16.0, 48.0], [16.5, 48.0], [16.5, 48.5], [16.0, 48.0]]
+    collection = {
+        "type": "FeatureCollection",
+        "features": [
+            {
+                "type": "Feature",
+                "id": "vienna",
+                "properties": {"name": "Vienna", "capacity": {"downlink_bps": "1 Gbps"}, "colour": "red"},
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+            },
+            {
+                "type": "Feature",
+                "properties": {"area_id": "graz", "radius_m": 3000},
+                "geometry": {"type": "Point", "coordinates": [15.44, 47.07]},
+            },
+            {
+                "type": "Feature",
+                "id": "islands",
+                "properties": None,
+                "geometry": {"type": "MultiPolygon", "coordinates": [[ring], [ring]]},
+            },
+        ],
+    }
+    file = tmp_path / "areas.geojson"
+    file.write_text(json.dumps(collection))
+    vienna, graz, islands = places.areas_in(file)
+    assert (vienna.area_id, vienna.name, vienna.capacity.downlink_bps) == ("vienna", "Vienna", 10**9)
+    boundary = [(each.longitude, each.latitude) for each in vienna.geometry.polygon.boundary]
+    assert boundary == [(16.0, 48.0), (16.5, 48.0), (16.5, 48.5)]
+    circle = graz.geometry.circle
+    assert (graz.area_id, circle.center.latitude, circle.center.longitude, circle.radius_m) == (
+        "graz", 47.07, 15.44, 3000,
+    )  # fmt: skip
+    assert len(islands.geometry.multi_polygon.polygons) == 2
+
+
+@pytest.mark.parametrize(
+    ("geometry", "told"),
+    [
+        ({"type": "LineString", "coordinates": []}, "found 'LineString', expected one of"),
+        ({"type": "Point", "coordinates": [1, 2]}, "needs the property radius_m"),
+        ({"type": "Polygon", "coordinates": [[], []]}, "found 1 holes"),
+        ({"type": "Polygon", "coordinates": [["x"]]}, "expected those of a Polygon"),
+        (None, "found None"),
+    ],
+)
+def test_a_geometry_that_is_none_is_refused(geometry: object, told: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        places.geojson_geometry(geometry, None, "x")
+    assert told in str(refused.value)
+
+
+def test_circles_and_cells_are_read_from_options() -> None:
+    circle = places.circle_of("48.21,16.37,5000").circle
+    assert (circle.center.latitude, circle.center.longitude, circle.radius_m) == (48.21, 16.37, 5000)
+    (cell,) = places.cells_of(["001-01-00000001A"])
+    assert (cell.plmn_id.mcc, cell.plmn_id.mnc, cell.nr_cell_id) == ("001", "01", "00000001A")
+    with pytest.raises(InvalidArgument, match="expected LATITUDE,LONGITUDE,METRES"):
+        places.circle_of("48.21,16.37")
+    with pytest.raises(InvalidArgument, match="expected MCC-MNC-CELL"):
+        places.cells_of(["001"])
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("+436641234567", "phone_number"),
+        ("imsi-001010000000001", "supi"),
+        ("10.45.0.2", "ipv4_address"),
+        ("2001:db8::2", "ipv6_address"),
+        ("car@example.com", "network_access_identifier"),
+    ],
+)
+def test_a_device_is_known_by_the_form_of_its_name(text: str, field: str) -> None:
+    device = device_of(text)
+    assert [each.name for each, _ in device.ListFields()] == [field]
+    assert device_text(device) == text
+
+
+def test_a_device_of_no_form_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="found 'the car', expected a phone number"):
+        device_of("the car")
+
+
+def test_platforms_are_found_by_name_with_what_is_shown_to_them(tmp_path: Path) -> None:
+    file = tmp_path / "platforms.toml"
+    (tmp_path / "graz.token").write_text("secret-2\n")
+    file.write_text(
+        'default = "vienna"\n[platform.vienna]\naddress = "grpc://127.0.0.1:7005"\ncredential = "secret-1"\n'
+        '[platform.graz]\naddress = "[::1]:7006"\ncredential_file = "graz.token"\n'
+    )
+    vienna, graz = platforms.find("", file), platforms.find("graz", file)
+    assert vienna == platforms.Known("127.0.0.1:7005", "secret-1", None)
+    assert graz == platforms.Known("[::1]:7006", "secret-2", None)
+    assert platforms.find("127.0.0.1:1", file) is None
+    assert platforms.find("", file, local=True) is None
+    with pytest.raises(InvalidArgument, match="platform 'linz' is not there, expected one of: graz, vienna"):
+        platforms.find("linz", file)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8080", "127.0.0.1", "grpc://host", "host:0", "host:99999"])
+def test_an_address_that_is_none_of_grpc_is_refused(address: str) -> None:
+    with pytest.raises(InvalidArgument, match="expected grpc://HOST:PORT or HOST:PORT") as refused:
+        platforms.target_of(address, "option '--platform'")
+    assert ("CAMARA" in str(refused.value)) == address.startswith("http")
