@@ -113,3 +113,53 @@ class InvalidSink(InvalidArgument):
     """Events may not be sent to that URL: CAMARA's APIs want https."""
 
     reason = "INVALID_SINK"
+
+
+class LocationNotBooked(PermissionDenied):
+    """What is booked, or agreed on, does not include this knowledge of where devices are."""
+
+    reason = "LOCATION_NOT_BOOKED"
+
+
+class NotWithinPeriod(FailedPrecondition):
+    """The booking is not within one of its periods, or has lost this capability."""
+
+    reason = "NOT_WITHIN_PERIOD"
+
+
+class AreaNotCovered(FailedPrecondition):
+    """Nothing of the area is where the platform, or the booking, has capabilities."""
+
+    reason = "AREA_NOT_COVERED"
+
+
+class InvalidArea(InvalidArgument):
+    """The area is too small, or is none."""
+
+    reason = "INVALID_AREA"
+
+
+class PositionUnknown(FailedPrecondition):
+    """Nothing is known of where the device is."""
+
+    reason = "POSITION_UNKNOWN"
+
+
+class PositionTooOld(FailedPrecondition):
+    """What is known of where the device is, is older than the caller wants it."""
+
+    reason = "POSITION_TOO_OLD"
+
+
+class TooManyGeofences(ResourceExhausted):
+    """As many geofences stand under the agreement as the platform keeps for one."""
+
+    reason = "QUOTA_EXCEEDED"
+    cause = ""
+
+
+class GeofencedDevicesExhausted(ResourceExhausted):
+    """As many devices use the geofencing ID, or are watched under it, as are booked."""
+
+    reason = "GEOFENCED_DEVICES_EXHAUSTED"
+    cause = ""

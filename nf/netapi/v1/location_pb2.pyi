@@ -318,7 +318,9 @@ Global___VerifyPositionResponse: _TypeAlias = VerifyPositionResponse  # noqa: Y0
 
 @_typing.final
 class Geofence(_message.Message):
-    """A wish to be told when devices enter or leave an area: those that have presented a geofencing ID, or a named one."""
+    """A wish to be told when devices enter or leave an area: those that use a geofencing ID, or a named one. It tells while its
+    booking is active; who has entered or left between the periods of the booking is told when the next one begins.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -335,6 +337,8 @@ class Geofence(_message.Message):
     TOLD_EVENTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
     geofence_id: _builtins.str
     """Chosen by the platform."""
     agreement_id: _builtins.str
@@ -351,6 +355,10 @@ class Geofence(_message.Message):
     """How many events it has told."""
     etag: _builtins.str
     """Changes with every change of the resource."""
+    booking_id: _builtins.str
+    """The booking of the network access ID; empty: it has none."""
+    made_at: _builtins.str
+    """Through which door it was made: empty for GeofencesService, "geofencing-subscriptions"."""
     @_builtins.property
     def device(self) -> _access_pb2.Device:
         """One device; absent: all devices that use the ID."""
@@ -381,14 +389,69 @@ class Geofence(_message.Message):
         told_events: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        booking_id: _builtins.str = ...,
+        made_at: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "create_time", b"create_time", "device", b"device", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area", b"area", "create_time", b"create_time", "device", b"device", "entered", b"entered", "etag", b"etag", "expire_time", b"expire_time", "geofence_id", b"geofence_id", "initial_event", b"initial_event", "left", b"left", "max_events", b"max_events", "network_access_id", b"network_access_id", "told_events", b"told_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area", b"area", "booking_id", b"booking_id", "create_time", b"create_time", "device", b"device", "entered", b"entered", "etag", b"etag", "expire_time", b"expire_time", "geofence_id", b"geofence_id", "initial_event", b"initial_event", "left", b"left", "made_at", b"made_at", "max_events", b"max_events", "network_access_id", b"network_access_id", "told_events", b"told_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Geofence: _TypeAlias = Geofence  # noqa: Y015
+
+@_typing.final
+class GeofenceMember(_message.Message):
+    """What is known of a device that a geofence watches: kept from one position to the next."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Presence:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PresenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GeofenceMember._Presence.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PRESENCE_UNSPECIFIED: GeofenceMember._Presence.ValueType  # 0
+        """Not yet."""
+        PRESENCE_INSIDE: GeofenceMember._Presence.ValueType  # 1
+        PRESENCE_OUTSIDE: GeofenceMember._Presence.ValueType  # 2
+
+    class Presence(_Presence, metaclass=_PresenceEnumTypeWrapper):
+        """Where the device was seen last for certain."""
+
+    PRESENCE_UNSPECIFIED: GeofenceMember.Presence.ValueType  # 0
+    """Not yet."""
+    PRESENCE_INSIDE: GeofenceMember.Presence.ValueType  # 1
+    PRESENCE_OUTSIDE: GeofenceMember.Presence.ValueType  # 2
+
+    GEOFENCE_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_KEY_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    geofence_id: _builtins.str
+    device_key: _builtins.str
+    """One and the same for all names of the device."""
+    presence: Global___GeofenceMember.Presence.ValueType
+    @_builtins.property
+    def device(self) -> _access_pb2.Device:
+        """As it is named to the provider."""
+
+    def __init__(
+        self,
+        *,
+        geofence_id: _builtins.str = ...,
+        device_key: _builtins.str = ...,
+        device: _access_pb2.Device | None = ...,
+        presence: Global___GeofenceMember.Presence.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "device_key", b"device_key", "geofence_id", b"geofence_id", "presence", b"presence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeofenceMember: _TypeAlias = GeofenceMember  # noqa: Y015
 
 @_typing.final
 class GeofenceCrossed(_message.Message):
@@ -405,7 +468,7 @@ class GeofenceCrossed(_message.Message):
     def device(self) -> _access_pb2.Device: ...
     @_builtins.property
     def position(self) -> Global___DevicePosition:
-        """Where that was seen."""
+        """Where that was seen; only the time of it unless the profile lets devices be retrieved."""
 
     def __init__(
         self,
