@@ -35,6 +35,7 @@ import nf.mbstf.compose
 import nf.mbstf.machine
 import nf.netapi.access_machine
 import nf.netapi.machine
+import nf.netapi.membership
 import nf.pcf.machine
 import nf.pcf.mbs_machine
 import nf.smf.compose
@@ -155,6 +156,14 @@ _MACHINES: Final = (
         "netapi",
         nf.netapi.machine.BOOKING,
         "A booking at the network API platform (5G-MAG live media distribution, phases B and D). ABSENT: not there.",
+    ),
+    (
+        "geofence-membership",
+        "A device at a geofence",
+        "netapi",
+        nf.netapi.membership.MEMBERSHIP,
+        "Where a device was seen last for certain, at the network API platform. UNCERTAIN: a position that is partly "
+        "inside, or says nothing of the area. UNKNOWN: not seen yet; what is told then are initial events.",
     ),
     (
         "device-access",
