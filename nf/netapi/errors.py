@@ -163,3 +163,15 @@ class GeofencedDevicesExhausted(ResourceExhausted):
 
     reason = "GEOFENCED_DEVICES_EXHAUSTED"
     cause = ""
+
+
+class BookingOver(FailedPrecondition):
+    """The booking has ended, or never began."""
+
+    reason = "BOOKING_OVER"
+
+
+class NotMeasured(FailedPrecondition):
+    """Nothing measures what is asked for."""
+
+    reason = "NOT_MEASURED"

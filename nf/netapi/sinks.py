@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import secrets as random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from nf.common import notification_subscriptions as subscriptions
 from nf.common.callback_hosts import CallbackHosts
@@ -49,6 +49,9 @@ _NOT_THEIRS: Final = frozenset(
     {"authorization", "connection", "content-length", "content-type", "expect", "host", "te", "trailer"}
     | {"transfer-encoding", "upgrade", "user-agent", "x-correlator", "proxy-authorization", "keep-alive"}
 )
+
+# What is done in the transaction that ends a sink.
+SinkFollower: TypeAlias = Callable[[Transaction, api.EventSink], None]
 
 
 def subject_of(sink_id: str) -> str:
@@ -99,7 +102,8 @@ class _Telling:
 class Sinks:
     """The sinks of the platform; events are sent between ``start`` and ``stop``, ``wake`` after a change.
 
-    ``doors``: what each door makes of events for the sinks that were made by it.
+    ``doors``: what each door makes of events for the sinks that were made by it. ``followers`` are called in the
+    transaction that ends a sink, of whatever door, with the reason in it.
     """
 
     def __init__(
@@ -108,9 +112,10 @@ class Sinks:
         config: NetapiSection,
         *,
         doors: Mapping[str, CloudEventOf] = MappingProxyType({}),
+        followers: Sequence[SinkFollower] = (),
         tls: Credentials | None = None,
     ) -> None:
-        self._store = store
+        self._followers = tuple(followers)
         self._doors = {"": own_cloud_event, **doors}
         self._http_at_doors = config.http_sinks
         self._linger = timedelta(seconds=config.sink_linger_s)
@@ -227,7 +232,10 @@ class Sinks:
                 self._forget(transaction, sink_id)
             return
         sink.end = why
-        sequence = self._tell(transaction, "EVENT_SINK_ENDED", transaction.update(sink, sink_id))
+        ended = transaction.update(sink, sink_id)
+        sequence = self._tell(transaction, "EVENT_SINK_ENDED", ended)
+        for follower in self._followers:
+            follower(transaction, ended)
         if not told:
             self._forget(transaction, sink_id)
             return

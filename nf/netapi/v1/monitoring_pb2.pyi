@@ -37,7 +37,7 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     METRIC_LOSS: _Metric.ValueType  # 4
     """Millionths."""
     METRIC_DEVICES: _Metric.ValueType  # 5
-    """Number of devices."""
+    """Number of devices that have what is booked now."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """What a threshold is about."""
@@ -51,7 +51,7 @@ METRIC_DELAY: Metric.ValueType  # 3
 METRIC_LOSS: Metric.ValueType  # 4
 """Millionths."""
 METRIC_DEVICES: Metric.ValueType  # 5
-"""Number of devices."""
+"""Number of devices that have what is booked now."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _EventSinkEnd:
@@ -180,7 +180,9 @@ Global___NetworkAccessUsage: _TypeAlias = NetworkAccessUsage  # noqa: Y015
 
 @_typing.final
 class Threshold(_message.Message):
-    """A wish to be told when a measure of a network access ID goes beyond a value, and when it comes back."""
+    """A wish to be told when a measure of a network access ID goes beyond a value, and when it comes back. What is not measured
+    (no device has it in use) is not beyond anything. It ends with its booking.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -194,6 +196,7 @@ class Threshold(_message.Message):
     CROSSED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    BEYOND_SINCE_FIELD_NUMBER: _builtins.int
     threshold_id: _builtins.str
     """Chosen by the platform."""
     agreement_id: _builtins.str
@@ -210,6 +213,10 @@ class Threshold(_message.Message):
     """Changes with every change of the resource."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def beyond_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the measure is beyond the value, though it may not be for long enough; absent: it is not."""
+
     def __init__(
         self,
         *,
@@ -223,10 +230,11 @@ class Threshold(_message.Message):
         crossed: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        beyond_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "below", b"below", "create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "below", b"below", "beyond_since", b"beyond_since", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "agreement_id", b"agreement_id", "below", b"below", "create_time", b"create_time", "crossed", b"crossed", "etag", b"etag", "for_ms", b"for_ms", "metric", b"metric", "network_access_id", b"network_access_id", "threshold_id", b"threshold_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_below", b"_below", "above", b"above", "agreement_id", b"agreement_id", "below", b"below", "beyond_since", b"beyond_since", "create_time", b"create_time", "crossed", b"crossed", "etag", b"etag", "for_ms", b"for_ms", "metric", b"metric", "network_access_id", b"network_access_id", "threshold_id", b"threshold_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__above: _TypeAlias = _typing.Literal["above"]  # noqa: Y015
     _WhichOneofArgType__above: _TypeAlias = _typing.Literal["_above", b"_above"]  # noqa: Y015
