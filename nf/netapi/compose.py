@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Table
@@ -12,18 +12,29 @@ from nf.common.server import servicer
 from nf.netapi import capacity
 from nf.netapi.attachments import Attachments
 from nf.netapi.callers import Callers
+from nf.netapi.cloud_events import CloudEventOf
 from nf.netapi.config import NetapiSection
 from nf.netapi.geofences import Geofences
 from nf.netapi.locating import Locating
+from nf.netapi.monitoring import Monitoring
 from nf.netapi.positions import Positions
 from nf.netapi.service_location import GeofencesService, LocationService
+from nf.netapi.service_monitoring import EventSinksService, MonitoringService
+from nf.netapi.sinks import Sinks
 from nf.netapi.v1.location_pb2_grpc import (
     add_GeofencesServiceServicer_to_server,
     add_LocationServiceServicer_to_server,
 )
+from nf.netapi.v1.monitoring_pb2_grpc import (
+    add_EventSinksServiceServicer_to_server,
+    add_MonitoringServiceServicer_to_server,
+)
 
 # Typed tables that the store has to be opened with.
 TABLES: Final[Sequence[Table]] = capacity.TABLES
+
+# What each door makes of the platform's events for the sinks of its subscriptions.
+_CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {}
 
 
 def build(ctx: Context[NetapiSection]) -> Function:
@@ -35,20 +46,27 @@ def build(ctx: Context[NetapiSection]) -> Function:
     attachments = Attachments(
         store, lambda: ctx.channels.get("smf"), (positions.on_attachment, geofences.on_attachment)
     )
+    monitoring = Monitoring(store, config)
+    sinks = Sinks(store, config, doors=_CLOUD_EVENTS, tls=ctx.tls)
+
+    # In the order in which they begin; they end in the other.
+    background = (attachments, geofences, monitoring, sinks)
 
     async def start() -> None:
-        await attachments.start()
-        await geofences.start()
+        for each in background:
+            await each.start()
 
     async def stop() -> None:
-        await geofences.stop()
-        await attachments.stop()
+        for each in reversed(background):
+            await each.stop()
 
     return Function(
         name=ctx.name,
         servicers=(
             servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, Locating(store))),
             servicer(add_GeofencesServiceServicer_to_server, GeofencesService(callers, geofences)),
+            servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),
+            servicer(add_EventSinksServiceServicer_to_server, EventSinksService(store, callers, sinks)),
         ),
         start=start,
         stop=stop,
