@@ -6,10 +6,12 @@ of the reservations that cover it; it never exceeds the area's capacity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Final
 
 
@@ -44,11 +46,9 @@ class Load:
 
     def of(self, resource: Resource) -> int:
         """How much of one resource."""
-        return {
-            Resource.DOWNLINK: self.downlink_bps,
-            Resource.UPLINK: self.uplink_bps,
-            Resource.DEVICES: self.devices,
-        }[resource]
+        if resource is Resource.DOWNLINK:
+            return self.downlink_bps
+        return self.uplink_bps if resource is Resource.UPLINK else self.devices
 
 
 NOTHING: Final = Load()
@@ -90,38 +90,85 @@ class Room:
     limited_by: Resource | None
 
 
-def peak(reservations: Iterable[Reservation], start_ns: int, stop_ns: int) -> Load:
-    """The most that is taken of each resource at any moment from ``start_ns`` to just before ``stop_ns``.
+class Timeline:
+    """What reservations take together, moment by moment."""
 
-    The moments may be different ones for different resources.
+    def __init__(self, reservations: Iterable[Reservation]) -> None:
+        changes: list[tuple[int, int, int, int]] = []
+        for each in reservations:
+            load = each.load
+            if each.start_ns < each.stop_ns:
+                changes.append((each.start_ns, load.downlink_bps, load.uplink_bps, load.devices))
+                changes.append((each.stop_ns, -load.downlink_bps, -load.uplink_bps, -load.devices))
+        changes.sort(key=itemgetter(0))
+        # From each of these moments to the next, so much is taken; before the first, nothing.
+        self._moments: list[int] = []
+        self._levels: tuple[list[int], list[int], list[int]] = ([], [], [])
+        downlink = uplink = devices = 0
+        for moment, together in groupby(changes, key=itemgetter(0)):
+            # What ends at a moment has made room for what begins then.
+            for _, down, up, count in together:
+                downlink, uplink, devices = downlink + down, uplink + up, devices + count
+            self._moments.append(moment)
+            for levels, level in zip(self._levels, (downlink, uplink, devices), strict=True):
+                levels.append(level)
+
+    @property
+    def moments(self) -> Sequence[int]:
+        """When what is taken changes, in order."""
+        return self._moments
+
+    def at(self, moment_ns: int) -> Load:
+        """What is taken from this moment on, until the next change."""
+        index = bisect_right(self._moments, moment_ns) - 1
+        return NOTHING if index < 0 else Load(*(levels[index] for levels in self._levels))
+
+    def most(self, start_ns: int, stop_ns: int) -> Load:
+        """The most that is taken of each resource at any moment from ``start_ns`` to just before ``stop_ns``.
+
+        The moments may be different ones for different resources.
+        """
+        return self._of(max, start_ns, stop_ns)
+
+    def least(self, start_ns: int, stop_ns: int) -> Load:
+        """The least that is taken of each resource at any moment, likewise."""
+        return self._of(min, start_ns, stop_ns)
+
+    def _of(self, chosen: Callable[[Sequence[int]], int], start_ns: int, stop_ns: int) -> Load:
+        first = bisect_right(self._moments, start_ns) - 1
+        last = bisect_left(self._moments, stop_ns)
+        if first < 0:
+            return Load(*(chosen([0, *levels[:last]]) for levels in self._levels))
+        return Load(*(chosen(levels[first:last]) for levels in self._levels))
+
+
+def beyond(wanted: Iterable[Reservation], had: Iterable[Reservation]) -> list[Reservation]:
+    """What has to be held beside ``had`` so that ``wanted`` can be put in its place: as much more at every moment."""
+    after, before = Timeline(wanted), Timeline(had)
+    found: list[Reservation] = []
+    for start_ns, stop_ns in pairwise(sorted({*after.moments, *before.moments})):
+        missing = after.at(start_ns) - before.at(start_ns)
+        load = Load(max(0, missing.downlink_bps), max(0, missing.uplink_bps), max(0, missing.devices))
+        if load == NOTHING:
+            continue
+        if found and found[-1].stop_ns == start_ns and found[-1].load == load:
+            found[-1] = Reservation(found[-1].start_ns, stop_ns, load)
+        else:
+            found.append(Reservation(start_ns, stop_ns, load))
+    return found
+
+
+def room(capacity: Capacity, taken: Load, each_device: Load, wanted_devices: int, own: Load = NOTHING) -> Room:
+    """How many of the devices that are wanted fit beside what is taken, each with its own load.
+
+    What was one's ``own`` before fits in any case, be the capacity smaller now.
     """
-    changes: list[tuple[int, Load]] = []
-    for each in reservations:
-        begin, end = max(each.start_ns, start_ns), min(each.stop_ns, stop_ns)
-        if begin < end:
-            changes += ((begin, each.load), (end, NOTHING - each.load))
-    changes.sort(key=lambda change: change[0])
-    taken = most = NOTHING
-    for _, together in groupby(changes, key=lambda change: change[0]):
-        # What ends at a moment has made room for what begins then.
-        for _, change in together:
-            taken += change
-        most = Load(
-            max(most.downlink_bps, taken.downlink_bps),
-            max(most.uplink_bps, taken.uplink_bps),
-            max(most.devices, taken.devices),
-        )
-    return most
-
-
-def room(capacity: Capacity, taken: Load, each_device: Load, wanted_devices: int) -> Room:
-    """How many of the devices that are wanted fit beside what is taken, each with its own load."""
     found = Room(wanted_devices, None)
     for resource, most in capacity.bounds():
         share = each_device.of(resource)
         if share == 0:
             continue
-        fitting = max(0, (most - taken.of(resource)) // share)
+        fitting = max(0, most - taken.of(resource), own.of(resource)) // share
         if fitting < found.devices:
             found = Room(fitting, resource)
     return found

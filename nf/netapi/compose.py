@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Table
@@ -11,16 +12,21 @@ from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.netapi import capacity
 from nf.netapi.attachments import Attachments
+from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Callers
 from nf.netapi.cloud_events import CloudEventOf
 from nf.netapi.config import NetapiSection
 from nf.netapi.geofences import Geofences
+from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.locating import Locating
 from nf.netapi.monitoring import Monitoring
 from nf.netapi.positions import Positions
+from nf.netapi.service_bookings import BookingsService
 from nf.netapi.service_location import GeofencesService, LocationService
 from nf.netapi.service_monitoring import EventSinksService, MonitoringService
 from nf.netapi.sinks import Sinks
+from nf.netapi.transitions import Transitions
+from nf.netapi.v1.booking_pb2_grpc import add_BookingsServiceServicer_to_server
 from nf.netapi.v1.location_pb2_grpc import (
     add_GeofencesServiceServicer_to_server,
     add_LocationServiceServicer_to_server,
@@ -49,8 +55,13 @@ def build(ctx: Context[NetapiSection]) -> Function:
     monitoring = Monitoring(store, config)
     sinks = Sinks(store, config, doors=_CLOUD_EVENTS, tls=ctx.tls)
 
+    # Told of every transition of a booking, in its transaction.
+    transitions = Transitions((geofences.on_booking, monitoring.on_booking))
+    bookings = Bookings(store, transitions, timedelta(seconds=config.offer_validity_s))
+    life_cycle = LifeCycle(store, transitions)
+
     # In the order in which they begin; they end in the other.
-    background = (attachments, geofences, monitoring, sinks)
+    background = (attachments, geofences, monitoring, sinks, life_cycle)
 
     async def start() -> None:
         for each in background:
@@ -63,6 +74,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
     return Function(
         name=ctx.name,
         servicers=(
+            servicer(add_BookingsServiceServicer_to_server, BookingsService(store, bookings, callers)),
             servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, Locating(store))),
             servicer(add_GeofencesServiceServicer_to_server, GeofencesService(callers, geofences)),
             servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),

@@ -25,6 +25,8 @@ class NetapiSection(NotifyingSection):
     # How long access tokens last where the client does not say, and at the most.
     access_token_s: int = Field(default=3600, ge=1)
     longest_access_token_s: int = Field(default=86_400, ge=1)
+    # How long an offer stands, and holds its capacity, where the agreement does not say.
+    offer_validity_s: int = Field(default=300, ge=1)
 
     # Whether the sinks of subscriptions at the CAMARA doors may be http URLs, where the APIs say https. Those of
     # EventSinksService may be either.

@@ -175,3 +175,27 @@ class NotMeasured(FailedPrecondition):
     """Nothing measures what is asked for."""
 
     reason = "NOT_MEASURED"
+
+
+class OfferLapsed(FailedPrecondition):
+    """The offer's validity is over."""
+
+    reason = "OFFER_LAPSED"
+
+
+class OfferSuperseded(FailedPrecondition):
+    """Another offer stands than the one that is meant, or none does."""
+
+    reason = "OFFER_SUPERSEDED"
+
+
+class NothingToOffer(FailedPrecondition):
+    """No device of what is asked for fits into the areas and periods; the booking that is to change stays as it is."""
+
+    reason = "NOTHING_TO_OFFER"
+
+
+class BookingUnchangeable(FailedPrecondition):
+    """The booking's state does not allow a reconfiguration."""
+
+    reason = "BOOKING_UNCHANGEABLE"

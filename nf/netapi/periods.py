@@ -7,7 +7,7 @@ One without an end goes as far as the agreement looks ahead, and no further than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
@@ -75,12 +75,13 @@ def windows(
                     if not is_open or window.start == _moment(period.start_time):
                         beyond.append(_too_late(period, path, latest))
                     break
-                if window.stop > now:
-                    found.append((window, path))
-                if len(found) > MAX_WINDOWS and not is_open:
-                    raise InvalidArgument.of(path, f"expected at most {MAX_WINDOWS} repetitions to come, found more")
-                if len(found) == MAX_WINDOWS:
+                if window.stop <= now:
+                    continue
+                if len(found) == MAX_WINDOWS and is_open:
                     break
+                if len(found) == MAX_WINDOWS:
+                    raise InvalidArgument.of(path, f"expected at most {MAX_WINDOWS} repetitions to come, found more")
+                found.append((window, path))
         except InvalidArgument as error:
             violations += error.violations
     if violations:
@@ -91,11 +92,6 @@ def windows(
         last = max(_moment(each.stop_time) for each in periods)
         raise InvalidArgument.of(field, f"expected a period that is not over, found the last stop {_text(last)}")
     return _joined(found)
-
-
-def in_or_after(among: Iterable[Window], now: datetime) -> Window | None:
-    """The window that ``now`` is in, or else the next one; None: all are over. They are in order."""
-    return next((each for each in among if each.stop > now), None)
 
 
 def _joined(found: list[tuple[Window, str]]) -> list[Window]:

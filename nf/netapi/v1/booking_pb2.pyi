@@ -422,6 +422,7 @@ class Booking(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     MADE_AT_FIELD_NUMBER: _builtins.int
     CURRENT_PERIOD_FIELD_NUMBER: _builtins.int
+    LAST_REVISION_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Chosen by the platform: the booking reference."""
     agreement_id: _builtins.str
@@ -431,6 +432,8 @@ class Booking(_message.Message):
     """Changes with every change of the resource."""
     made_at: _builtins.str
     """Through which door it was made: empty for BookingsService, "quality-on-demand", "dedicated-network"."""
+    last_revision: _builtins.int
+    """Revision of the last offer that was made."""
     @_builtins.property
     def request(self) -> Global___BookingRequest:
         """What is in force, or asked for where nothing is yet."""
@@ -478,10 +481,11 @@ class Booking(_message.Message):
         etag: _builtins.str = ...,
         made_at: _builtins.str = ...,
         current_period: Global___BookingPeriod | None = ...,
+        last_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_offer", b"accepted_offer", "create_time", b"create_time", "current_period", b"current_period", "offer", b"offer", "problem", b"problem", "reconfiguration", b"reconfiguration", "request", b"request", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_offer", b"accepted_offer", "agreement_id", b"agreement_id", "booking_id", b"booking_id", "create_time", b"create_time", "current_period", b"current_period", "etag", b"etag", "made_at", b"made_at", "network_access_ids", b"network_access_ids", "offer", b"offer", "problem", b"problem", "reconfiguration", b"reconfiguration", "request", b"request", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_offer", b"accepted_offer", "agreement_id", b"agreement_id", "booking_id", b"booking_id", "create_time", b"create_time", "current_period", b"current_period", "etag", b"etag", "last_revision", b"last_revision", "made_at", b"made_at", "network_access_ids", b"network_access_ids", "offer", b"offer", "problem", b"problem", "reconfiguration", b"reconfiguration", "request", b"request", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
