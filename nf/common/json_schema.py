@@ -38,8 +38,14 @@ class Use(Enum):
     ANSWER = ""
     # What clients send: what castcore sets is ignored there.
     REQUEST = "Input"
+    # The same where a door refuses what the contract does not know.
+    STRICT_REQUEST = "StrictInput"
     # A merge patch: everything may be left out, or null to take it away.
     PATCH = "Patch"
+
+
+# These have schemas of their own also where requests and answers are alike.
+_APART: Final = (Use.PATCH, Use.STRICT_REQUEST)
 
 
 class Schemas:
@@ -58,7 +64,7 @@ class Schemas:
                 "properties": {"@type": {"type": "string"}},
                 "description": "A message, with its type beside its properties.",
             }
-        name = _name_of(descriptor) + (use.value if use is Use.PATCH or not _alike(descriptor) else "")
+        name = _name_of(descriptor) + (use.value if use in _APART or not _alike(descriptor) else "")
         if name not in self.components:
             # There before it is made: messages may hold each other.
             made = self.components[name] = {}
@@ -77,6 +83,8 @@ class Schemas:
             if extensions[options.required] and use is not Use.PATCH:
                 required.append(field.json_name)
         schema: Schema = {"type": "object", "properties": properties}
+        if use is Use.STRICT_REQUEST:
+            schema["additionalProperties"] = False
         if required:
             schema["required"] = required
         choices = [each for each in descriptor.oneofs if len(each.fields) > 1]

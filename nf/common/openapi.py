@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 
 from nf.common.json_schema import Schema, Schemas, Use
 from nf.common.rest import Door
-from nf.common.rest_body import JSON, JSON_PATCH, MERGE_PATCH, PROBLEM
+from nf.common.rest_body import JSON, JSON_PATCH, MERGE_PATCH
 from nf.common.rest_call import Media, Operation, Several
-from nf.common.v1.types_pb2 import ProblemDetails
+from nf.common.rest_manners import Manners
 
 PATH: Final = "/openapi.json"
 
@@ -93,21 +93,23 @@ def document(doors: Iterable[Door[object]]) -> Schema:
     }
     paths: dict[str, Schema] = {}
     tags = []
-    secured = False
+    schemes: Schema = {}
+    refusals: dict[str, Schema] = {}
     for door in everything:
-        secured = secured or door.secured
+        if door.secured:
+            schemes |= door.manners.security_schemes()
         tags.append({"name": door.title, "description": door.description or door.title})
         for operation in door.operations:
             item = paths.setdefault(f"{door.prefix}{operation.path}", _item(operation.path))
             item[operation.method.lower()] = _operation(door, operation, schemas)
-    problem = schemas.of(ProblemDetails, Use.ANSWER)
-    told = {status for door in everything for operation in door.operations for status in _errors_of(door, operation)}
-    responses = {f"Problem{status}": _problem(HTTPStatus(status), problem) for status in sorted(told)}
+            for status in _errors_of(door, operation):
+                name = _refusal(door, status)
+                if name not in refusals:
+                    refusals[name] = _problem(HTTPStatus(status), door.manners, schemas)
+    responses = {name: refusals[name] for name in sorted(refusals)}
     components: Schema = {"schemas": dict(sorted(schemas.components.items())), "responses": responses}
-    if secured:
-        components["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an Application Provider."}
-        }
+    if schemes:
+        components["securitySchemes"] = schemes
     return {
         "openapi": "3.1.0",
         "info": {
@@ -145,6 +147,7 @@ def _operation(door: Door[object], operation: Operation[object], schemas: Schema
         }
         for each in operation.query
     ]
+    parameters += door.manners.parameters()
     if operation.conditional:
         names = {"GET": ("If-None-Match", "If-Modified-Since"), "POST": ()}.get(operation.method, ("If-Match",))
         parameters += [
@@ -154,9 +157,10 @@ def _operation(door: Door[object], operation: Operation[object], schemas: Schema
     if parameters:
         told["parameters"] = parameters
     if operation.request is not None:
-        told["requestBody"] = {"required": operation.request_required, "content": _request(operation, schemas)}
+        told["requestBody"] = {"required": operation.request_required, "content": _request(door, operation, schemas)}
     responses: dict[str, Schema] = {
-        str(status): _answer(operation, status, body, schemas) for status, body in sorted(operation.answers.items())
+        str(status): _answer(door, operation, status, body, schemas)
+        for status, body in sorted(operation.answers.items())
     }
     if operation.method == "GET" and operation.conditional:
         responses["304"] = {
@@ -164,14 +168,14 @@ def _operation(door: Door[object], operation: Operation[object], schemas: Schema
             "headers": _headers("ETag", "Last-Modified", "Cache-Control"),
         }
     for status in _errors_of(door, operation):
-        responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+        responses[str(status)] = {"$ref": f"#/components/responses/{_refusal(door, status)}"}
     told["responses"] = responses
     if door.secured:
-        told["security"] = [{"bearer": []}]
+        told["security"] = door.manners.security(operation)
     return told
 
 
-def _request(operation: Operation[object], schemas: Schemas) -> Schema:
+def _request(door: Door[object], operation: Operation[object], schemas: Schemas) -> Schema:
     request = operation.request
     if isinstance(request, Media):
         # What is no JSON is bytes, of which a schema says nothing.
@@ -182,11 +186,16 @@ def _request(operation: Operation[object], schemas: Schemas) -> Schema:
             MERGE_PATCH: {"schema": schemas.of(request, Use.PATCH)},
             JSON_PATCH: {"schema": {"$ref": "#/components/schemas/JsonPatch"}},
         }
-    return {JSON: {"schema": schemas.of(request, Use.REQUEST)}}
+    use = Use.STRICT_REQUEST if door.manners.strict else Use.REQUEST
+    return {JSON: {"schema": schemas.of(request, use)}}
 
 
 def _answer(
-    operation: Operation[object], status: int, body: type[Message] | Media | Several | None, schemas: Schemas
+    door: Door[object],
+    operation: Operation[object],
+    status: int,
+    body: type[Message] | Media | Several | None,
+    schemas: Schemas,
 ) -> Schema:
     told: Schema = {"description": HTTPStatus(status).phrase}
     names = ["Location"] if status == HTTPStatus.CREATED else []
@@ -194,8 +203,9 @@ def _answer(
         names += ["ETag", "Last-Modified"]
     if operation.method == "GET":
         names.append("Cache-Control")
-    if names:
-        told["headers"] = _headers(*names)
+    headers = {**_headers(*names), **door.manners.headers()}
+    if headers:
+        told["headers"] = headers
     if isinstance(body, Media):
         told["content"] = {each: {"schema": dict(body.schema)} for each in body.media_types}
     elif isinstance(body, Several):
@@ -223,10 +233,16 @@ def _errors_of(door: Door[object], operation: Operation[object]) -> list[int]:
     return sorted(found)
 
 
-def _problem(status: HTTPStatus, schema: Schema) -> Schema:
-    told: Schema = {"description": status.phrase, "content": {PROBLEM: {"schema": schema}}}
-    if status.value in _ON_ERROR:
-        told["headers"] = _headers(*_ON_ERROR[status.value])
+def _refusal(door: Door[object], status: int) -> str:
+    return f"{door.manners.refusal_name}{status}"
+
+
+def _problem(status: HTTPStatus, manners: Manners, schemas: Schemas) -> Schema:
+    schema = manners.refusal_schema(schemas)
+    told: Schema = {"description": status.phrase, "content": {manners.refusal_type: {"schema": schema}}}
+    headers = {**_headers(*_ON_ERROR.get(status.value, ())), **manners.headers()}
+    if headers:
+        told["headers"] = headers
     return told
 
 

@@ -151,9 +151,9 @@ class CamaraManners(Manners):
         }
         return {"$ref": "#/components/schemas/ErrorInfo"}
 
-    def security(self, operation: Operation[object]) -> Schema:
+    def security(self, operation: Operation[object]) -> list[Schema]:
         """The scopes of an operation."""
-        return {self.security_scheme: [operation.scope] if operation.scope else []}
+        return [{self.security_scheme: [operation.scope] if operation.scope else []}]
 
     def security_schemes(self) -> Schema:
         """An access token of `POST /oauth2/token`, or a credential."""

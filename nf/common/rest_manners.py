@@ -51,9 +51,9 @@ class Manners:
 
         return schemas.of(ProblemDetails, Use.ANSWER)
 
-    def security(self, operation: Operation[object]) -> Schema:
-        """What callers of an operation have to show."""
-        return {self.security_scheme: []}
+    def security(self, _: Operation[object]) -> list[Schema]:
+        """What callers of an operation have to show; any of these."""
+        return [{self.security_scheme: []}]
 
     def security_schemes(self) -> Schema:
         """How callers show it."""

@@ -2,15 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from nf.common.errors import FieldViolation
-from nf.common.reader import Reader
-from nf.netapi.errors import AgreementLimitExceeded, AgreementSuspended, BookingQuotaExceeded, NotInAgreement
-from nf.netapi.v1.agreement_pb2 import Agreement
+from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.reader import Page, Reader, not_found
+from nf.common.resources import apply_mask, copy_of
+from nf.common.transaction import Transaction
+from nf.netapi import capacity, credentials
+from nf.netapi.callers import Caller
+from nf.netapi.errors import (
+    AgreementLimitExceeded,
+    AgreementSuspended,
+    BookingQuotaExceeded,
+    NotInAgreement,
+    StillBooked,
+)
+from nf.netapi.names import name_violations, repeated_violations, text_violations
+from nf.netapi.v1.agreement_pb2 import (
+    Agreement,
+    CreateAgreementRequest,
+    ListAgreementsRequest,
+    UpdateAgreementRequest,
+)
 from nf.netapi.v1.booking_pb2 import BookingRequest
-from nf.netapi.v1.coverage_pb2 import CapabilityProfile
+from nf.netapi.v1.coverage_pb2 import CapabilityProfile, ServiceArea
+
+# What an operator may change of an agreement.
+CHANGEABLE: Final = (
+    "provider_name",
+    "area_ids",
+    "profile_ids",
+    "limits",
+    "price_percent",
+    "offer_validity_s",
+    "suspended",
+)
+_MAX_LIST: Final = 10_000
+_MAX_PRICE_PERCENT: Final = 10_000
+_MAX_OFFER_VALIDITY_S: Final = 30 * 86_400
+_MAX_ADVANCE_DAYS: Final = 3660
+
+
+def create(transaction: Transaction, request: CreateAgreementRequest, caller: Caller) -> Agreement:
+    """A new agreement, as the operator has it. Raises AlreadyExists for a name that is taken."""
+    caller.check_operator("make an agreement")
+    made = copy_of(request.agreement)
+    made.ClearField("etag")
+    made.create_time.FromDatetime(transaction.clock.now())
+    _check(transaction, made)
+    return transaction.insert(made, made.agreement_id)
+
+
+def get(reader: Reader, agreement_id: str, caller: Caller) -> Agreement:
+    """An agreement, for the operator and its provider. Raises NotFound."""
+    if not caller.may_see(agreement_id):
+        raise not_found(Agreement, agreement_id)
+    return require(reader, agreement_id)
+
+
+def page(reader: Reader, request: ListAgreementsRequest, caller: Caller) -> Page[Agreement]:
+    """Agreements in the order of their creation: all for the operator, its own for a provider."""
+    if caller.sees is not None:
+        own = reader.get(Agreement, caller.sees)
+        return Page([own] if own is not None else [], "")
+    return reader.list(Agreement, page_size=request.page_size, page_token=request.page_token)
+
+
+def update(transaction: Transaction, request: UpdateAgreementRequest, caller: Caller) -> Agreement:
+    """Changes an agreement. Raises NotFound, EtagMismatch, InvalidArgument."""
+    caller.check_operator("change an agreement")
+    wanted = request.agreement
+    current = require(transaction, wanted.agreement_id)
+    changed = apply_mask(current, wanted, request.update_mask, CHANGEABLE)
+    _check(transaction, changed)
+    return transaction.update(changed, changed.agreement_id, expect_etag=wanted.etag)
+
+
+def delete(transaction: Transaction, agreement_id: str, caller: Caller) -> None:
+    """Ends an agreement with its credentials. Raises NotFound, StillBooked while bookings stand under it."""
+    caller.check_operator("end an agreement")
+    require(transaction, agreement_id)
+    standing = capacity.standing(transaction, agreement_id)
+    if standing:
+        raise StillBooked(f"agreement {agreement_id!r}: {standing} bookings stand under it, release them first")
+    credentials.delete_all(transaction, agreement_id)
+    transaction.delete(Agreement, agreement_id)
 
 
 def require(reader: Reader, agreement_id: str) -> Agreement:
@@ -110,3 +188,32 @@ def _beyond_limits(
 
 def _told(refused: Sequence[FieldViolation]) -> str:
     return "; ".join(f"{each.field}: {each.description}" for each in refused)
+
+
+def _check(reader: Reader, agreement: Agreement) -> None:
+    refused = [FieldViolation(f"agreement.{each.field}", each.description) for each in _violations(reader, agreement)]
+    if refused:
+        raise InvalidArgument(_told(refused), violations=refused)
+
+
+def _violations(reader: Reader, agreement: Agreement) -> Iterator[FieldViolation]:
+    yield from name_violations("agreement_id", agreement.agreement_id)
+    yield from text_violations("provider_name", agreement.provider_name)
+    for field, names, kind in (
+        ("area_ids", agreement.area_ids, ServiceArea),
+        ("profile_ids", agreement.profile_ids, CapabilityProfile),
+    ):
+        if len(names) > _MAX_LIST:
+            yield FieldViolation(field, f"expected at most {_MAX_LIST}, found {len(names)}")
+            continue
+        yield from repeated_violations(field, names)
+        for index, each in enumerate(names):
+            if reader.get(kind, each) is None:
+                yield FieldViolation(f"{field}[{index}]", f"expected one that there is, found {each!r}")
+    for field, value, most in (
+        ("price_percent", agreement.price_percent, _MAX_PRICE_PERCENT),
+        ("offer_validity_s", agreement.offer_validity_s, _MAX_OFFER_VALIDITY_S),
+        ("limits.advance_days", agreement.limits.advance_days, _MAX_ADVANCE_DAYS),
+    ):
+        if value > most:
+            yield FieldViolation(field, f"expected at most {most}, found {value}")

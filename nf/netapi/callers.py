@@ -34,8 +34,8 @@ class Caller:
     """Who calls: the provider of one agreement, or with ``operator`` one that may see and change everything.
 
     ``scopes`` are what the call may be used for, None: everything. ``device`` is the one whose user a three-legged
-    token stands for, None: the token is a two-legged one. ``credential_id`` is what was shown, or what it was made
-    from.
+    token stands for, None: the token is a two-legged one. ``credential_id`` is what was shown, or what the access token
+    ``token_id`` that was shown was made from.
     """
 
     agreement_id: str
@@ -43,6 +43,7 @@ class Caller:
     scopes: frozenset[str] | None = None
     device: Device | None = field(default=None, hash=False)
     credential_id: str = ""
+    token_id: str = ""
 
     def may_see(self, agreement_id: str) -> bool:
         """Whether the caller may see and change what stands under that agreement."""
@@ -144,7 +145,7 @@ def _found(reader: Reader, digest: str) -> Caller | None:
     for token in reader.find(AccessToken, DIGEST, digest):
         if token.expire_time.ToDatetime(now.tzinfo) > now:
             device = token.device if token.HasField("device") else None
-            return Caller(token.agreement_id, False, _scopes(token), device, token.credential_id)
+            return Caller(token.agreement_id, False, _scopes(token), device, token.credential_id, token.token_id)
     for credential in reader.find(Credential, DIGEST, digest):
         if not credential.HasField("expire_time") or credential.expire_time.ToDatetime(now.tzinfo) > now:
             return Caller(credential.agreement_id, False, _scopes(credential), None, credential.credential_id)

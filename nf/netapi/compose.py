@@ -8,9 +8,10 @@ from typing import Final
 
 from sqlalchemy import Table
 
+from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
-from nf.netapi import capacity
+from nf.netapi import capacity, rest_token
 from nf.netapi.attachments import Attachments
 from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Callers
@@ -21,12 +22,21 @@ from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.locating import Locating
 from nf.netapi.monitoring import Monitoring
 from nf.netapi.positions import Positions
+from nf.netapi.service_agreements import AgreementsService, TokensService
 from nf.netapi.service_bookings import BookingsService
+from nf.netapi.service_coverage import CoverageService
 from nf.netapi.service_location import GeofencesService, LocationService
 from nf.netapi.service_monitoring import EventSinksService, MonitoringService
 from nf.netapi.sinks import Sinks
+from nf.netapi.tokens import Tokens
 from nf.netapi.transitions import Transitions
+from nf.netapi.v1.agreement_pb2 import AccessToken
+from nf.netapi.v1.agreement_pb2_grpc import (
+    add_AgreementsServiceServicer_to_server,
+    add_TokensServiceServicer_to_server,
+)
 from nf.netapi.v1.booking_pb2_grpc import add_BookingsServiceServicer_to_server
+from nf.netapi.v1.coverage_pb2_grpc import add_CoverageServiceServicer_to_server
 from nf.netapi.v1.location_pb2_grpc import (
     add_GeofencesServiceServicer_to_server,
     add_LocationServiceServicer_to_server,
@@ -46,7 +56,8 @@ _CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {}
 def build(ctx: Context[NetapiSection]) -> Function:
     """The platform on the context's store (opened with TABLES); its peers are "pcf" and "smf"."""
     config, store = ctx.config, ctx.store
-    callers = Callers(store, config)
+    callers, tokens = Callers(store, config), Tokens(store, config)
+    expired_tokens = DueDriver(store, AccessToken, tokens.remove)
     geofences = Geofences(store, most=config.geofences_per_agreement)
     positions = Positions(store, (geofences.on_position,))
     attachments = Attachments(
@@ -61,7 +72,14 @@ def build(ctx: Context[NetapiSection]) -> Function:
     life_cycle = LifeCycle(store, transitions)
 
     # In the order in which they begin; they end in the other.
-    background = (attachments, geofences, monitoring, sinks, life_cycle)
+    background = (
+        attachments,
+        geofences,
+        monitoring,
+        sinks,
+        life_cycle,
+        expired_tokens,
+    )
 
     async def start() -> None:
         for each in background:
@@ -75,11 +93,15 @@ def build(ctx: Context[NetapiSection]) -> Function:
         name=ctx.name,
         servicers=(
             servicer(add_BookingsServiceServicer_to_server, BookingsService(store, bookings, callers)),
+            servicer(add_AgreementsServiceServicer_to_server, AgreementsService(store, callers)),
+            servicer(add_TokensServiceServicer_to_server, TokensService(tokens, callers)),
+            servicer(add_CoverageServiceServicer_to_server, CoverageService(store, callers)),
             servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, Locating(store))),
             servicer(add_GeofencesServiceServicer_to_server, GeofencesService(callers, geofences)),
             servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),
             servicer(add_EventSinksServiceServicer_to_server, EventSinksService(store, callers, sinks)),
         ),
+        routes=(rest_token.build_door(tokens, callers),),
         start=start,
         stop=stop,
     )

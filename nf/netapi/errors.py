@@ -199,3 +199,16 @@ class BookingUnchangeable(FailedPrecondition):
     """The booking's state does not allow a reconfiguration."""
 
     reason = "BOOKING_UNCHANGEABLE"
+
+
+class CredentialNeeded(PermissionDenied):
+    """Access tokens are made from a credential, not from what is none."""
+
+    reason = "CREDENTIAL_NEEDED"
+
+
+class TooManyAccessTokens(ResourceExhausted):
+    """As many access tokens of the credential are in force as may be."""
+
+    reason = "TOO_MANY_ACCESS_TOKENS"
+    cause = ""
