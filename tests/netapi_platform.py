@@ -21,6 +21,8 @@ from nf.netapi.v1.agreement_pb2_grpc import AgreementsServiceStub, TokensService
 from nf.netapi.v1.coverage_pb2_grpc import CoverageServiceStub
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+# Nobody listens there.
+UNREACHABLE = "127.0.0.1:1"
 OPERATOR_TOKEN = "the-operator-of-this-lab"
 
 
@@ -60,7 +62,7 @@ class Platform(OneFunction):
             build,
             config if config is not None else NetapiSection(operator_token=OPERATOR_TOKEN),
             tables=TABLES,
-            targets=targets,
+            targets={"smf": UNREACHABLE, "pcf": UNREACHABLE, **(targets or {})},
             clock=clock if clock is not None else ManualClock(START),
         )
         self._faces: list[Channels] = []
