@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nf.cli.demo.booking_command import booking
 from nf.cli.demo.mbs_command import mbs
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def demo() -> None:
 
 
 app.command("mbs")(mbs)
+app.command("booking")(booking)
 
 
 @app.command("zero-rating")
