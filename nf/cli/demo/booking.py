@@ -18,7 +18,7 @@ from nf.cli.demo import booking_places as places
 from nf.cli.demo.booking_events import Events, Happening, name_of
 from nf.cli.demo.booking_media import SEGMENT_NS, STATION, STATION_PORT, Heard, Listener, Player, Programme
 from nf.cli.demo.booking_media import capture_of as capture
-from nf.cli.demo.booking_network import Installed, Network, Ue
+from nf.cli.demo.booking_network import NOTHING, Installed, Network, Ue
 from nf.client.netapi import Platform
 from nf.client.netapi_use import NetworkAccess
 from nf.common.channels import Channels
@@ -100,9 +100,9 @@ class Story:
     records: Sequence[UsageRecord] = ()
     # Bytes of the programme that came through while what was booked was in force, by network access ID.
     passed_bytes: dict[str, int] = field(default_factory=dict)
-    before: Installed = Installed(0, 0, 0)
-    during: Installed = Installed(0, 0, 0)
-    after: Installed = Installed(0, 0, 0)
+    before: Installed = NOTHING
+    during: Installed = NOTHING
+    after: Installed = NOTHING
     elapsed_s: float = 0.0
 
     @property

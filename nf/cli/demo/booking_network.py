@@ -52,6 +52,9 @@ class Installed(NamedTuple):
     guaranteed_qers: int
 
 
+NOTHING: Final = Installed(0, 0, 0)
+
+
 class Network:
     """PCF, SMF and UPF of the stack."""
 
