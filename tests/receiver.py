@@ -21,13 +21,15 @@ PATIENCE_S = 30.0
 class Receiver:
     """``answers`` are the statuses of the next requests, then 204; ``hold`` keeps answers back while it is clear.
 
-    ``sequence`` finds the number of an event in a request, its body and header fields.
+    ``sequence`` finds the number of an event in a request, its body and header fields. ``bodies`` are those of the
+    requests that were taken, byte for byte.
     """
 
     answers: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     received: list[dict] = field(default_factory=list)
     attempts: list[tuple[int, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     address: str = "127.0.0.1:0"
     tls: Credentials | None = None
     sequence: Callable[[dict, Mapping[str, str]], int] = lambda body, _: int(body["event"]["sequence"])
@@ -73,6 +75,7 @@ class Receiver:
         await self.hold.wait()
         if status == 204:
             async with self._changed:
+                self.bodies.append(await request.body())
                 self.received.append({**body, "headers": dict(request.headers)})
                 self._changed.notify_all()
         return Response(status_code=status, headers=self.headers)
