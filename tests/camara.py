@@ -163,6 +163,7 @@ class Walk:
 def _schemas_of_type(file: Any, event_type: str) -> Iterator[str]:
     """The pointers that discriminators of the file lead to for a type of events."""
     for schema in file["components"]["schemas"].values():
-        mapping = schema.get("discriminator", {}).get("mapping", {})
-        if event_type in mapping:
-            yield mapping[event_type].removeprefix("#")
+        for named, pointer in schema.get("discriminator", {}).get("mapping", {}).items():
+            # One file calls its event otherwise there than where it says what types there are.
+            if named.rpartition(".")[2] == event_type.rpartition(".")[2]:
+                yield pointer.removeprefix("#")

@@ -33,6 +33,15 @@ class NetapiSection(NotifyingSection):
     http_sinks: bool = False
     # How long a sink that has ended is still tried to be told its last events.
     sink_linger_s: float = Field(default=3600.0, gt=0)
+    # How long sessions of CAMARA Quality-On-Demand may last.
+    longest_session_s: int = Field(default=86_400, ge=1, le=2_147_483_647)
+    # How long a session that is UNAVAILABLE can still be read; CAMARA asks for 360 s at the least.
+    unavailable_sessions_kept_s: int = Field(default=360, ge=360)
+    # The service area that sessions of CAMARA Quality-On-Demand are booked in; without it, the one that is everywhere,
+    # else the one that the device is in.
+    session_area: str | None = None
+    # How many devices a network profile of CAMARA Dedicated Network is for, where the agreement does not say.
+    network_devices: int = Field(default=100, ge=1)
     # The interval over which rates and losses of a network access ID are means.
     usage_interval_s: float = Field(default=10.0, gt=0, le=3600)
     # For so long after the last usage report, use is taken to go on as it was; longer than the user plane's period.

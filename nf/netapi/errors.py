@@ -212,3 +212,51 @@ class TooManyAccessTokens(ResourceExhausted):
 
     reason = "TOO_MANY_ACCESS_TOKENS"
     cause = ""
+
+
+class PrivateKeyJwtNotConfigured(Unprocessable):
+    """A sink wants tokens that are had with a private key, and none is configured."""
+
+    reason = "PRIVATE_KEY_JWT_NOT_CONFIGURED"
+
+
+class QosProfileNotApplicable(Unprocessable):
+    """The QoS profile is there, and no session can be made with it at present."""
+
+    reason = "QUALITY_ON_DEMAND.QOS_PROFILE_NOT_APPLICABLE"
+
+
+class SessionDurationOutOfRange(InvalidArgument):
+    """A session of the QoS profile may not last so long."""
+
+    reason = "QUALITY_ON_DEMAND.DURATION_OUT_OF_RANGE"
+
+
+class SessionExtensionNotAllowed(FailedPrecondition):
+    """The session is not AVAILABLE, or there is no room for it to last longer."""
+
+    reason = "QUALITY_ON_DEMAND.SESSION_EXTENSION_NOT_ALLOWED"
+
+
+class SessionConflict(FailedPrecondition):
+    """The device has a session for some of the same traffic."""
+
+    reason = "CONFLICT"
+
+
+class DeviceListedAlready(FailedPrecondition):
+    """The device has access to the dedicated network already."""
+
+    reason = "CONFLICT"
+
+
+class IncompatibleNetworkState(FailedPrecondition):
+    """The dedicated network is over."""
+
+    reason = "INCOMPATIBLE_STATE"
+
+
+class InvalidTokenContext(PermissionDenied):
+    """The access token stands for another device than the request is about."""
+
+    reason = "INVALID_TOKEN_CONTEXT"
