@@ -36,6 +36,7 @@ import nf.mbstf.machine
 import nf.netapi.access_machine
 import nf.netapi.machine
 import nf.netapi.membership
+import nf.netapi.qod_machine
 import nf.pcf.machine
 import nf.pcf.mbs_machine
 import nf.smf.compose
@@ -173,12 +174,21 @@ _MACHINES: Final = (
         "A device that uses a network access ID (5G-MAG live media distribution, phase C). The events are found by "
         "comparing what it is to have with what the PCF has confirmed. ABSENT: not there.",
     ),
+    (
+        "quality-on-demand-session",
+        "CAMARA Quality-On-Demand session",
+        "netapi",
+        nf.netapi.qod_machine.QOD_SESSION,
+        "A session at the CAMARA door quality-on-demand: a booking of one device with its access, requested and "
+        "accepted at once. ABSENT stands for a session that consumers cannot read.",
+    ),
 )
 
 _MODULES: Final = {
     "mbs-grant": "mbs_machine.py",
     "mbs-session": "mbs_machine.py",
     "device-access": "access_machine.py",
+    "quality-on-demand-session": "qod_machine.py",
 }
 
 

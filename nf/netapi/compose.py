@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
-from nf.netapi import capacity, rest_token
+from nf.netapi import capacity, rest_qos_profiles, rest_token
 from nf.netapi.attachments import Attachments
 from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Callers
@@ -101,7 +101,10 @@ def build(ctx: Context[NetapiSection]) -> Function:
             servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),
             servicer(add_EventSinksServiceServicer_to_server, EventSinksService(store, callers, sinks)),
         ),
-        routes=(rest_token.build_door(tokens, callers),),
+        routes=(
+            rest_token.build_door(tokens, callers),
+            rest_qos_profiles.build_door(callers, store, config),
+        ),
         start=start,
         stop=stop,
     )

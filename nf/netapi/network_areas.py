@@ -6,7 +6,7 @@ without a geometry (everywhere, or cells alone) cannot be told.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from nf.common.errors import InvalidArgument
 from nf.netapi import geometry
@@ -132,10 +132,10 @@ def _outline(where: Geometry) -> list[Point]:
     polygons = polygons_of(where)
     known = {plane.place(each.latitude, each.longitude): each for polygon in polygons for each in polygon.boundary}
     several = len(polygons) > 1
-    shape = Shape(MultiPoint(list(known)).convex_hull) if several else Shape(plane.ring(polygons[0]))
+    shape = cast(Shape, MultiPoint(list(known)).convex_hull) if several else Shape(plane.ring(polygons[0]))
     tolerance_m = 1.0
     while len(corners := list(shape.exterior.coords)[:-1]) > MAX_POINTS:
         # Of what is simplified a triangle is left at the least.
-        shape = Shape(shape.simplify(tolerance_m))
+        shape = cast(Shape, shape.simplify(tolerance_m))
         tolerance_m *= 2
     return [known[x, y] for x, y in corners]
