@@ -12,6 +12,7 @@ from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.netapi import capacity, rest_qos_profiles, rest_token
+from nf.netapi.accesses import Accesses
 from nf.netapi.attachments import Attachments
 from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Callers
@@ -21,7 +22,10 @@ from nf.netapi.geofences import Geofences
 from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.locating import Locating
 from nf.netapi.monitoring import Monitoring
+from nf.netapi.pcf_events import subscriber
+from nf.netapi.peers import Pcf
 from nf.netapi.positions import Positions
+from nf.netapi.service_accesses import DeviceAccessesService
 from nf.netapi.service_agreements import AgreementsService, TokensService
 from nf.netapi.service_bookings import BookingsService
 from nf.netapi.service_coverage import CoverageService
@@ -30,6 +34,7 @@ from nf.netapi.service_monitoring import EventSinksService, MonitoringService
 from nf.netapi.sinks import Sinks
 from nf.netapi.tokens import Tokens
 from nf.netapi.transitions import Transitions
+from nf.netapi.v1.access_pb2_grpc import add_DeviceAccessesServiceServicer_to_server
 from nf.netapi.v1.agreement_pb2 import AccessToken
 from nf.netapi.v1.agreement_pb2_grpc import (
     add_AgreementsServiceServicer_to_server,
@@ -59,21 +64,33 @@ def build(ctx: Context[NetapiSection]) -> Function:
     callers, tokens = Callers(store, config), Tokens(store, config)
     expired_tokens = DueDriver(store, AccessToken, tokens.remove)
     geofences = Geofences(store, most=config.geofences_per_agreement)
-    positions = Positions(store, (geofences.on_position,))
-    attachments = Attachments(
-        store, lambda: ctx.channels.get("smf"), (positions.on_attachment, geofences.on_attachment)
-    )
     monitoring = Monitoring(store, config)
+    accesses = Accesses(
+        store,
+        Pcf(lambda: ctx.channels.get("pcf")),
+        config,
+        followers=(monitoring.on_access, geofences.on_access),
+        usage_followers=(monitoring.on_usage,),
+    )
+    pcf_events = subscriber(store, lambda: ctx.channels.get("pcf"), accesses)
+    positions = Positions(store, (geofences.on_position, accesses.on_position))
+    attachments = Attachments(
+        store,
+        lambda: ctx.channels.get("smf"),
+        (positions.on_attachment, geofences.on_attachment, accesses.on_attachment),
+    )
     sinks = Sinks(store, config, doors=_CLOUD_EVENTS, tls=ctx.tls)
 
     # Told of every transition of a booking, in its transaction.
-    transitions = Transitions((geofences.on_booking, monitoring.on_booking))
+    transitions = Transitions((accesses.on_booking, geofences.on_booking, monitoring.on_booking))
     bookings = Bookings(store, transitions, timedelta(seconds=config.offer_validity_s))
     life_cycle = LifeCycle(store, transitions)
 
     # In the order in which they begin; they end in the other.
     background = (
         attachments,
+        accesses,
+        pcf_events,
         geofences,
         monitoring,
         sinks,
@@ -95,7 +112,10 @@ def build(ctx: Context[NetapiSection]) -> Function:
             servicer(add_BookingsServiceServicer_to_server, BookingsService(store, bookings, callers)),
             servicer(add_AgreementsServiceServicer_to_server, AgreementsService(store, callers)),
             servicer(add_TokensServiceServicer_to_server, TokensService(tokens, callers)),
-            servicer(add_CoverageServiceServicer_to_server, CoverageService(store, callers)),
+            servicer(
+                add_CoverageServiceServicer_to_server, CoverageService(store, callers, followers=(accesses.on_area,))
+            ),
+            servicer(add_DeviceAccessesServiceServicer_to_server, DeviceAccessesService(store, accesses, callers)),
             servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, Locating(store))),
             servicer(add_GeofencesServiceServicer_to_server, GeofencesService(callers, geofences)),
             servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),

@@ -53,6 +53,11 @@ class NetapiSection(NotifyingSection):
     # How many geofences are kept for one agreement.
     geofences_per_agreement: int = Field(default=1000, ge=1)
 
+    # How long after a try that has failed the network is asked again for what a device is to have.
+    access_retry_s: float = Field(default=5.0, gt=0)
+    # How long a device access that has ended can still be read.
+    ended_accesses_kept_s: float = Field(default=3600.0, ge=0)
+
     @model_validator(mode="after")
     def _check_token(self) -> Self:
         # A token that is refused is not shown.

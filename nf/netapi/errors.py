@@ -211,6 +211,24 @@ class TooManyAccessTokens(ResourceExhausted):
     """As many access tokens of the credential are in force as may be."""
 
     reason = "TOO_MANY_ACCESS_TOKENS"
+
+
+class NetworkAccessIdUnknown(NotFound):
+    """No booking has this network access ID."""
+
+    reason = "NETWORK_ACCESS_ID_UNKNOWN"
+
+
+class NetworkAccessIdInactive(FailedPrecondition):
+    """What the network access ID stands for is not booked any more."""
+
+    reason = "NETWORK_ACCESS_ID_INACTIVE"
+
+
+class NetworkAccessDevicesExhausted(ResourceExhausted):
+    """As many devices use the network access ID as are booked."""
+
+    reason = "NETWORK_ACCESS_DEVICES_EXHAUSTED"
     cause = ""
 
 

@@ -26,9 +26,10 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nf.common.v1 import options_pb2 as nf_dot_common_dot_v1_dot_options__pb2
 from nf.common.v1 import types_pb2 as nf_dot_common_dot_v1_dot_types__pb2
 from nf.netapi.v1 import booking_pb2 as nf_dot_netapi_dot_v1_dot_booking__pb2
+from nf.pcf.v1 import policy_authorization_pb2 as nf_dot_pcf_dot_v1_dot_policy__authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nf/netapi/v1/access.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x1anf/netapi/v1/booking.proto\"\x95\x01\n\x06\x44\x65vice\x12.\n\x0cphone_number\x18\x01 \x01(\tB\x18\xfa\xda\x18\x14^\\+[1-9][0-9]{4,14}$\x12!\n\x19network_access_identifier\x18\x02 \x01(\t\x12\x14\n\x0cipv4_address\x18\x03 \x01(\t\x12\x14\n\x0cipv6_address\x18\x04 \x01(\t\x12\x0c\n\x04supi\x18\x05 \x01(\t\"\xfc\x07\n\x0c\x44\x65viceAccess\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x12\n\nbooking_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x04 \x01(\t\x12$\n\x06\x64\x65vice\x18\x05 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .nf.netapi.v1.DeviceAccess.State\x12\x31\n\x06reason\x18\x07 \x01(\x0e\x32!.nf.netapi.v1.DeviceAccess.Reason\x12-\n\x07problem\x18\x08 \x01(\x0b\x32\x1c.nf.common.v1.ProblemDetails\x12\x13\n\x0binside_area\x18\t \x01(\x08\x12\x16\n\x0eposition_known\x18\n \x01(\x08\x12\x16\n\x0e\x61pp_session_id\x18\x0b \x01(\t\x12\x1e\n\x10max_downlink_bps\x18\x0c \x01(\x04\x42\x04\xc8\xda\x18\x01\x12\x1c\n\x0emax_uplink_bps\x18\r \x01(\x04\x42\x04\xc8\xda\x18\x01\x12%\n\x17guaranteed_downlink_bps\x18\x0e \x01(\x04\x42\x04\xc8\xda\x18\x01\x12#\n\x15guaranteed_uplink_bps\x18\x0f \x01(\x04\x42\x04\xc8\xda\x18\x01\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x12 \x01(\t\"\x98\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x14\n\x10STATE_INSTALLING\x10\x02\x12\x10\n\x0cSTATE_IN_USE\x10\x03\x12\x15\n\x11STATE_WITHDRAWING\x10\x04\x12\x15\n\x11STATE_INTERRUPTED\x10\x05\x12\x0f\n\x0bSTATE_ENDED\x10\x06\"\x80\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_OUTSIDE_AREA\x10\x01\x12\x1b\n\x17REASON_POSITION_UNKNOWN\x10\x02\x12\x19\n\x15REASON_OUTSIDE_PERIOD\x10\x03\x12\x14\n\x10REASON_SUSPENDED\x10\x04\x12\x1b\n\x17REASON_NO_LONGER_BOOKED\x10\x05\x12\x12\n\x0eREASON_NETWORK\x10\x06\x12\x17\n\x13REASON_NOT_ATTACHED\x10\x07\x12\x13\n\x0fREASON_RELEASED\x10\x08\x12\x18\n\x14REASON_BOOKING_ENDED\x10\t\"\x82\x01\n\x13\x44\x65viceAccessChanged\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\x12\x38\n\x0eprevious_state\x18\x02 \x01(\x0e\x32 .nf.netapi.v1.DeviceAccess.State\":\n\x1dResolveNetworkAccessIdRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\"\xbb\x01\n\x1eResolveNetworkAccessIdResponse\x12\x38\n\x11network_access_id\x18\x01 \x01(\x0b\x32\x1d.nf.netapi.v1.NetworkAccessId\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.nf.netapi.v1.Booking.State\x12\x33\n\x0e\x63urrent_period\x18\x03 \x01(\x0b\x32\x1b.nf.netapi.v1.BookingPeriod\"\\\n\x19\x43reateDeviceAccessRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.nf.netapi.v1.Device\"O\n\x1a\x43reateDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\"F\n\x16GetDeviceAccessRequest\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"L\n\x17GetDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\"q\n\x19ListDeviceAccessesRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"j\n\x1aListDeviceAccessesResponse\x12\x33\n\x0f\x64\x65vice_accesses\x18\x01 \x03(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x19\x44\x65leteDeviceAccessRequest\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"O\n\x1a\x44\x65leteDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess2\xc0\x04\n\x15\x44\x65viceAccessesService\x12x\n\x16ResolveNetworkAccessId\x12+.nf.netapi.v1.ResolveNetworkAccessIdRequest\x1a,.nf.netapi.v1.ResolveNetworkAccessIdResponse\"\x03\x90\x02\x01\x12l\n\x12\x43reateDeviceAccess\x12\'.nf.netapi.v1.CreateDeviceAccessRequest\x1a(.nf.netapi.v1.CreateDeviceAccessResponse\"\x03\x90\x02\x02\x12\x63\n\x0fGetDeviceAccess\x12$.nf.netapi.v1.GetDeviceAccessRequest\x1a%.nf.netapi.v1.GetDeviceAccessResponse\"\x03\x90\x02\x01\x12l\n\x12ListDeviceAccesses\x12\'.nf.netapi.v1.ListDeviceAccessesRequest\x1a(.nf.netapi.v1.ListDeviceAccessesResponse\"\x03\x90\x02\x01\x12l\n\x12\x44\x65leteDeviceAccess\x12\'.nf.netapi.v1.DeleteDeviceAccessRequest\x1a(.nf.netapi.v1.DeleteDeviceAccessResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19nf/netapi/v1/access.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x1anf/netapi/v1/booking.proto\x1a$nf/pcf/v1/policy_authorization.proto\"\x95\x01\n\x06\x44\x65vice\x12.\n\x0cphone_number\x18\x01 \x01(\tB\x18\xfa\xda\x18\x14^\\+[1-9][0-9]{4,14}$\x12!\n\x19network_access_identifier\x18\x02 \x01(\t\x12\x14\n\x0cipv4_address\x18\x03 \x01(\t\x12\x14\n\x0cipv6_address\x18\x04 \x01(\t\x12\x0c\n\x04supi\x18\x05 \x01(\t\"\xfc\x07\n\x0c\x44\x65viceAccess\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x12\n\nbooking_id\x18\x03 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x04 \x01(\t\x12$\n\x06\x64\x65vice\x18\x05 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .nf.netapi.v1.DeviceAccess.State\x12\x31\n\x06reason\x18\x07 \x01(\x0e\x32!.nf.netapi.v1.DeviceAccess.Reason\x12-\n\x07problem\x18\x08 \x01(\x0b\x32\x1c.nf.common.v1.ProblemDetails\x12\x13\n\x0binside_area\x18\t \x01(\x08\x12\x16\n\x0eposition_known\x18\n \x01(\x08\x12\x16\n\x0e\x61pp_session_id\x18\x0b \x01(\t\x12\x1e\n\x10max_downlink_bps\x18\x0c \x01(\x04\x42\x04\xc8\xda\x18\x01\x12\x1c\n\x0emax_uplink_bps\x18\r \x01(\x04\x42\x04\xc8\xda\x18\x01\x12%\n\x17guaranteed_downlink_bps\x18\x0e \x01(\x04\x42\x04\xc8\xda\x18\x01\x12#\n\x15guaranteed_uplink_bps\x18\x0f \x01(\x04\x42\x04\xc8\xda\x18\x01\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x12 \x01(\t\"\x98\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x14\n\x10STATE_INSTALLING\x10\x02\x12\x10\n\x0cSTATE_IN_USE\x10\x03\x12\x15\n\x11STATE_WITHDRAWING\x10\x04\x12\x15\n\x11STATE_INTERRUPTED\x10\x05\x12\x0f\n\x0bSTATE_ENDED\x10\x06\"\x80\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_OUTSIDE_AREA\x10\x01\x12\x1b\n\x17REASON_POSITION_UNKNOWN\x10\x02\x12\x19\n\x15REASON_OUTSIDE_PERIOD\x10\x03\x12\x14\n\x10REASON_SUSPENDED\x10\x04\x12\x1b\n\x17REASON_NO_LONGER_BOOKED\x10\x05\x12\x12\n\x0eREASON_NETWORK\x10\x06\x12\x17\n\x13REASON_NOT_ATTACHED\x10\x07\x12\x13\n\x0fREASON_RELEASED\x10\x08\x12\x18\n\x14REASON_BOOKING_ENDED\x10\t\"\xf5\x02\n\x12\x41\x63\x63\x65ssInstallation\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x12\n\ndevice_key\x18\x02 \x01(\t\x12/\n\x04over\x18\x03 \x01(\x0e\x32!.nf.netapi.v1.DeviceAccess.Reason\x12\x0e\n\x06\x62\x65yond\x18\x04 \x01(\x08\x12\x0b\n\x03run\x18\x05 \x01(\r\x12\x16\n\x0e\x61pp_session_id\x18\x06 \x01(\t\x12\x32\n\x05\x61sked\x18\x07 \x01(\x0b\x32#.nf.pcf.v1.AppSessionContextReqData\x12\x11\n\tconfirmed\x18\x08 \x01(\x08\x12\x0f\n\x07\x63reated\x18\t \x01(\x08\x12\x0c\n\x04lost\x18\n \x01(\x08\x12\x10\n\x08\x65nforced\x18\x0b \x01(\x08\x12+\n\x0b\x65nforcement\x18\x0c \x01(\x0b\x32\x16.nf.pcf.v1.Enforcement\x12-\n\x07problem\x18\r \x01(\x0b\x32\x1c.nf.common.v1.ProblemDetails\"\x82\x01\n\x13\x44\x65viceAccessChanged\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\x12\x38\n\x0eprevious_state\x18\x02 \x01(\x0e\x32 .nf.netapi.v1.DeviceAccess.State\":\n\x1dResolveNetworkAccessIdRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\"\xbb\x01\n\x1eResolveNetworkAccessIdResponse\x12\x38\n\x11network_access_id\x18\x01 \x01(\x0b\x32\x1d.nf.netapi.v1.NetworkAccessId\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.nf.netapi.v1.Booking.State\x12\x33\n\x0e\x63urrent_period\x18\x03 \x01(\x0b\x32\x1b.nf.netapi.v1.BookingPeriod\"\\\n\x19\x43reateDeviceAccessRequest\x12\x19\n\x11network_access_id\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.nf.netapi.v1.Device\"O\n\x1a\x43reateDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\"F\n\x16GetDeviceAccessRequest\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"L\n\x17GetDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\"q\n\x19ListDeviceAccessesRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"j\n\x1aListDeviceAccessesResponse\x12\x33\n\x0f\x64\x65vice_accesses\x18\x01 \x03(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x19\x44\x65leteDeviceAccessRequest\x12\x11\n\taccess_id\x18\x01 \x01(\t\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\"O\n\x1a\x44\x65leteDeviceAccessResponse\x12\x31\n\rdevice_access\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.DeviceAccess2\xc0\x04\n\x15\x44\x65viceAccessesService\x12x\n\x16ResolveNetworkAccessId\x12+.nf.netapi.v1.ResolveNetworkAccessIdRequest\x1a,.nf.netapi.v1.ResolveNetworkAccessIdResponse\"\x03\x90\x02\x01\x12l\n\x12\x43reateDeviceAccess\x12\'.nf.netapi.v1.CreateDeviceAccessRequest\x1a(.nf.netapi.v1.CreateDeviceAccessResponse\"\x03\x90\x02\x02\x12\x63\n\x0fGetDeviceAccess\x12$.nf.netapi.v1.GetDeviceAccessRequest\x1a%.nf.netapi.v1.GetDeviceAccessResponse\"\x03\x90\x02\x01\x12l\n\x12ListDeviceAccesses\x12\'.nf.netapi.v1.ListDeviceAccessesRequest\x1a(.nf.netapi.v1.ListDeviceAccessesResponse\"\x03\x90\x02\x01\x12l\n\x12\x44\x65leteDeviceAccess\x12\'.nf.netapi.v1.DeleteDeviceAccessRequest\x1a(.nf.netapi.v1.DeleteDeviceAccessResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,36 +56,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICEACCESSESSERVICE'].methods_by_name['ListDeviceAccesses']._serialized_options = b'\220\002\001'
   _globals['_DEVICEACCESSESSERVICE'].methods_by_name['DeleteDeviceAccess']._loaded_options = None
   _globals['_DEVICEACCESSESSERVICE'].methods_by_name['DeleteDeviceAccess']._serialized_options = b'\220\002\002'
-  _globals['_DEVICE']._serialized_start=159
-  _globals['_DEVICE']._serialized_end=308
-  _globals['_DEVICEACCESS']._serialized_start=311
-  _globals['_DEVICEACCESS']._serialized_end=1331
-  _globals['_DEVICEACCESS_STATE']._serialized_start=920
-  _globals['_DEVICEACCESS_STATE']._serialized_end=1072
-  _globals['_DEVICEACCESS_REASON']._serialized_start=1075
-  _globals['_DEVICEACCESS_REASON']._serialized_end=1331
-  _globals['_DEVICEACCESSCHANGED']._serialized_start=1334
-  _globals['_DEVICEACCESSCHANGED']._serialized_end=1464
-  _globals['_RESOLVENETWORKACCESSIDREQUEST']._serialized_start=1466
-  _globals['_RESOLVENETWORKACCESSIDREQUEST']._serialized_end=1524
-  _globals['_RESOLVENETWORKACCESSIDRESPONSE']._serialized_start=1527
-  _globals['_RESOLVENETWORKACCESSIDRESPONSE']._serialized_end=1714
-  _globals['_CREATEDEVICEACCESSREQUEST']._serialized_start=1716
-  _globals['_CREATEDEVICEACCESSREQUEST']._serialized_end=1808
-  _globals['_CREATEDEVICEACCESSRESPONSE']._serialized_start=1810
-  _globals['_CREATEDEVICEACCESSRESPONSE']._serialized_end=1889
-  _globals['_GETDEVICEACCESSREQUEST']._serialized_start=1891
-  _globals['_GETDEVICEACCESSREQUEST']._serialized_end=1961
-  _globals['_GETDEVICEACCESSRESPONSE']._serialized_start=1963
-  _globals['_GETDEVICEACCESSRESPONSE']._serialized_end=2039
-  _globals['_LISTDEVICEACCESSESREQUEST']._serialized_start=2041
-  _globals['_LISTDEVICEACCESSESREQUEST']._serialized_end=2154
-  _globals['_LISTDEVICEACCESSESRESPONSE']._serialized_start=2156
-  _globals['_LISTDEVICEACCESSESRESPONSE']._serialized_end=2262
-  _globals['_DELETEDEVICEACCESSREQUEST']._serialized_start=2264
-  _globals['_DELETEDEVICEACCESSREQUEST']._serialized_end=2337
-  _globals['_DELETEDEVICEACCESSRESPONSE']._serialized_start=2339
-  _globals['_DELETEDEVICEACCESSRESPONSE']._serialized_end=2418
-  _globals['_DEVICEACCESSESSERVICE']._serialized_start=2421
-  _globals['_DEVICEACCESSESSERVICE']._serialized_end=2997
+  _globals['_DEVICE']._serialized_start=197
+  _globals['_DEVICE']._serialized_end=346
+  _globals['_DEVICEACCESS']._serialized_start=349
+  _globals['_DEVICEACCESS']._serialized_end=1369
+  _globals['_DEVICEACCESS_STATE']._serialized_start=958
+  _globals['_DEVICEACCESS_STATE']._serialized_end=1110
+  _globals['_DEVICEACCESS_REASON']._serialized_start=1113
+  _globals['_DEVICEACCESS_REASON']._serialized_end=1369
+  _globals['_ACCESSINSTALLATION']._serialized_start=1372
+  _globals['_ACCESSINSTALLATION']._serialized_end=1745
+  _globals['_DEVICEACCESSCHANGED']._serialized_start=1748
+  _globals['_DEVICEACCESSCHANGED']._serialized_end=1878
+  _globals['_RESOLVENETWORKACCESSIDREQUEST']._serialized_start=1880
+  _globals['_RESOLVENETWORKACCESSIDREQUEST']._serialized_end=1938
+  _globals['_RESOLVENETWORKACCESSIDRESPONSE']._serialized_start=1941
+  _globals['_RESOLVENETWORKACCESSIDRESPONSE']._serialized_end=2128
+  _globals['_CREATEDEVICEACCESSREQUEST']._serialized_start=2130
+  _globals['_CREATEDEVICEACCESSREQUEST']._serialized_end=2222
+  _globals['_CREATEDEVICEACCESSRESPONSE']._serialized_start=2224
+  _globals['_CREATEDEVICEACCESSRESPONSE']._serialized_end=2303
+  _globals['_GETDEVICEACCESSREQUEST']._serialized_start=2305
+  _globals['_GETDEVICEACCESSREQUEST']._serialized_end=2375
+  _globals['_GETDEVICEACCESSRESPONSE']._serialized_start=2377
+  _globals['_GETDEVICEACCESSRESPONSE']._serialized_end=2453
+  _globals['_LISTDEVICEACCESSESREQUEST']._serialized_start=2455
+  _globals['_LISTDEVICEACCESSESREQUEST']._serialized_end=2568
+  _globals['_LISTDEVICEACCESSESRESPONSE']._serialized_start=2570
+  _globals['_LISTDEVICEACCESSESRESPONSE']._serialized_end=2676
+  _globals['_DELETEDEVICEACCESSREQUEST']._serialized_start=2678
+  _globals['_DELETEDEVICEACCESSREQUEST']._serialized_end=2751
+  _globals['_DELETEDEVICEACCESSRESPONSE']._serialized_start=2753
+  _globals['_DELETEDEVICEACCESSRESPONSE']._serialized_end=2832
+  _globals['_DEVICEACCESSESSERVICE']._serialized_start=2835
+  _globals['_DEVICEACCESSESSERVICE']._serialized_end=3411
 # @@protoc_insertion_point(module_scope)

@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from nf.common.v1 import types_pb2 as _types_pb2
 from nf.netapi.v1 import booking_pb2 as _booking_pb2
+from nf.pcf.v1 import policy_authorization_pb2 as _policy_authorization_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -221,6 +222,79 @@ class DeviceAccess(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeviceAccess: _TypeAlias = DeviceAccess  # noqa: Y015
+
+@_typing.final
+class AccessInstallation(_message.Message):
+    """What the platform keeps of an access for itself: whose it is, and what the PCF has been asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_KEY_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    BEYOND_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    APP_SESSION_ID_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    ENFORCED_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    access_id: _builtins.str
+    device_key: _builtins.str
+    """One and the same for all names of the device."""
+    over: Global___DeviceAccess.Reason.ValueType
+    """Why the access is over, whatever the booking says; unspecified: it is not."""
+    beyond: _builtins.bool
+    """Whether it is beyond what a reconfiguration has left."""
+    run: _builtins.int
+    """Rises with every application session."""
+    app_session_id: _builtins.str
+    """The application session that the PCF has, or may have; empty: it has none."""
+    confirmed: _builtins.bool
+    """Whether the PCF has confirmed that."""
+    created: _builtins.bool
+    """Whether the PCF is known to have the session at all."""
+    lost: _builtins.bool
+    """Whether the session can only be deleted."""
+    enforced: _builtins.bool
+    """Whether what was confirmed is enforced at present."""
+    @_builtins.property
+    def asked(self) -> _policy_authorization_pb2.AppSessionContextReqData:
+        """What it was last asked for."""
+
+    @_builtins.property
+    def enforcement(self) -> _policy_authorization_pb2.Enforcement: ...
+    @_builtins.property
+    def problem(self) -> _types_pb2.ProblemDetails:
+        """What went wrong at the last try."""
+
+    def __init__(
+        self,
+        *,
+        access_id: _builtins.str = ...,
+        device_key: _builtins.str = ...,
+        over: Global___DeviceAccess.Reason.ValueType = ...,
+        beyond: _builtins.bool = ...,
+        run: _builtins.int = ...,
+        app_session_id: _builtins.str = ...,
+        asked: _policy_authorization_pb2.AppSessionContextReqData | None = ...,
+        confirmed: _builtins.bool = ...,
+        created: _builtins.bool = ...,
+        lost: _builtins.bool = ...,
+        enforced: _builtins.bool = ...,
+        enforcement: _policy_authorization_pb2.Enforcement | None = ...,
+        problem: _types_pb2.ProblemDetails | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "enforcement", b"enforcement", "problem", b"problem"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "app_session_id", b"app_session_id", "asked", b"asked", "beyond", b"beyond", "confirmed", b"confirmed", "created", b"created", "device_key", b"device_key", "enforced", b"enforced", "enforcement", b"enforcement", "lost", b"lost", "over", b"over", "problem", b"problem", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessInstallation: _TypeAlias = AccessInstallation  # noqa: Y015
 
 @_typing.final
 class DeviceAccessChanged(_message.Message):

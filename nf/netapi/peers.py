@@ -1,0 +1,54 @@
+"""What the platform asks the PCF for: application sessions, by identifiers of its own choice (TS 29.514 §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from nf.common.call import own_deadline
+from nf.netapi.access_decision import Deed
+from nf.pcf.v1 import policy_authorization_pb2 as n5
+from nf.pcf.v1.policy_authorization_pb2_grpc import PolicyAuthorizationServiceStub
+
+# What is asked for is finished, whoever has caused it and however long he waits.
+_DEADLINE_S: Final = 5.0
+# What an application session can be changed in.
+_CHANGEABLE: Final = ("af_app_id", "asp_id", "spon_id", "med_components", "events")
+
+
+# The session as it is in force, or what one that has ended has used.
+Answer: TypeAlias = n5.AppSession | n5.EventNotification
+
+
+class Network(Protocol):
+    """What provides devices with what is booked."""
+
+    async def ask(self, deed: Deed, app_session_id: str, asked: n5.AppSessionContextReqData) -> Answer:
+        """Creates, changes or ends an application session. Raises what the network refuses with."""
+        ...
+
+
+class Pcf:
+    """N5 as the platform uses it. Every call may be repeated."""
+
+    def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
+        self._channel = channel
+
+    async def ask(self, deed: Deed, app_session_id: str, asked: n5.AppSessionContextReqData) -> Answer:
+        """Creates, changes or ends an application session. Raises what the PCF refuses with."""
+        stub = PolicyAuthorizationServiceStub(self._channel())
+        with own_deadline(_DEADLINE_S):
+            if deed is Deed.CREATE:
+                session = n5.AppSession(app_session_id=app_session_id, asc_req_data=asked)
+                return (await stub.CreateAppSession(n5.CreateAppSessionRequest(app_session=session))).app_session
+            if deed is Deed.UPDATE:
+                mask = FieldMask(paths=_CHANGEABLE)
+                request = n5.UpdateAppSessionRequest(
+                    app_session_id=app_session_id, asc_req_data=asked, update_mask=mask
+                )
+                return (await stub.UpdateAppSession(request)).app_session
+            ended = await stub.DeleteAppSession(n5.DeleteAppSessionRequest(app_session_id=app_session_id))
+            return ended.final_usage
