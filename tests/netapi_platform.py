@@ -18,7 +18,9 @@ from nf.netapi.config import NetapiSection
 from nf.netapi.v1 import agreement_pb2 as agreement
 from nf.netapi.v1 import coverage_pb2 as coverage
 from nf.netapi.v1.agreement_pb2_grpc import AgreementsServiceStub, TokensServiceStub
+from nf.netapi.v1.booking_pb2_grpc import BookingsServiceStub
 from nf.netapi.v1.coverage_pb2_grpc import CoverageServiceStub
+from nf.netapi.v1.monitoring_pb2_grpc import EventSinksServiceStub, MonitoringServiceStub
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 # Nobody listens there.
@@ -38,6 +40,9 @@ class Face:
         self.agreements = AgreementsServiceStub(channel)
         self.tokens = TokensServiceStub(channel)
         self.coverage = CoverageServiceStub(channel)
+        self.monitoring = MonitoringServiceStub(channel)
+        self.sinks = EventSinksServiceStub(channel)
+        self.bookings = BookingsServiceStub(channel)
 
     @property
     def bearer(self) -> Mapping[str, str]:

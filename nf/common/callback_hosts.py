@@ -42,9 +42,13 @@ def check_entry(value: str) -> str:
 
 
 class CallbackHosts:
-    """The hosts that callbacks may go to: names, names below a domain, networks, or any."""
+    """The hosts that callbacks may go to: names, names below a domain, networks, or any.
 
-    def __init__(self, entries: Sequence[str] = ()) -> None:
+    ``setting`` is what the configuration calls the list.
+    """
+
+    def __init__(self, entries: Sequence[str] = (), *, setting: str = "af.callback_hosts") -> None:
+        self._setting = setting
         chosen = entries or DEFAULT
         self._anywhere = ANYWHERE in chosen
         self._networks = [network for each in chosen if (network := _network(each)) is not None]
@@ -58,7 +62,7 @@ class CallbackHosts:
         host = split_url(field, url).hostname or ""
         address = _address(host)
         if address is not None and not self._allows(address):
-            raise CallbackHostNotAllowed(f"{field}: callbacks may not go to {host}: af.callback_hosts does not have it")
+            raise CallbackHostNotAllowed(f"{field}: callbacks may not go to {host}: {self._setting} does not have it")
 
     async def address_for(self, host: str, port: int) -> str:
         """Where to connect for that host; the name itself where it may have any address.
@@ -75,7 +79,7 @@ class CallbackHosts:
             found = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in known]
         allowed = [each for each in found if self._allows(each)]
         if not allowed:
-            raise CallbackHostNotAllowed(f"callbacks may not go to {host}: af.callback_hosts does not have it")
+            raise CallbackHostNotAllowed(f"callbacks may not go to {host}: {self._setting} does not have it")
         return str(allowed[0])
 
     def _allows(self, address: Address) -> bool:

@@ -54,13 +54,16 @@ def create(
     *,
     subscription_id: str = "",
     most: int = MAX_PER_OWNER,
+    path: str = _PATH,
 ) -> NotificationSubscription:
     """A new subscription; an owner has at the most ``most``. ``subscription_id`` is chosen here unless given.
 
+    ``path`` is where the request has it.
+
     Raises InvalidArgument, CallbackHostNotAllowed, EventsPruned, ResourceExhausted.
     """
-    _check(wanted, hosts, transaction.clock)
-    position = _begin(transaction, wanted)
+    _check(wanted, hosts, transaction.clock, path)
+    position = _begin(transaction, wanted, path)
     parent = owner or ""
     if len(transaction.all(NotificationSubscription, parent=parent)) >= most:
         raise ResourceExhausted(f"there are {most} notification subscriptions already: delete one first")
@@ -153,49 +156,47 @@ def _with_delivery(reader: Reader, subscription: NotificationSubscription) -> No
     return told
 
 
-def _begin(transaction: Transaction, wanted: NotificationSubscription) -> int:
+def _begin(transaction: Transaction, wanted: NotificationSubscription, path: str) -> int:
     """The position that a new subscription begins after."""
     last = transaction.last_sequence()
     if not wanted.HasField("after_sequence"):
         return last
     if wanted.after_sequence > last:
         raise InvalidArgument.of(
-            f"{_PATH}.after_sequence", f"expected at most {last}, the last event, found {wanted.after_sequence}"
+            f"{path}.after_sequence", f"expected at most {last}, the last event, found {wanted.after_sequence}"
         )
     check_kept(transaction, wanted.after_sequence)
     # 0 asks for what there is.
     return wanted.after_sequence or transaction.first_sequence() - 1
 
 
-def _check(wanted: NotificationSubscription, hosts: CallbackHosts, clock: Clock) -> None:
+def _check(wanted: NotificationSubscription, hosts: CallbackHosts, clock: Clock, path: str = _PATH) -> None:
     violations = []
     if len(wanted.event_types) > _MAX_TYPES:
         violations.append(
-            FieldViolation(f"{_PATH}.event_types", f"expected at most {_MAX_TYPES}, found {len(wanted.event_types)}")
+            FieldViolation(f"{path}.event_types", f"expected at most {_MAX_TYPES}, found {len(wanted.event_types)}")
         )
     violations += [
-        FieldViolation(f"{_PATH}.event_types[{index}]", f"expected a type of events in capitals, found {each[:64]!r}")
+        FieldViolation(f"{path}.event_types[{index}]", f"expected a type of events in capitals, found {each[:64]!r}")
         for index, each in enumerate(wanted.event_types)
         if not _TYPE.fullmatch(each)
     ]
     if len(wanted.filters) > MAX_FILTERS:
         violations.append(
-            FieldViolation(f"{_PATH}.filters", f"expected at most {MAX_FILTERS}, found {len(wanted.filters)}")
+            FieldViolation(f"{path}.filters", f"expected at most {MAX_FILTERS}, found {len(wanted.filters)}")
         )
     if len(wanted.notify_correlation_id) > _MAX_SUBJECT:
         violations.append(
-            FieldViolation(f"{_PATH}.notify_correlation_id", f"expected at most {_MAX_SUBJECT} characters")
+            FieldViolation(f"{path}.notify_correlation_id", f"expected at most {_MAX_SUBJECT} characters")
         )
     if len(wanted.subject) > _MAX_SUBJECT:
-        violations.append(FieldViolation(f"{_PATH}.subject", f"expected at most {_MAX_SUBJECT} characters"))
+        violations.append(FieldViolation(f"{path}.subject", f"expected at most {_MAX_SUBJECT} characters"))
     if wanted.HasField("expire_time") and wanted.expire_time.ToNanoseconds() <= clock.now_ns():
         violations.append(
-            FieldViolation(
-                f"{_PATH}.expire_time", f"expected a time to come, found {wanted.expire_time.ToJsonString()}"
-            )
+            FieldViolation(f"{path}.expire_time", f"expected a time to come, found {wanted.expire_time.ToJsonString()}")
         )
     if violations:
         raise InvalidArgument(
             "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
         )
-    hosts.check_url(f"{_PATH}.callback_url", wanted.callback_url)
+    hosts.check_url(f"{path}.callback_url", wanted.callback_url)

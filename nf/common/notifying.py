@@ -33,7 +33,7 @@ class Notifying:
         tls: Credentials | None = None,
         body: Callable[[NotificationSubscription, Event], bytes] = own_body,
     ) -> None:
-        self.hosts = CallbackHosts(config.callback_hosts)
+        self.hosts = CallbackHosts(config.callback_hosts, setting=f"{function}.callback_hosts")
         self._sender = HttpSender(self.hosts, timeout_s=config.callback_timeout_s, tls=tls)
         self._callbacks = Callbacks(
             store,

@@ -50,7 +50,7 @@ def build(ctx: Context[MbstfSection]) -> Function:
     addresses = IngestAddresses(config.packet_ingest_address)
     surroundings = Surroundings(config, senders, timers, Holdings(config.held_max_bytes), ctx.http_url)
     fetcher = Fetcher(
-        CallbackHosts(config.origin_hosts),
+        CallbackHosts(config.origin_hosts, setting="mbstf.origin_hosts"),
         ctx.clock,
         timeout_s=config.fetch_timeout_s,
         attempts=config.fetch_attempts,

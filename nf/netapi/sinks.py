@@ -120,7 +120,7 @@ class Sinks:
         self._http_at_doors = config.http_sinks
         self._linger = timedelta(seconds=config.sink_linger_s)
         self._source = f"urn:castcore:netapi:{store.instance_id}"
-        self._hosts = CallbackHosts(config.callback_hosts)
+        self._hosts = CallbackHosts(config.callback_hosts, setting="netapi.callback_hosts")
         self._sender = HttpSender(self._hosts, timeout_s=config.callback_timeout_s, tls=tls)
         self._callbacks = Callbacks(
             store,
@@ -172,6 +172,7 @@ class Sinks:
         now = transaction.clock.now()
         if door and not self._http_at_doors and not url.startswith("https://"):
             raise InvalidSink.of("sink", f"expected an https URL, found {url[:200]!r}")
+        self._hosts.check_url("sink" if door else "event_sink.url", url)
         _check_headers(headers)
         ends = _first_end(now, expires, credential)
         wanted = NotificationSubscription(
@@ -183,7 +184,13 @@ class Sinks:
             wanted.after_sequence = after_sequence
         sink_id = sink_id or new_id()
         made = subscriptions.create(
-            transaction, wanted, agreement_id, self._hosts, subscription_id=sink_id, most=MAX_PER_AGREEMENT
+            transaction,
+            wanted,
+            agreement_id,
+            self._hosts,
+            subscription_id=sink_id,
+            most=MAX_PER_AGREEMENT,
+            path="event_sink",
         )
         sink = api.EventSink(
             sink_id=sink_id,
@@ -312,7 +319,8 @@ def _first_end(now: datetime, expires: datetime | None, credential: SinkCredenti
         left = credential.expires - now
         if left <= timedelta(0):
             raise InvalidArgument.of(
-                "access_token_expire_time", f"expected a time to come, found {credential.expires.isoformat()}"
+                "event_sink.access_token_expire_time",
+                f"expected a time to come, found {credential.expires.isoformat()}",
             )
         ends.append(credential.expires - min(TOKEN_LEAD, left / 10))
     return min(ends, default=None)
