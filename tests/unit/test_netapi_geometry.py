@@ -167,6 +167,15 @@ def test_an_area_across_the_antimeridian_is_one() -> None:
     assert fit(wrapped, at(Point(latitude=-17, longitude=-179.90))) == (Fit.OUTSIDE, 0)
 
 
+def test_an_area_around_a_pole_has_the_pole_in_it() -> None:
+    cap = Polygon(boundary=[Point(latitude=85, longitude=each) for each in range(-180, 180, 20)])
+    area = Geometry(polygon=cap)
+    check(area, "area")
+    assert fit(area, at(Point(latitude=90, longitude=0))) == (Fit.INSIDE, 100)
+    assert fit(area, at(Point(latitude=86, longitude=123))) == (Fit.INSIDE, 100)
+    assert fit(area, at(Point(latitude=84.9, longitude=123))) == (Fit.OUTSIDE, 0)
+
+
 def test_the_parts_of_several_polygons_count_once_where_they_overlap() -> None:
     area = Geometry(multi_polygon=MultiPolygon(polygons=[square(VIENNA, 1000), square(VIENNA, 1000, east_m=500)]))
     check(area, "area")
