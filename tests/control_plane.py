@@ -361,6 +361,10 @@ class ControlPlane:
         """A client's channel to a function."""
         return self._client.get(name)
 
+    def address(self, name: str) -> str:
+        """Where a function is."""
+        return self._addresses[name]
+
     def open_calls(self, function: str, service: str) -> float:
         """How many calls of a service the function is serving."""
         gauge = "castcore_rpc_server_open_calls"

@@ -17,9 +17,11 @@ from nf.netapi.compose import TABLES, build
 from nf.netapi.config import NetapiSection
 from nf.netapi.v1 import agreement_pb2 as agreement
 from nf.netapi.v1 import coverage_pb2 as coverage
+from nf.netapi.v1.access_pb2_grpc import DeviceAccessesServiceStub
 from nf.netapi.v1.agreement_pb2_grpc import AgreementsServiceStub, TokensServiceStub
 from nf.netapi.v1.booking_pb2_grpc import BookingsServiceStub
 from nf.netapi.v1.coverage_pb2_grpc import CoverageServiceStub
+from nf.netapi.v1.location_pb2_grpc import LocationServiceStub
 from nf.netapi.v1.monitoring_pb2_grpc import EventSinksServiceStub, MonitoringServiceStub
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -40,6 +42,8 @@ class Face:
         self.agreements = AgreementsServiceStub(channel)
         self.tokens = TokensServiceStub(channel)
         self.coverage = CoverageServiceStub(channel)
+        self.location = LocationServiceStub(channel)
+        self.accesses = DeviceAccessesServiceStub(channel)
         self.monitoring = MonitoringServiceStub(channel)
         self.sinks = EventSinksServiceStub(channel)
         self.bookings = BookingsServiceStub(channel)
