@@ -50,6 +50,8 @@ class NetapiSection(NotifyingSection):
     threshold_period_s: float = Field(default=1.0, gt=0)
     # A booking that nobody uses for so long within a period is told of.
     unused_after_s: float = Field(default=300.0, gt=0)
+    # The least radius of areas at the CAMARA doors for geofences and verifications, in metres.
+    least_area_radius_m: float = Field(default=10.0, ge=1)
     # How many geofences are kept for one agreement.
     geofences_per_agreement: int = Field(default=1000, ge=1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nf.common.errors import (
     FailedPrecondition,
-    FieldViolation,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -16,11 +15,6 @@ class DeviceMismatch(InvalidArgument):
     """The names that are given for one device mean different ones."""
 
     reason = "DEVICE_MISMATCH"
-
-    @classmethod
-    def of(cls, field: str, description: str) -> DeviceMismatch:
-        """The error about one property."""
-        return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
 
 
 class AmbiguousDevice(FailedPrecondition):
@@ -278,3 +272,9 @@ class InvalidTokenContext(PermissionDenied):
     """The access token stands for another device than the request is about."""
 
     reason = "INVALID_TOKEN_CONTEXT"
+
+
+class MultipleEventTypes(Unprocessable):
+    """A subscription names several types of events, and may name one."""
+
+    reason = "MULTIEVENT_SUBSCRIPTION_NOT_SUPPORTED"

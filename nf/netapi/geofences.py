@@ -5,10 +5,10 @@ What is told of a position is written in the transaction that takes it: each cro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -42,17 +42,24 @@ from nf.netapi.v1.location_pb2 import (
     GeofenceCrossed,
     GeofenceEnded,
     GeofenceMember,
+    GeofenceStarted,
 )
 
 SOURCE: Final = "netapi"
 ENTERED: Final = "AREA_ENTERED"
 LEFT: Final = "AREA_LEFT"
+STARTED: Final = "GEOFENCE_STARTED"
 ENDED: Final = "GEOFENCE_ENDED"
 
 EXPIRED: Final = "EXPIRED"
 MAX_EVENTS_REACHED: Final = "MAX_EVENTS_REACHED"
 BOOKING_ENDED: Final = "BOOKING_ENDED"
 DELETED: Final = "DELETED"
+TOKEN_EXPIRED: Final = "TOKEN_EXPIRED"
+SINK_ENDED: Final = "SINK_ENDED"
+
+# What is done in the transaction that ends a geofence, after that has been told.
+GeofenceEndFollower: TypeAlias = Callable[[Transaction, Geofence], None]
 
 _BY_ID: Final = "network_access_id"
 _BY_BOOKING: Final = "booking"
@@ -73,6 +80,7 @@ class Geofences:
     def __init__(self, store: Store, *, most: int) -> None:
         self._store = store
         self._most = most
+        self.end_followers: list[GeofenceEndFollower] = []
         self._driver = DueDriver(store, Geofence, self._expire)
 
     async def start(self) -> None:
@@ -98,10 +106,24 @@ class Geofences:
         return await self._store.write(work)
 
     def create_in(
-        self, transaction: Transaction, caller: Caller, requested: Geofence, *, made_at: str = ""
+        self,
+        transaction: Transaction,
+        caller: Caller,
+        requested: Geofence,
+        *,
+        made_at: str = "",
+        geofence_id: str = "",
     ) -> Geofence:
-        """As ``create``, in a transaction; ``made_at`` is the door, at which no network access ID is demanded."""
+        """As ``create``, in a transaction, under ``geofence_id`` if that is given.
+
+        ``made_at`` is the door: there no network access ID is demanded, its beginning is told, and
+        ``device_of_token`` and ``token_expire_time`` count.
+        """
         checked = _checked(requested, transaction.clock.now())
+        if made_at:
+            checked.device_of_token = requested.device_of_token
+            if requested.HasField("token_expire_time"):
+                checked.token_expire_time.CopyFrom(requested.token_expire_time)
         access = None
         if checked.network_access_id:
             field = "geofence.network_access_id"
@@ -119,7 +141,7 @@ class Geofences:
             raise InvalidArgument.of("geofence.network_access_id", "expected a geofencing ID, found none")
         agreement_id = access.booking.agreement_id if access is not None else caller.agreement_id
         self._check_room(transaction, agreement_id)
-        checked.geofence_id = new_id()
+        checked.geofence_id = geofence_id or new_id()
         checked.agreement_id = agreement_id
         checked.made_at = made_at
         checked.create_time.FromDatetime(transaction.clock.now())
@@ -130,8 +152,10 @@ class Geofences:
             checked.geofence_id,
             parent=agreement_id,
             lookups={_BY_ID: checked.network_access_id, _BY_BOOKING: checked.booking_id},
-            due=_expiry(checked),
+            due=_expiry(checked)[0],
         )
+        if made_at:
+            _emit(transaction, STARTED, geofence, GeofenceStarted(geofence=geofence))
         if geofence.HasField("device"):
             if access is not None:
                 _check_devices(transaction, access, geofence.device)
@@ -169,6 +193,8 @@ class Geofences:
             transaction.delete(GeofenceMember, _name(member.geofence_id, member.device_key))
         transaction.delete(Geofence, geofence.geofence_id)
         _emit(transaction, ENDED, geofence, GeofenceEnded(geofence=geofence, cause=cause))
+        for follower in self.end_followers:
+            follower(transaction, geofence)
 
     def on_position(self, transaction: Transaction, key: str, position: DevicePosition) -> None:
         """A device is there now."""
@@ -239,9 +265,8 @@ class Geofences:
         access = access_of(transaction, geofence.network_access_id) if geofence.network_access_id else None
         if geofence.network_access_id and (access is None or not access.is_in_force):
             return
-        now = transaction.clock.now()
-        expiry = _expiry(geofence)
-        if expiry is not None and expiry <= now:
+        expiry, _ = _expiry(geofence)
+        if expiry is not None and expiry <= transaction.clock.now():
             return
         area = geofence.area if geofence.HasField("area") or access is None else access.area
         fit, _ = geometry.fit(area, position)
@@ -272,9 +297,11 @@ class Geofences:
     async def _expire(self, geofence_id: str, _: Geofence) -> None:
         def work(transaction: Transaction) -> None:
             geofence = transaction.get(Geofence, geofence_id)
-            expiry = _expiry(geofence) if geofence is not None else None
-            if geofence is not None and expiry is not None and expiry <= transaction.clock.now():
-                self.end(transaction, geofence, EXPIRED)
+            if geofence is None:
+                return
+            expiry, cause = _expiry(geofence)
+            if expiry is not None and expiry <= transaction.clock.now():
+                self.end(transaction, geofence, cause)
 
         await self._store.write(work)
 
@@ -326,8 +353,14 @@ def _checked(requested: Geofence, now: datetime) -> Geofence:
     return checked
 
 
-def _expiry(geofence: Geofence) -> datetime | None:
-    return geofence.expire_time.ToDatetime(UTC) if geofence.HasField("expire_time") else None
+def _expiry(geofence: Geofence) -> tuple[datetime | None, str]:
+    """When a geofence ends by itself (None: it does not), and why then."""
+    ends = []
+    if geofence.HasField("expire_time"):
+        ends.append((geofence.expire_time.ToDatetime(UTC), EXPIRED))
+    if geofence.HasField("token_expire_time"):
+        ends.append((geofence.token_expire_time.ToDatetime(UTC), TOKEN_EXPIRED))
+    return min(ends, default=(None, EXPIRED))
 
 
 def _geofences_of(reader: Reader, network_access_id: str) -> list[Geofence]:

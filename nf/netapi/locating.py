@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nf.common.reader import Reader
 from nf.common.store import Store
-from nf.netapi import geometry
-from nf.netapi.attachments import device_key
+from nf.netapi import coverage, geometry
+from nf.netapi.attachments import attached_ues, device_key
 from nf.netapi.callers import Caller
+from nf.netapi.camara_devices import Name
 from nf.netapi.devices import check_device
-from nf.netapi.errors import PositionTooOld, PositionUnknown
+from nf.netapi.errors import AmbiguousDevice, IdentifierNotFound, PositionTooOld, PositionUnknown
 from nf.netapi.geometry import Fit
 from nf.netapi.location_rights import (
     Right,
@@ -24,7 +26,7 @@ from nf.netapi.location_rights import (
 from nf.netapi.positions import position_of, time_of
 from nf.netapi.v1.access_pb2 import Device
 from nf.netapi.v1.coverage_pb2 import Geometry, ServiceArea
-from nf.netapi.v1.location_pb2 import DevicePosition
+from nf.netapi.v1.location_pb2 import DevicePosition, SubscriberNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,22 @@ def verified(reader: Reader, device: Device, area: Geometry | ServiceArea, max_a
     position = located(reader, device, max_age)
     fit, percent = geometry.fit(area, position)
     return Verified(fit, percent, time_of(position))
+
+
+def known_name(reader: Reader, names: Sequence[Name]) -> Name | None:
+    """The first of these names that the network knows: of an attached UE, a subscriber, or a device with a position."""
+    for name in names:
+        try:
+            key = device_key(reader, name.device)
+        except AmbiguousDevice:
+            continue
+        if (
+            reader.get(SubscriberNames, key) is not None
+            or attached_ues(reader, key)
+            or reader.get(DevicePosition, key) is not None
+        ):
+            return name
+    return None
 
 
 class Locating:
@@ -115,32 +133,46 @@ class Locating:
         return await self._store.read(look)
 
     async def locate_by_agreement(
-        self, caller: Caller, device: Device, max_age: timedelta | None
-    ) -> tuple[DevicePosition, list[ServiceArea]]:
-        """Where a device is, and the service areas that its cell covers, for a caller whose agreement has it.
+        self, caller: Caller, names: Sequence[Name], max_age: timedelta | None
+    ) -> tuple[Name, DevicePosition, list[ServiceArea]]:
+        """Where a device is, and the service areas that its cell belongs to, for a caller whose agreement has it.
 
-        Raises LocationNotBooked, PositionUnknown, PositionTooOld.
+        With the name by which it is known. Raises LocationNotBooked, IdentifierNotFound, PositionUnknown,
+        PositionTooOld.
         """
 
-        def look(reader: Reader) -> tuple[DevicePosition, list[ServiceArea]]:
+        def look(reader: Reader) -> tuple[Name, DevicePosition, list[ServiceArea]]:
             check_agreement(reader, caller, Right.RETRIEVE)
-            position = located(reader, device, max_age)
-            cell = position.cell if position.HasField("cell") else None
-            return position, [area for area in reader.all(ServiceArea) if cell is not None and cell in area.cells]
+            name = _require_name(reader, names)
+            position = located(reader, name.device, max_age)
+            covered = [
+                area
+                for area in (coverage.areas(reader) if position.HasField("cell") else ())
+                if any(geometry.same_cell(each, position.cell) for each in area.cells)
+            ]
+            return name, position, covered
 
         return await self._store.read(look)
 
     async def verify_by_agreement(
-        self, caller: Caller, device: Device, area: Geometry, max_age: timedelta | None
-    ) -> Verified:
-        """Whether a device is in an area, for a caller whose agreement has it.
+        self, caller: Caller, names: Sequence[Name], area: Geometry, max_age: timedelta | None
+    ) -> tuple[Name, Verified]:
+        """Whether a device is in an area, for a caller whose agreement has it, with the name by which it is known.
 
-        Raises LocationNotBooked, AreaNotCovered, PositionUnknown, PositionTooOld.
+        Raises LocationNotBooked, AreaNotCovered, IdentifierNotFound, PositionUnknown, PositionTooOld.
         """
 
-        def look(reader: Reader) -> Verified:
+        def look(reader: Reader) -> tuple[Name, Verified]:
             check_agreement(reader, caller, Right.VERIFY)
+            name = _require_name(reader, names)
             check_covered(reader, caller, area)
-            return verified(reader, device, area, max_age)
+            return name, verified(reader, name.device, area, max_age)
 
         return await self._store.read(look)
+
+
+def _require_name(reader: Reader, names: Sequence[Name]) -> Name:
+    found = known_name(reader, names)
+    if found is None:
+        raise IdentifierNotFound("device: the network knows none by the given identifiers")
+    return found

@@ -30,7 +30,7 @@ from nf.netapi.v1 import access_pb2 as nf_dot_netapi_dot_v1_dot_access__pb2
 from nf.netapi.v1 import coverage_pb2 as nf_dot_netapi_dot_v1_dot_coverage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnf/netapi/v1/location.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x19nf/netapi/v1/access.proto\x1a\x1bnf/netapi/v1/coverage.proto\"\xc1\x01\n\nAttachedUe\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x14\n\x0cipv4_address\x18\x04 \x01(\t\x12\x13\n\x0bipv6_prefix\x18\x05 \x01(\t\x12\x0b\n\x03\x64nn\x18\x06 \x01(\t\x12%\n\x07s_nssai\x18\x07 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12 \n\x04\x63\x65ll\x18\x08 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\"-\n\x0fSubscriberNames\x12\x0c\n\x04supi\x18\x01 \x01(\t\x12\x0c\n\x04gpsi\x18\x02 \x01(\t\"\xc6\x01\n\x0e\x44\x65vicePosition\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\"\n\x05point\x18\x02 \x01(\x0b\x32\x13.nf.netapi.v1.Point\x12\x15\n\runcertainty_m\x18\x03 \x01(\x01\x12 \n\x04\x63\x65ll\x18\x04 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\x12\x31\n\rposition_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x16ReportPositionsRequest\x12\x36\n\tpositions\x18\x01 \x03(\x0b\x32\x1c.nf.netapi.v1.DevicePositionB\x05\x88\xdb\x18\xe8\x07\"(\n\x17ReportPositionsResponse\x12\r\n\x05taken\x18\x01 \x01(\r\"h\n\x12GetPositionRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tmax_age_s\x18\x03 \x01(\r\"E\n\x13GetPositionResponse\x12.\n\x08position\x18\x01 \x01(\x0b\x32\x1c.nf.netapi.v1.DevicePosition\"\x91\x01\n\x15VerifyPositionRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tmax_age_s\x18\x03 \x01(\r\x12$\n\x04\x61rea\x18\x04 \x01(\x0b\x32\x16.nf.netapi.v1.Geometry\"\x99\x01\n\x16VerifyPositionResponse\x12\x30\n\x06result\x18\x01 \x01(\x0e\x32 .nf.netapi.v1.VerificationResult\x12\x1a\n\x12match_rate_percent\x18\x02 \x01(\r\x12\x31\n\rposition_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x03\n\x08Geofence\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x02 \x01(\t\x12\x19\n\x11network_access_id\x18\x03 \x01(\t\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12$\n\x04\x61rea\x18\x05 \x01(\x0b\x32\x16.nf.netapi.v1.Geometry\x12\x0f\n\x07\x65ntered\x18\x06 \x01(\x08\x12\x0c\n\x04left\x18\x07 \x01(\x08\x12\x15\n\rinitial_event\x18\x08 \x01(\x08\x12\x12\n\nmax_events\x18\t \x01(\r\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btold_events\x18\x0b \x01(\r\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x12\n\nbooking_id\x18\x0e \x01(\t\x12\x0f\n\x07made_at\x18\x0f \x01(\t\"\xe9\x01\n\x0eGeofenceMember\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\x12\x12\n\ndevice_key\x18\x02 \x01(\t\x12$\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x37\n\x08presence\x18\x04 \x01(\x0e\x32%.nf.netapi.v1.GeofenceMember.Presence\"O\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_INSIDE\x10\x01\x12\x14\n\x10PRESENCE_OUTSIDE\x10\x02\"\x91\x01\n\x0fGeofenceCrossed\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12.\n\x08position\x18\x03 \x01(\x0b\x32\x1c.nf.netapi.v1.DevicePosition\"H\n\rGeofenceEnded\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"U\n\x15\x43reateGeofenceRequest\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x16\x43reateGeofenceResponse\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\")\n\x12GetGeofenceRequest\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\"?\n\x13GetGeofenceResponse\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\"=\n\x14ListGeofencesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x15ListGeofencesResponse\x12)\n\tgeofences\x18\x01 \x03(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteGeofenceRequest\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteGeofenceResponse*\xb8\x01\n\x12VerificationResult\x12#\n\x1fVERIFICATION_RESULT_UNSPECIFIED\x10\x00\x12\x1c\n\x18VERIFICATION_RESULT_TRUE\x10\x01\x12\x1d\n\x19VERIFICATION_RESULT_FALSE\x10\x02\x12\x1f\n\x1bVERIFICATION_RESULT_PARTIAL\x10\x03\x12\x1f\n\x1bVERIFICATION_RESULT_UNKNOWN\x10\x04\x32\xb1\x02\n\x0fLocationService\x12\x63\n\x0fReportPositions\x12$.nf.netapi.v1.ReportPositionsRequest\x1a%.nf.netapi.v1.ReportPositionsResponse\"\x03\x90\x02\x02\x12W\n\x0bGetPosition\x12 .nf.netapi.v1.GetPositionRequest\x1a!.nf.netapi.v1.GetPositionResponse\"\x03\x90\x02\x01\x12`\n\x0eVerifyPosition\x12#.nf.netapi.v1.VerifyPositionRequest\x1a$.nf.netapi.v1.VerifyPositionResponse\"\x03\x90\x02\x01\x32\x89\x03\n\x10GeofencesService\x12[\n\x0e\x43reateGeofence\x12#.nf.netapi.v1.CreateGeofenceRequest\x1a$.nf.netapi.v1.CreateGeofenceResponse\x12W\n\x0bGetGeofence\x12 .nf.netapi.v1.GetGeofenceRequest\x1a!.nf.netapi.v1.GetGeofenceResponse\"\x03\x90\x02\x01\x12]\n\rListGeofences\x12\".nf.netapi.v1.ListGeofencesRequest\x1a#.nf.netapi.v1.ListGeofencesResponse\"\x03\x90\x02\x01\x12`\n\x0e\x44\x65leteGeofence\x12#.nf.netapi.v1.DeleteGeofenceRequest\x1a$.nf.netapi.v1.DeleteGeofenceResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnf/netapi/v1/location.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16nf/common/v1/mbs.proto\x1a\x1anf/common/v1/options.proto\x1a\x18nf/common/v1/types.proto\x1a\x19nf/netapi/v1/access.proto\x1a\x1bnf/netapi/v1/coverage.proto\"\xc1\x01\n\nAttachedUe\x12\x16\n\x0esm_context_ref\x18\x01 \x01(\t\x12\x0c\n\x04supi\x18\x02 \x01(\t\x12\x0c\n\x04gpsi\x18\x03 \x01(\t\x12\x14\n\x0cipv4_address\x18\x04 \x01(\t\x12\x13\n\x0bipv6_prefix\x18\x05 \x01(\t\x12\x0b\n\x03\x64nn\x18\x06 \x01(\t\x12%\n\x07s_nssai\x18\x07 \x01(\x0b\x32\x14.nf.common.v1.Snssai\x12 \n\x04\x63\x65ll\x18\x08 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\"-\n\x0fSubscriberNames\x12\x0c\n\x04supi\x18\x01 \x01(\t\x12\x0c\n\x04gpsi\x18\x02 \x01(\t\"\xc6\x01\n\x0e\x44\x65vicePosition\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\"\n\x05point\x18\x02 \x01(\x0b\x32\x13.nf.netapi.v1.Point\x12\x15\n\runcertainty_m\x18\x03 \x01(\x01\x12 \n\x04\x63\x65ll\x18\x04 \x01(\x0b\x32\x12.nf.common.v1.Ncgi\x12\x31\n\rposition_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x16ReportPositionsRequest\x12\x36\n\tpositions\x18\x01 \x03(\x0b\x32\x1c.nf.netapi.v1.DevicePositionB\x05\x88\xdb\x18\xe8\x07\"(\n\x17ReportPositionsResponse\x12\r\n\x05taken\x18\x01 \x01(\r\"h\n\x12GetPositionRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tmax_age_s\x18\x03 \x01(\r\"E\n\x13GetPositionResponse\x12.\n\x08position\x18\x01 \x01(\x0b\x32\x1c.nf.netapi.v1.DevicePosition\"\x91\x01\n\x15VerifyPositionRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x19\n\x11network_access_id\x18\x02 \x01(\t\x12\x11\n\tmax_age_s\x18\x03 \x01(\r\x12$\n\x04\x61rea\x18\x04 \x01(\x0b\x32\x16.nf.netapi.v1.Geometry\"\x99\x01\n\x16VerifyPositionResponse\x12\x30\n\x06result\x18\x01 \x01(\x0e\x32 .nf.netapi.v1.VerificationResult\x12\x1a\n\x12match_rate_percent\x18\x02 \x01(\r\x12\x31\n\rposition_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe0\x03\n\x08Geofence\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61greement_id\x18\x02 \x01(\t\x12\x19\n\x11network_access_id\x18\x03 \x01(\t\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12$\n\x04\x61rea\x18\x05 \x01(\x0b\x32\x16.nf.netapi.v1.Geometry\x12\x0f\n\x07\x65ntered\x18\x06 \x01(\x08\x12\x0c\n\x04left\x18\x07 \x01(\x08\x12\x15\n\rinitial_event\x18\x08 \x01(\x08\x12\x12\n\nmax_events\x18\t \x01(\r\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btold_events\x18\x0b \x01(\r\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\r \x01(\t\x12\x12\n\nbooking_id\x18\x0e \x01(\t\x12\x0f\n\x07made_at\x18\x0f \x01(\t\x12\x17\n\x0f\x64\x65vice_of_token\x18\x10 \x01(\x08\x12\x35\n\x11token_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x01\n\x0eGeofenceMember\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\x12\x12\n\ndevice_key\x18\x02 \x01(\t\x12$\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12\x37\n\x08presence\x18\x04 \x01(\x0e\x32%.nf.netapi.v1.GeofenceMember.Presence\"O\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_INSIDE\x10\x01\x12\x14\n\x10PRESENCE_OUTSIDE\x10\x02\"\x91\x01\n\x0fGeofenceCrossed\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.nf.netapi.v1.Device\x12.\n\x08position\x18\x03 \x01(\x0b\x32\x1c.nf.netapi.v1.DevicePosition\";\n\x0fGeofenceStarted\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\"H\n\rGeofenceEnded\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"U\n\x15\x43reateGeofenceRequest\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"B\n\x16\x43reateGeofenceResponse\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\")\n\x12GetGeofenceRequest\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\"?\n\x13GetGeofenceResponse\x12(\n\x08geofence\x18\x01 \x01(\x0b\x32\x16.nf.netapi.v1.Geofence\"=\n\x14ListGeofencesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x15ListGeofencesResponse\x12)\n\tgeofences\x18\x01 \x03(\x0b\x32\x16.nf.netapi.v1.Geofence\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteGeofenceRequest\x12\x13\n\x0bgeofence_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteGeofenceResponse*\xb8\x01\n\x12VerificationResult\x12#\n\x1fVERIFICATION_RESULT_UNSPECIFIED\x10\x00\x12\x1c\n\x18VERIFICATION_RESULT_TRUE\x10\x01\x12\x1d\n\x19VERIFICATION_RESULT_FALSE\x10\x02\x12\x1f\n\x1bVERIFICATION_RESULT_PARTIAL\x10\x03\x12\x1f\n\x1bVERIFICATION_RESULT_UNKNOWN\x10\x04\x32\xb1\x02\n\x0fLocationService\x12\x63\n\x0fReportPositions\x12$.nf.netapi.v1.ReportPositionsRequest\x1a%.nf.netapi.v1.ReportPositionsResponse\"\x03\x90\x02\x02\x12W\n\x0bGetPosition\x12 .nf.netapi.v1.GetPositionRequest\x1a!.nf.netapi.v1.GetPositionResponse\"\x03\x90\x02\x01\x12`\n\x0eVerifyPosition\x12#.nf.netapi.v1.VerifyPositionRequest\x1a$.nf.netapi.v1.VerifyPositionResponse\"\x03\x90\x02\x01\x32\x89\x03\n\x10GeofencesService\x12[\n\x0e\x43reateGeofence\x12#.nf.netapi.v1.CreateGeofenceRequest\x1a$.nf.netapi.v1.CreateGeofenceResponse\x12W\n\x0bGetGeofence\x12 .nf.netapi.v1.GetGeofenceRequest\x1a!.nf.netapi.v1.GetGeofenceResponse\"\x03\x90\x02\x01\x12]\n\rListGeofences\x12\".nf.netapi.v1.ListGeofencesRequest\x1a#.nf.netapi.v1.ListGeofencesResponse\"\x03\x90\x02\x01\x12`\n\x0e\x44\x65leteGeofence\x12#.nf.netapi.v1.DeleteGeofenceRequest\x1a$.nf.netapi.v1.DeleteGeofenceResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,8 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GEOFENCESSERVICE'].methods_by_name['ListGeofences']._serialized_options = b'\220\002\001'
   _globals['_GEOFENCESSERVICE'].methods_by_name['DeleteGeofence']._loaded_options = None
   _globals['_GEOFENCESSERVICE'].methods_by_name['DeleteGeofence']._serialized_options = b'\220\002\002'
-  _globals['_VERIFICATIONRESULT']._serialized_start=2614
-  _globals['_VERIFICATIONRESULT']._serialized_end=2798
+  _globals['_VERIFICATIONRESULT']._serialized_start=2755
+  _globals['_VERIFICATIONRESULT']._serialized_end=2939
   _globals['_ATTACHEDUE']._serialized_start=213
   _globals['_ATTACHEDUE']._serialized_end=406
   _globals['_SUBSCRIBERNAMES']._serialized_start=408
@@ -72,33 +72,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYPOSITIONRESPONSE']._serialized_start=1106
   _globals['_VERIFYPOSITIONRESPONSE']._serialized_end=1259
   _globals['_GEOFENCE']._serialized_start=1262
-  _globals['_GEOFENCE']._serialized_end=1662
-  _globals['_GEOFENCEMEMBER']._serialized_start=1665
-  _globals['_GEOFENCEMEMBER']._serialized_end=1898
-  _globals['_GEOFENCEMEMBER_PRESENCE']._serialized_start=1819
-  _globals['_GEOFENCEMEMBER_PRESENCE']._serialized_end=1898
-  _globals['_GEOFENCECROSSED']._serialized_start=1901
-  _globals['_GEOFENCECROSSED']._serialized_end=2046
-  _globals['_GEOFENCEENDED']._serialized_start=2048
-  _globals['_GEOFENCEENDED']._serialized_end=2120
-  _globals['_CREATEGEOFENCEREQUEST']._serialized_start=2122
-  _globals['_CREATEGEOFENCEREQUEST']._serialized_end=2207
-  _globals['_CREATEGEOFENCERESPONSE']._serialized_start=2209
-  _globals['_CREATEGEOFENCERESPONSE']._serialized_end=2275
-  _globals['_GETGEOFENCEREQUEST']._serialized_start=2277
-  _globals['_GETGEOFENCEREQUEST']._serialized_end=2318
-  _globals['_GETGEOFENCERESPONSE']._serialized_start=2320
-  _globals['_GETGEOFENCERESPONSE']._serialized_end=2383
-  _globals['_LISTGEOFENCESREQUEST']._serialized_start=2385
-  _globals['_LISTGEOFENCESREQUEST']._serialized_end=2446
-  _globals['_LISTGEOFENCESRESPONSE']._serialized_start=2448
-  _globals['_LISTGEOFENCESRESPONSE']._serialized_end=2539
-  _globals['_DELETEGEOFENCEREQUEST']._serialized_start=2541
-  _globals['_DELETEGEOFENCEREQUEST']._serialized_end=2585
-  _globals['_DELETEGEOFENCERESPONSE']._serialized_start=2587
-  _globals['_DELETEGEOFENCERESPONSE']._serialized_end=2611
-  _globals['_LOCATIONSERVICE']._serialized_start=2801
-  _globals['_LOCATIONSERVICE']._serialized_end=3106
-  _globals['_GEOFENCESSERVICE']._serialized_start=3109
-  _globals['_GEOFENCESSERVICE']._serialized_end=3502
+  _globals['_GEOFENCE']._serialized_end=1742
+  _globals['_GEOFENCEMEMBER']._serialized_start=1745
+  _globals['_GEOFENCEMEMBER']._serialized_end=1978
+  _globals['_GEOFENCEMEMBER_PRESENCE']._serialized_start=1899
+  _globals['_GEOFENCEMEMBER_PRESENCE']._serialized_end=1978
+  _globals['_GEOFENCECROSSED']._serialized_start=1981
+  _globals['_GEOFENCECROSSED']._serialized_end=2126
+  _globals['_GEOFENCESTARTED']._serialized_start=2128
+  _globals['_GEOFENCESTARTED']._serialized_end=2187
+  _globals['_GEOFENCEENDED']._serialized_start=2189
+  _globals['_GEOFENCEENDED']._serialized_end=2261
+  _globals['_CREATEGEOFENCEREQUEST']._serialized_start=2263
+  _globals['_CREATEGEOFENCEREQUEST']._serialized_end=2348
+  _globals['_CREATEGEOFENCERESPONSE']._serialized_start=2350
+  _globals['_CREATEGEOFENCERESPONSE']._serialized_end=2416
+  _globals['_GETGEOFENCEREQUEST']._serialized_start=2418
+  _globals['_GETGEOFENCEREQUEST']._serialized_end=2459
+  _globals['_GETGEOFENCERESPONSE']._serialized_start=2461
+  _globals['_GETGEOFENCERESPONSE']._serialized_end=2524
+  _globals['_LISTGEOFENCESREQUEST']._serialized_start=2526
+  _globals['_LISTGEOFENCESREQUEST']._serialized_end=2587
+  _globals['_LISTGEOFENCESRESPONSE']._serialized_start=2589
+  _globals['_LISTGEOFENCESRESPONSE']._serialized_end=2680
+  _globals['_DELETEGEOFENCEREQUEST']._serialized_start=2682
+  _globals['_DELETEGEOFENCEREQUEST']._serialized_end=2726
+  _globals['_DELETEGEOFENCERESPONSE']._serialized_start=2728
+  _globals['_DELETEGEOFENCERESPONSE']._serialized_end=2752
+  _globals['_LOCATIONSERVICE']._serialized_start=2942
+  _globals['_LOCATIONSERVICE']._serialized_end=3247
+  _globals['_GEOFENCESSERVICE']._serialized_start=3250
+  _globals['_GEOFENCESSERVICE']._serialized_end=3643
 # @@protoc_insertion_point(module_scope)

@@ -339,6 +339,8 @@ class Geofence(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     MADE_AT_FIELD_NUMBER: _builtins.int
+    DEVICE_OF_TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     geofence_id: _builtins.str
     """Chosen by the platform."""
     agreement_id: _builtins.str
@@ -359,6 +361,8 @@ class Geofence(_message.Message):
     """The booking of the network access ID; empty: it has none."""
     made_at: _builtins.str
     """Through which door it was made: empty for GeofencesService, "geofencing-subscriptions"."""
+    device_of_token: _builtins.bool
+    """Whether the device is the one that an access token stood for: the door does not name it."""
     @_builtins.property
     def device(self) -> _access_pb2.Device:
         """One device; absent: all devices that use the ID."""
@@ -373,6 +377,10 @@ class Geofence(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def token_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When what lets its events in at their sink is about to end, and it with that; absent: never."""
+
     def __init__(
         self,
         *,
@@ -391,10 +399,12 @@ class Geofence(_message.Message):
         etag: _builtins.str = ...,
         booking_id: _builtins.str = ...,
         made_at: _builtins.str = ...,
+        device_of_token: _builtins.bool = ...,
+        token_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "create_time", b"create_time", "device", b"device", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "create_time", b"create_time", "device", b"device", "expire_time", b"expire_time", "token_expire_time", b"token_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area", b"area", "booking_id", b"booking_id", "create_time", b"create_time", "device", b"device", "entered", b"entered", "etag", b"etag", "expire_time", b"expire_time", "geofence_id", b"geofence_id", "initial_event", b"initial_event", "left", b"left", "made_at", b"made_at", "max_events", b"max_events", "network_access_id", b"network_access_id", "told_events", b"told_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area", b"area", "booking_id", b"booking_id", "create_time", b"create_time", "device", b"device", "device_of_token", b"device_of_token", "entered", b"entered", "etag", b"etag", "expire_time", b"expire_time", "geofence_id", b"geofence_id", "initial_event", b"initial_event", "left", b"left", "made_at", b"made_at", "max_events", b"max_events", "network_access_id", b"network_access_id", "token_expire_time", b"token_expire_time", "told_events", b"told_events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,6 +496,28 @@ class GeofenceCrossed(_message.Message):
 Global___GeofenceCrossed: _TypeAlias = GeofenceCrossed  # noqa: Y015
 
 @_typing.final
+class GeofenceStarted(_message.Message):
+    """Payload of the event "GEOFENCE_STARTED", of geofences that were made through a door."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GEOFENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def geofence(self) -> Global___Geofence: ...
+    def __init__(
+        self,
+        *,
+        geofence: Global___Geofence | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["geofence", b"geofence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["geofence", b"geofence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeofenceStarted: _TypeAlias = GeofenceStarted  # noqa: Y015
+
+@_typing.final
 class GeofenceEnded(_message.Message):
     """Payload of the event "GEOFENCE_ENDED"."""
 
@@ -494,7 +526,7 @@ class GeofenceEnded(_message.Message):
     GEOFENCE_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     cause: _builtins.str
-    """"EXPIRED", "MAX_EVENTS_REACHED", "BOOKING_ENDED", "DELETED"."""
+    """"EXPIRED", "MAX_EVENTS_REACHED", "BOOKING_ENDED", "DELETED", "TOKEN_EXPIRED", "SINK_ENDED"."""
     @_builtins.property
     def geofence(self) -> Global___Geofence: ...
     def __init__(
