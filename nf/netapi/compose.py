@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
-from nf.netapi import capacity, rest_qos_profiles, rest_token
+from nf.netapi import capacity, geofencing_subscriptions, rest_geofencing, rest_location, rest_qos_profiles, rest_token
 from nf.netapi.accesses import Accesses
 from nf.netapi.attachments import Attachments
 from nf.netapi.bookings import Bookings
@@ -19,6 +19,7 @@ from nf.netapi.callers import Callers
 from nf.netapi.cloud_events import CloudEventOf
 from nf.netapi.config import NetapiSection
 from nf.netapi.geofences import Geofences
+from nf.netapi.geofencing_subscriptions import GeofencingSubscriptions
 from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.locating import Locating
 from nf.netapi.monitoring import Monitoring
@@ -55,7 +56,9 @@ from nf.netapi.v1.monitoring_pb2_grpc import (
 TABLES: Final[Sequence[Table]] = capacity.TABLES
 
 # What each door makes of the platform's events for the sinks of its subscriptions.
-_CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {}
+_CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {
+    geofencing_subscriptions.DOOR: geofencing_subscriptions.cloud_event,
+}
 
 
 def build(ctx: Context[NetapiSection]) -> Function:
@@ -79,7 +82,12 @@ def build(ctx: Context[NetapiSection]) -> Function:
         lambda: ctx.channels.get("smf"),
         (positions.on_attachment, geofences.on_attachment, accesses.on_attachment),
     )
-    sinks = Sinks(store, config, doors=_CLOUD_EVENTS, tls=ctx.tls)
+    sink_followers = (geofencing_subscriptions.end_with_sink(geofences),)
+    sinks = Sinks(store, config, doors=_CLOUD_EVENTS, followers=sink_followers, tls=ctx.tls)
+
+    least_radius_m = config.least_area_radius_m
+    subscriptions = GeofencingSubscriptions(store, geofences, sinks, least_radius_m=least_radius_m)
+    locating = Locating(store)
 
     # Told of every transition of a booking, in its transaction.
     transitions = Transitions((accesses.on_booking, geofences.on_booking, monitoring.on_booking))
@@ -116,7 +124,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
                 add_CoverageServiceServicer_to_server, CoverageService(store, callers, followers=(accesses.on_area,))
             ),
             servicer(add_DeviceAccessesServiceServicer_to_server, DeviceAccessesService(store, accesses, callers)),
-            servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, Locating(store))),
+            servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, locating)),
             servicer(add_GeofencesServiceServicer_to_server, GeofencesService(callers, geofences)),
             servicer(add_MonitoringServiceServicer_to_server, MonitoringService(store, callers, monitoring)),
             servicer(add_EventSinksServiceServicer_to_server, EventSinksService(store, callers, sinks)),
@@ -124,6 +132,9 @@ def build(ctx: Context[NetapiSection]) -> Function:
         routes=(
             rest_token.build_door(tokens, callers),
             rest_qos_profiles.build_door(callers, store, config),
+            rest_geofencing.build_door(callers, subscriptions),
+            rest_location.build_verification_door(callers, locating, least_radius_m=least_radius_m),
+            rest_location.build_retrieval_door(callers, locating),
         ),
         start=start,
         stop=stop,

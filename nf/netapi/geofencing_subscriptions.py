@@ -19,7 +19,7 @@ from nf.netapi.camara_areas import area_of, circle_of
 from nf.netapi.camara_devices import Name, subject_names, view_of
 from nf.netapi.camara_sinks import credential_of
 from nf.netapi.cloud_events import Data
-from nf.netapi.errors import MultipleEventTypes, Unprocessable
+from nf.netapi.errors import InvalidSink, MultipleEventTypes, Unprocessable
 from nf.netapi.geofences import (
     BOOKING_ENDED,
     DELETED,
@@ -35,7 +35,7 @@ from nf.netapi.geofences import (
     subject_of,
 )
 from nf.netapi.locating import known_name
-from nf.netapi.sinks import TOKEN_LEAD, SinkCredential, Sinks
+from nf.netapi.sinks import TOKEN_LEAD, SinkCredential, SinkFollower, Sinks
 from nf.netapi.v1.camara_geofencing_pb2 import (
     GeofencingSubscription,
     GeofencingSubscriptionRequest,
@@ -175,20 +175,25 @@ class GeofencingSubscriptions:
         await self._store.write(work)
         self._sinks.wake()
 
-    def on_sink_end(self, transaction: Transaction, sink: EventSink) -> None:
-        """Without a sink there is no subscription."""
-        geofence = transaction.get(Geofence, sink.sink_id)
-        if geofence is not None and geofence.made_at == DOOR:
-            self._geofences.end(transaction, geofence, SINK_ENDED)
-
     def _on_geofence_end(self, transaction: Transaction, geofence: Geofence) -> None:
         if geofence.made_at == DOOR:
             transaction.delete(KeptGeofencingSubscription, geofence.geofence_id)
             self._sinks.end_sink(transaction, geofence.geofence_id)
 
 
+def end_with_sink(geofences: Geofences) -> SinkFollower:
+    """What ends the geofence of a subscription when its sink has come to an end."""
+
+    def follow(transaction: Transaction, sink: EventSink) -> None:
+        geofence = transaction.get(Geofence, sink.sink_id) if sink.door == DOOR else None
+        if geofence is not None:
+            geofences.end(transaction, geofence, SINK_ENDED)
+
+    return follow
+
+
 def _event_type(asked: GeofencingSubscriptionRequest) -> str:
-    """The one type of events that is wanted. Raises InvalidArgument and MultipleEventTypes."""
+    """The one type of events that is wanted. Raises InvalidArgument, InvalidSink and MultipleEventTypes."""
     if asked.protocol != _HTTP:
         raise InvalidArgument(
             f"protocol: expected {_HTTP}, found {asked.protocol[:SHOWN_LENGTH]!r}", reason="INVALID_PROTOCOL"
@@ -196,6 +201,10 @@ def _event_type(asked: GeofencingSubscriptionRequest) -> str:
     if asked.protocol_settings.HasField("method") and asked.protocol_settings.method != _POST:
         found = repr(asked.protocol_settings.method[:SHOWN_LENGTH])
         raise InvalidArgument.of("protocolSettings.method", f"expected {_POST}, found {found}")
+    if not asked.sink.startswith(("https://", "http://")):
+        raise InvalidSink.of("sink", f"expected an https URL, found {asked.sink[:SHOWN_LENGTH]!r}")
+    if not asked.types:
+        raise InvalidArgument.of("types", "expected one type of events, found none")
     for index, each in enumerate(asked.types):
         if each not in (AREA_ENTERED, AREA_LEFT):
             found = repr(each[:SHOWN_LENGTH])

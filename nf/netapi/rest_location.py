@@ -108,9 +108,10 @@ def build_retrieval_door(callers: Callers, locating: Locating) -> Door[Caller]:
         area = place_of(position, covered)
         if area is None:
             raise PositionUnknown("device: its cell is known, and not where that is")
-        if asked.HasField("max_surface") and surface_m2(area) > asked.max_surface:
+        surface = surface_m2(area)
+        if asked.HasField("max_surface") and surface > asked.max_surface:
             raise Unprocessable(
-                f"maxSurface: expected {asked.max_surface} square metres at most, it is somewhere in {surface_m2(area):.0f}",
+                f"maxSurface: expected {asked.max_surface} square metres at the most, found {surface:.0f}",
                 reason=f"{_RETRIEVAL}.UNABLE_TO_FULFILL_MAX_SURFACE",
             )
         told = RetrievedLocation(area=area, last_location_time=position.position_time)
