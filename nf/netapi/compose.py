@@ -121,7 +121,8 @@ def build(ctx: Context[NetapiSection]) -> Function:
             servicer(add_AgreementsServiceServicer_to_server, AgreementsService(store, callers)),
             servicer(add_TokensServiceServicer_to_server, TokensService(tokens, callers)),
             servicer(
-                add_CoverageServiceServicer_to_server, CoverageService(store, callers, followers=(accesses.on_area,))
+                add_CoverageServiceServicer_to_server,
+                CoverageService(store, callers, followers=(accesses.on_area, geofences.on_area)),
             ),
             servicer(add_DeviceAccessesServiceServicer_to_server, DeviceAccessesService(store, accesses, callers)),
             servicer(add_LocationServiceServicer_to_server, LocationService(callers, positions, locating)),

@@ -35,6 +35,7 @@ from nf.netapi.membership import MEMBERSHIP, Presence, Tell, sighting_of
 from nf.netapi.positions import position_of
 from nf.netapi.v1.access_pb2 import Device, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking
+from nf.netapi.v1.coverage_pb2 import ServiceArea
 from nf.netapi.v1.location_pb2 import (
     AttachedUe,
     DevicePosition,
@@ -64,6 +65,7 @@ GeofenceEndFollower: TypeAlias = Callable[[Transaction, Geofence], None]
 _BY_ID: Final = "network_access_id"
 _BY_BOOKING: Final = "booking"
 _BY_DEVICE: Final = "device"
+_BY_AREA: Final = "area"
 _CREATE: Final = "netapi.CreateGeofence"
 
 _log = logger(SOURCE)
@@ -151,7 +153,11 @@ class Geofences:
             checked,
             checked.geofence_id,
             parent=agreement_id,
-            lookups={_BY_ID: checked.network_access_id, _BY_BOOKING: checked.booking_id},
+            lookups={
+                _BY_ID: checked.network_access_id,
+                _BY_BOOKING: checked.booking_id,
+                _BY_AREA: access.area.area_id if access is not None and not checked.HasField("area") else "",
+            },
             due=_expiry(checked)[0],
         )
         if made_at:
@@ -226,6 +232,12 @@ class Geofences:
             elif access.is_in_force:
                 for member in transaction.all(GeofenceMember, parent=geofence.geofence_id):
                     self._look(transaction, member)
+
+    def on_area(self, transaction: Transaction, area: ServiceArea) -> None:
+        """A service area is another one: who was inside may be outside."""
+        for geofence in transaction.find(Geofence, _BY_AREA, area.area_id):
+            for member in transaction.all(GeofenceMember, parent=geofence.geofence_id):
+                self._look(transaction, member)
 
     def on_attachment(self, transaction: Transaction, ue: AttachedUe, attached: bool) -> None:
         """What was watched by another name of a UE is watched by its SUPI from now on."""

@@ -41,7 +41,7 @@ from nf.netapi.geofences import Geofences
 from nf.netapi.positions import Positions
 from nf.netapi.v1.access_pb2 import Device, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking
-from nf.netapi.v1.coverage_pb2 import Capability, GeofencingProfile
+from nf.netapi.v1.coverage_pb2 import Capability, GeofencingProfile, ServiceArea
 from nf.netapi.v1.location_pb2 import Geofence, GeofenceCrossed, GeofenceEnded, GeofenceMember
 
 CAR = Device(phone_number=PHONE)
@@ -371,3 +371,16 @@ async def test_a_booking_whose_id_is_withheld_tells_nothing(stand: Stand) -> Non
     await stand.becomes(Booking.STATE_ACTIVE)
     assert await stand.told() == ["AREA_ENTERED"]
     assert stand.clock.now() == START + timedelta(seconds=1)
+
+
+async def test_an_area_that_becomes_another_one_may_be_left_without_a_step(stand: Stand) -> None:
+    await stand.fence(device=CAR)
+    await stand.see(900, 1)
+    smaller = ServiceArea(area_id="vienna", geometry=circle(500))
+
+    def shrink(tx: Transaction) -> None:
+        tx.put(smaller, "vienna")
+        stand.geofences.on_area(tx, smaller)
+
+    await stand.store.write(shrink)
+    assert await stand.told() == ["AREA_LEFT"]
