@@ -34,6 +34,7 @@ import nf.mbsf.machine
 import nf.mbstf.compose
 import nf.mbstf.machine
 import nf.netapi.access_machine
+import nf.netapi.compose
 import nf.netapi.machine
 import nf.netapi.membership
 import nf.netapi.qod_machine
@@ -57,6 +58,7 @@ from nf.common.store import Store, url_for
 from nf.common.telemetry import Telemetry
 from nf.mbsf.config import MbsfSection
 from nf.mbstf.config import MbstfSection
+from nf.netapi.config import NetapiSection
 from nf.smf.config import SmfSection
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -423,6 +425,7 @@ def openapi() -> dict[str, object]:
         "smf": (SmfSection(), nf.smf.compose.TABLES, nf.smf.compose.build),
         "mbsf": (MbsfSection(), nf.mbsf.compose.TABLES, nf.mbsf.compose.build),
         "mbstf": (MbstfSection(), nf.mbstf.compose.TABLES, nf.mbstf.compose.build),
+        "netapi": (NetapiSection(), nf.netapi.compose.TABLES, nf.netapi.compose.build),
     }
 
     async def doors() -> dict[str, object]:

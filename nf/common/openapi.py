@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from nf.common.json_schema import Schema, Schemas, Use
 from nf.common.rest import Door
-from nf.common.rest_body import JSON, JSON_PATCH, MERGE_PATCH
+from nf.common.rest_body import FORM, JSON, JSON_PATCH, MERGE_PATCH
 from nf.common.rest_call import Media, Operation, Several
 from nf.common.rest_manners import Manners
 
@@ -178,8 +178,9 @@ def _operation(door: Door[object], operation: Operation[object], schemas: Schema
 def _request(door: Door[object], operation: Operation[object], schemas: Schemas) -> Schema:
     request = operation.request
     if isinstance(request, Media):
-        # What is no JSON is bytes, of which a schema says nothing.
-        return {each: {"schema": dict(request.schema) if each == JSON else {}} for each in request.media_types}
+        # What is neither JSON nor a form is bytes, of which a schema says nothing.
+        told = (JSON, FORM)
+        return {each: {"schema": dict(request.schema) if each in told else {}} for each in request.media_types}
     assert request is not None
     if operation.method == "PATCH":
         return {

@@ -16,6 +16,7 @@ from nf.common.json_text import decode, encode, type_name
 from nf.common.rest_errors import ContentTooLarge, LengthRequired, NotAcceptable, PatchConflict, UnsupportedMediaType
 
 JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
 PROBLEM: Final = "application/problem+json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"

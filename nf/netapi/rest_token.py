@@ -21,7 +21,7 @@ from nf.common.errors import CastcoreError, InvalidArgument, PermissionDenied, U
 from nf.common.http import told_by
 from nf.common.json_text import encode
 from nf.common.rest import Answer, Door, Media, RestCall
-from nf.common.rest_body import JSON
+from nf.common.rest_body import FORM, JSON
 from nf.common.rest_manners import Manners
 from nf.netapi.callers import Callers
 from nf.netapi.errors import ScopeMissing
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from nf.common.rest_call import Operation
 
 PREFIX: Final = "/oauth2"
-_FORM: Final = "application/x-www-form-urlencoded"
 _MAX_BODY_BYTES: Final = 65_536
 # Asked for by CAMARA's clients beside the scopes of APIs: OpenID Connect, and the purpose of the use of data.
 _BESIDE: Final = ("openid", "dpv:")
@@ -161,7 +160,7 @@ def build_door(tokens: Tokens, callers: Callers) -> Door[_Shown]:
         create,
         operation_id="createAccessToken",
         summary="Makes an access token from a credential",
-        request=Media((_FORM,), _REQUEST),
+        request=Media((FORM,), _REQUEST),
         answers={200: Media((JSON,), _ANSWER)},
         conditional=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -258,6 +259,21 @@ async def test_tokens_survive_a_restart_and_end_when_their_time_has_come(tmp_pat
             while await second.store.read(lambda reader: reader.all(v1.AccessToken)):  # noqa: ASYNC110 (a commit)
                 await asyncio.sleep(0)
         assert await areas_seen(second.face(credential.token)) == []
+
+
+async def test_what_was_shown_is_good_after_a_kill(tmp_path: Path) -> None:
+    """What a kill leaves are the files as they are at that moment."""
+    async with Platform(tmp_path / "killed") as first:
+        credential = await first.credential("lasting")
+        minted = await mint(first.face(credential.token))
+        shutil.copytree(tmp_path / "killed", tmp_path / "left")
+    async with Platform(tmp_path / "left") as second:
+        for token in (credential.token, minted.access_token):
+            assert await areas_seen(second.face(token)) == []
+        request = v1.DeleteCredentialRequest(credential_id=credential.credential_id)
+        await second.face().agreements.DeleteCredential(request)
+        with pytest.raises(Unauthenticated):
+            await areas_seen(second.face(minted.access_token))
 
 
 async def test_a_credential_with_an_end_ends_and_its_tokens_with_it(tmp_path: Path) -> None:
