@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
 from command import CASTCORE
+from in_process_command import castcore
 from running_core import NETWORK_POLICY_ID, RATE_BPS, UE, one_process_each, prepare
 from running_core import castcore as running
 
 from nf.af.v1.provisioning_pb2 import M1QosSpecification, PolicyTemplate
-from nf.cli.main import main
 from nf.cli.resources.kinds import KINDS
 from nf.cli.running import announced, found
 from nf.client.provider import Provider
 from nf.common.channels import Channels
 
 SUPI = "imsi-001010000000001"
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def castcore(*arguments: str | Path) -> Done:
-    """The command, in this process: it is its start that takes long."""
-    told, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(errors):
-        patch.setattr(sys, "argv", ["castcore", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-    return Done(code, told.getvalue(), errors.getvalue())
 
 
 @dataclass(frozen=True)

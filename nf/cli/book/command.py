@@ -93,6 +93,7 @@ def request(
     outside: OutsideOption = "",
     request_id: Annotated[str, typer.Option("--request-id", metavar="ID", help="Makes a repeat harmless.")] = "",
     accept_at_once: Annotated[bool, typer.Option("--accept", help="Accept a whole offer at once.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the booking reference alone.")] = False,
 ) -> None:
     """Ask for network capabilities; the answer is an offer, which stands for a while (steps B.1 and B.2).
 
@@ -104,6 +105,7 @@ def request(
         --period 2026-12-05T18:00/2026-12-05T22:00 --zone Europe/Vienna --repeat "FREQ=WEEKLY;COUNT=4" \\
         --flow "permit out 17 from 198.51.100.7 to assigned" --outside refused
     castcore book request --file booking.toml --json
+    B=$(castcore book request --file booking.toml --quiet)
     """  # noqa: D301
 
     async def work(connected: Connection) -> None:
@@ -118,7 +120,7 @@ def request(
         made = await connected.platform.request(request_of(wish, SystemClock().now()), request_id)
         if accept_at_once and made.state == Booking.STATE_OFFERED and not made.offer.counter_offer:
             made = await connected.platform.accept(made.booking_id, made.offer.revision)
-        tell_booking(made, as_json=connected.as_json)
+        tell_booking(made, as_json=connected.as_json, quiet=quiet)
         if made.state == Booking.STATE_DECLINED:
             raise typer.Exit(1)
 
@@ -151,6 +153,40 @@ def ls(
         states = [_state(each) for each in state or ()]
         heads = NETAPI_READINGS["bookings"].columns
         await tell_all(connected.platform.bookings(*states), heads, "bookings", as_json=connected.as_json)
+
+    with_platform(ctx, work)
+
+
+@app.command(cls=PlatformCommand)
+def ids(
+    ctx: typer.Context,
+    booking: BookingArgument,
+    area: Annotated[str, typer.Option("--area", metavar="AREA", help="Only of this area.")] = "",
+    profile: Annotated[str, typer.Option("--profile", metavar="PROFILE", help="Only of this profile.")] = "",
+) -> None:
+    """The network access IDs that a booking has now: what client applications are configured with (step B.4).
+
+    Without --json each stands alone on a line.
+
+    \b
+    ID=$(castcore book ids 7c2f… --area vienna --profile radio)
+    """  # noqa: D301
+
+    async def work(connected: Connection) -> None:
+        from nf.cli.book.telling import tell
+
+        found = [
+            each
+            for each in (await connected.platform.booking(booking)).network_access_ids
+            if each.active and area in ("", each.area_id) and profile in ("", each.profile_id)
+        ]
+        for each in found:
+            if connected.as_json:
+                tell(each, as_json=True)
+            else:
+                print(each.network_access_id)
+        if not found:
+            raise typer.Exit(1)
 
     with_platform(ctx, work)
 

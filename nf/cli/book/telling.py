@@ -64,8 +64,11 @@ def tell_table(resources: Sequence[Message], heads: Columns, what: str) -> None:
     _print(table(heads, resources))
 
 
-def tell_booking(told: booking.Booking, *, as_json: bool) -> None:
-    """A booking: its state, what it is about, the offer that stands, its network access IDs."""
+def tell_booking(told: booking.Booking, *, as_json: bool, quiet: bool = False) -> None:
+    """A booking: its state, what it is about, the offer that stands, its network access IDs; ``quiet``: its name."""
+    if quiet:
+        print(told.booking_id, flush=True)
+        return
     if as_json:
         print(json.dumps(tree_of(told), ensure_ascii=False), flush=True)
         return
@@ -103,8 +106,8 @@ def _booking_lines(told: booking.Booking) -> Iterable[str]:
         yield f"period       {time_text(each.start_time)} to {time_text(each.stop_time)}{repeated}{zone}"
     for flow in (*told.request.traffic.flow_descriptions, *told.request.traffic.domain_names):
         yield f"traffic      {flow}"
-    if told.HasField("current_period"):
-        period = told.current_period
+    period, (first, *more) = told.current_period, told.request.periods or [booking.BookingPeriod()]
+    if told.HasField("current_period") and (more or first.repetition_rule):
         yield f"next         {time_text(period.start_time)} to {time_text(period.stop_time)}"
     if told.problem.detail or told.problem.cause:
         yield f"because      {told.problem.detail or told.problem.cause}"

@@ -42,12 +42,17 @@ async def pages(fetch: Callable[[str], Awaitable[tuple[Sequence[M], str]]]) -> A
 
 
 def _text(name: str) -> Callable[[Message], str]:
-    """The field as it is: a dotted path; enums without prefix, times in RFC 3339, repeated fields by their number."""
+    """The field as it is: a dotted path; enums without prefix, times in RFC 3339, repeated fields by their number.
+
+    Empty where what it belongs to is not set, or it is not true.
+    """
 
     def shown(resource: Message) -> str:
         message = resource
         *above, last = name.split(".")
         for part in above:
+            if not message.HasField(part):  # type: ignore[arg-type]
+                return ""
             message = getattr(message, part)
         field = message.DESCRIPTOR.fields_by_name[last]
         if field.has_presence and not message.HasField(last):
@@ -55,6 +60,8 @@ def _text(name: str) -> Callable[[Message], str]:
         value = getattr(message, last)
         if field.is_repeated:
             return str(len(value))
+        if isinstance(value, bool):
+            return "yes" if value else ""
         if field.enum_type is not None:
             return enum_text(field.enum_type, value)
         if field.message_type is not None and field.message_type.name == "Timestamp":
