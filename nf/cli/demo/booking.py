@@ -139,8 +139,10 @@ async def tell_story(
     try:
         provider = Platform(provider_channels.get("netapi"))
         use = NetworkAccess(provider_channels.get("netapi"))
-        async with Events(provider, clock, lambda each: _narrate(each, tell)) as events:
-            told = _Telling(network, provider, use, NetworkAccess(channels.get("netapi")), events, clock, story, tell)
+        names = {ue.phone: ue.name for ue in UES}
+        async with Events(provider, clock, lambda each: tell(_line(each, names))) as events:
+            application = NetworkAccess(channels.get("netapi"))
+            told = _Telling(network, provider, use, application, events, clock, story, tell, names)
             await told.play()
             story.happenings = events.happenings
     finally:
@@ -180,6 +182,7 @@ class _Telling:
         clock: Clock,
         story: Story,
         tell: Callable[[str], None],
+        names: dict[str, str],
     ) -> None:
         self._network = network
         self._provider = provider
@@ -190,6 +193,8 @@ class _Telling:
         self._clock = clock
         self._story = story
         self._tell = tell
+        # What devices and network access IDs are called.
+        self._names = names
         self._ids: dict[tuple[str, Capability.ValueType], str] = {}
         # By (UE, network access ID).
         self._accesses: dict[tuple[str, str], str] = {}
@@ -237,6 +242,7 @@ class _Telling:
         self._story.network_access_ids = list(booking.network_access_ids)
         for each in booking.network_access_ids:
             self._ids[each.area_id, each.capability] = each.network_access_id
+            self._names[each.network_access_id] = f"{each.area_id} {each.profile_id}"
             self._tell(f"phase B.4   network access ID {each.network_access_id}: {each.area_id}, {each.profile_id}")
         active = bookings.Booking.STATE_ACTIVE
         await self._events.until(
@@ -303,6 +309,9 @@ class _Telling:
                 await self._listen(f"in {area}, in high quality", where)
                 await self._overload(CAR, "an encoder out of hand in high quality", where, places.RADIO_HD_BPS)
                 self._encodings[CAR.name] = places.STANDARD
+            if previous == places.EAST:
+                # The car has left, and nobody exceeds what is booked.
+                await self._events.until_told("THRESHOLD_RESTORED", self._quality_id(places.EAST), times=2)
             previous = area
 
     async def _reconfigure(self, where: Mapping[Ue, str]) -> None:
@@ -350,7 +359,7 @@ class _Telling:
             offered_bps = encoding.rate_bps + OTHER_BPS
             if area:
                 self._measure(heard, ue, stretch, True, "programme", encoding.rate_bps, encoding.rate_bps, 0)
-                other = f"beside it, within the session's {SESSION_AMBR_BPS:,} bit/s"
+                other = "best effort beside it"
                 self._measure(heard, ue, stretch, True, other, OTHER_BPS, SESSION_AMBR_BPS, None)
             else:
                 self._measure(heard, ue, stretch, False, "everything", offered_bps, SESSION_AMBR_BPS, None)
@@ -489,6 +498,12 @@ def _stretch(area: str, previous: str, number: int) -> str:
     return f"after {previous}" if number else "on the road"
 
 
-def _narrate(happening: Happening, tell: Callable[[str], None]) -> None:
-    about = " ".join(each for each in (happening.state, happening.device, happening.detail) if each)
-    tell(f"event       {happening.type}: {about}")
+def _line(happening: Happening, names: Mapping[str, str]) -> str:
+    """An event for eyes."""
+    about = (
+        names.get(happening.device, happening.device),
+        names.get(happening.network_access_id, happening.network_access_id),
+        happening.state if happening.type.endswith("_STATE") else "",
+        happening.detail,
+    )
+    return f"event       {happening.type:<20} {' '.join(each for each in about if each)}".rstrip()

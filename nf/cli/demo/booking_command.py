@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from nf.cli.demo.booking import Story
 
+_USAGE_INTERVAL_S = 0.25
+
 
 def booking(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -59,9 +61,12 @@ async def _play(directory: Path, tell: Callable[[str], None]) -> Story:
     from nf.cli.stack import Stack
     from nf.common.channels import Channels
     from nf.common.clock import SystemClock
+    from nf.netapi.config import NetapiSection
 
-    functions = ("netapi", "pcf", "smf", "upf")
-    stack = Stack(Configuration(state=StateSection(directory=str(directory))), functions=functions)
+    # Packets run faster than the clock: what is measured is told at once.
+    netapi = NetapiSection(usage_interval_s=_USAGE_INTERVAL_S)
+    configuration = Configuration(state=StateSection(directory=str(directory)), netapi=netapi)
+    stack = Stack(configuration, functions=("netapi", "pcf", "smf", "upf"))
     await stack.start()
     channels = Channels(stack.grpc, function="demo")
 

@@ -72,13 +72,14 @@ class Events:
         except TimeoutError:
             raise DeadlineExceeded(f"{what} did not come within {_WITHIN_S:.0f} s") from None
 
-    async def until_told(self, event_type: str, about: str) -> None:
-        """Returns when there has been an event of this type about this subject or network access ID."""
-        await self.until(
-            lambda: any(each.type == event_type and about in (each.subject, each.network_access_id)
-                        for each in self.happenings),
-            f"{event_type} of {about}",
-        )  # fmt: skip
+    async def until_told(self, event_type: str, network_access_id: str, *, times: int = 1) -> None:
+        """Returns when there have been so many events of this type about a network access ID."""
+
+        def so() -> bool:
+            of_type = [each for each in self.happenings if each.type == event_type]
+            return sum(each.network_access_id == network_access_id for each in of_type) >= times
+
+        await self.until(so, f"{event_type} of {network_access_id}")
 
     async def until_state(self, access_id: str, state: DeviceAccess.State.ValueType, max_bps: int = 0) -> None:
         """Returns when an access is in this state, with this rate enforced."""

@@ -93,12 +93,12 @@ def to_json(story: Story) -> dict[str, object]:
 
 def to_text(story: Story) -> str:
     """The same for eyes."""
-    from rich.console import Console
+    from nf.cli.resources.tables import console
 
-    console = Console(highlight=False)
     # Printed by the caller: a console that finds its pipe broken would end the process from within the event loop.
-    with console.capture() as table:
-        console.print(_table(story.measurements))
+    shown = console()
+    with shown.capture() as table:
+        shown.print(_table(story.measurements))
     same = _names(story.network_access_ids) == _names(story.network_access_ids_after)
     inside = sum(each.programme.interruptions for each in story.listening if each.inside)
     outside = sum(each.programme.interruptions for each in story.listening if not each.inside)
@@ -108,10 +108,11 @@ def to_text(story: Story) -> str:
         f"{each.usage.downlink.dropped.bytes:,} dropped"
         for each in story.records
     ]
+    drawn = "\n".join(line.rstrip() for line in table.get().rstrip().splitlines())
     return "\n".join(
         [
             "",
-            table.get().rstrip(),
+            drawn,
             "",
             f"IDs         {'the same' if same else 'OTHERS'} after the reconfiguration, during which"
             f" {story.segments_while_reconfigured} segments were played",
@@ -127,7 +128,7 @@ def _table(measurements: Sequence[Measurement]) -> object:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in ("who", "where", "booked", "what"):
+    for head in ("who", "where", "booked", "what (bit/s)"):
         table.add_column(head, overflow="fold")
     for head in ("offered", "expected", "passed"):
         table.add_column(head, justify="right")
