@@ -151,8 +151,8 @@ def test_what_is_kept_by_key_is_told_by_key(lab: Lab) -> None:
 def test_mbs_is_a_table_to_eyes(lab: Lab) -> None:
     done = castcore("ls", "mbs-distribution-sessions", "--dir", lab.directory)
     head, _, row = (line.split() for line in done.stdout.splitlines() if line.strip())
-    assert head == ["id", "state", "method", "rate", "announced"]
-    assert row[1:] == ["INACTIVE", "OBJECT", "2", "Mbps", "False"]
+    assert head == ["id", "state", "method", "rate"]
+    assert row[1:] == ["INACTIVE", "OBJECT", "2", "Mbps"]
 
 
 @pytest.mark.parametrize("source", ["mbsf", "mbstf", "smf"])

@@ -51,7 +51,7 @@ def _text(name: str) -> Callable[[Message], str]:
         message = resource
         *above, last = name.split(".")
         for part in above:
-            if not message.HasField(part):  # type: ignore[arg-type]
+            if not message.HasField(part):
                 return ""
             message = getattr(message, part)
         field = message.DESCRIPTOR.fields_by_name[last]
