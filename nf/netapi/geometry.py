@@ -75,6 +75,8 @@ def touches(a: Geometry, b: Geometry) -> bool:
         bound = bound_of(b)
         if bound.is_clear_of(center.latitude, center.longitude, a.circle.radius_m):
             return False
+        if bound.is_within(center.latitude, center.longitude, a.circle.radius_m):
+            return True
         return _reach_m(b, Plane(center.latitude, center.longitude)) <= a.circle.radius_m
     first, second = bound_of(a), bound_of(b)
     if first.is_clear_of(second.latitude, second.longitude, second.radius_m):

@@ -69,6 +69,10 @@ class Bound:
         """The plane around its middle."""
         return Plane(self.latitude, self.longitude)
 
+    def is_within(self, latitude: float, longitude: float, radius_m: float) -> bool:
+        """Whether it certainly lies in another circle."""
+        return math.hypot(*self.plane.place(latitude, longitude)) * 1.01 + self.radius_m < radius_m
+
     def is_clear_of(self, latitude: float, longitude: float, radius_m: float) -> bool:
         """Whether another circle certainly does not reach it."""
         apart_m = math.hypot(*self.plane.place(latitude, longitude))
