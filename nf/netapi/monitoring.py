@@ -10,12 +10,13 @@ from nf.common.clock import to_ns
 from nf.common.due import DueDriver
 from nf.common.store import Reader, Store, Transaction
 from nf.common.usage import counters_of, increment, latest, total, usage_of
-from nf.netapi import attachments, metering, network_access_ids, thresholds, usage_records
+from nf.netapi import metering, network_access_ids, thresholds, usage_records
+from nf.netapi.attachments import device_key
 from nf.netapi.callers import audience_of
 from nf.netapi.config import NetapiSection
 from nf.netapi.machine import Effect
 from nf.netapi.usage import extended, is_settled, sample_of
-from nf.netapi.v1.access_pb2 import DeviceAccess
+from nf.netapi.v1.access_pb2 import AccessInstallation, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking, NetworkAccessId
 from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND
 from nf.netapi.v1.metering_pb2 import MeteredAccess, MeteredDevice, SessionUsage, UsageMeter
@@ -39,7 +40,7 @@ class Monitoring:
         self.window = metering.window_of(config)
         self._period = timedelta(seconds=config.threshold_period_s)
         self._unused_after = timedelta(seconds=config.unused_after_s)
-        self._followers = tuple(followers)
+        self.followers = list(followers)
         self._timers = (DueDriver(store, UsageMeter, self._due), DueDriver(store, MeteredAccess, self._forget))
 
     async def start(self) -> None:
@@ -86,7 +87,7 @@ class Monitoring:
         if meter.final:
             # What comes after the end is told as well.
             usage_records.tell(transaction, meter.booking_id, transaction.all(UsageMeter, parent=meter.booking_id))
-        for follower in self._followers:
+        for follower in self.followers:
             follower(transaction, access)
 
     def on_booking(self, transaction: Transaction, booking: Booking, effects: Sequence[Effect]) -> None:
@@ -139,7 +140,7 @@ class Monitoring:
         self._look(transaction, meter, now)
         if after.ended and meter.over:
             self._finish(transaction, meter.booking_id)
-        for follower in self._followers:
+        for follower in self.followers:
             follower(transaction, access)
 
     def usage_of(self, reader: Reader, issued: NetworkAccessId) -> NetworkAccessUsage:
@@ -177,7 +178,9 @@ class Monitoring:
         # From here on there is something to measure, be it nothing.
         nothing_yet = sample_of(to_ns(now), counters_of(meter.usage))
         metering.keep_series(meter, extended(metering.series_of(meter), nothing_yet, self.window))
-        name = f"{meter.network_access_id}/{attachments.device_key(transaction, access.device)}"
+        installed = transaction.get(AccessInstallation, access.access_id)
+        key = installed.device_key if installed is not None else device_key(transaction, access.device)
+        name = f"{meter.network_access_id}/{key}"
         if transaction.get(MeteredDevice, name) is None:
             meter.devices += 1
             transaction.insert(MeteredDevice(network_access_id=meter.network_access_id), name)
