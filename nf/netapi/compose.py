@@ -11,7 +11,16 @@ from sqlalchemy import Table
 from nf.common.due import DueDriver
 from nf.common.function import Context, Function
 from nf.common.server import servicer
-from nf.netapi import capacity, geofencing_subscriptions, rest_geofencing, rest_location, rest_qos_profiles, rest_token
+from nf.netapi import (
+    capacity,
+    geofencing_subscriptions,
+    insights,
+    rest_geofencing,
+    rest_insights,
+    rest_location,
+    rest_qos_profiles,
+    rest_token,
+)
 from nf.netapi.accesses import Accesses
 from nf.netapi.attachments import Attachments
 from nf.netapi.bookings import Bookings
@@ -58,6 +67,7 @@ TABLES: Final[Sequence[Table]] = capacity.TABLES
 # What each door makes of the platform's events for the sinks of its subscriptions.
 _CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {
     geofencing_subscriptions.DOOR: geofencing_subscriptions.cloud_event,
+    insights.DOOR: insights.cloud_event,
 }
 
 
@@ -82,8 +92,10 @@ def build(ctx: Context[NetapiSection]) -> Function:
         lambda: ctx.channels.get("smf"),
         (positions.on_attachment, geofences.on_attachment, accesses.on_attachment),
     )
-    sink_followers = (geofencing_subscriptions.end_with_sink(geofences),)
+    sink_followers = (geofencing_subscriptions.end_with_sink(geofences), insights.on_sink_end)
     sinks = Sinks(store, config, doors=_CLOUD_EVENTS, followers=sink_followers, tls=ctx.tls)
+    network_quality = insights.Insights(store, sinks, config)
+    monitoring.followers.append(network_quality.on_measure)
 
     least_radius_m = config.least_area_radius_m
     subscriptions = GeofencingSubscriptions(store, geofences, sinks, least_radius_m=least_radius_m)
@@ -101,6 +113,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
         pcf_events,
         geofences,
         monitoring,
+        network_quality,
         sinks,
         life_cycle,
         expired_tokens,
@@ -134,6 +147,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
             rest_token.build_door(tokens, callers),
             rest_qos_profiles.build_door(callers, store, config),
             rest_geofencing.build_door(callers, subscriptions),
+            rest_insights.build_door(callers, network_quality),
             rest_location.build_verification_door(callers, locating, least_radius_m=least_radius_m),
             rest_location.build_retrieval_door(callers, locating),
         ),
