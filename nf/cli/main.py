@@ -7,10 +7,10 @@ from typing import Annotated, Final
 
 import typer
 
-from nf.cli.book import command as book
 from nf.cli.certs import command as certs
 from nf.cli.demo import command as demo
 from nf.cli.lab.command import lab
+from nf.cli.lazy import lazily
 from nf.cli.mpd import command as mpd
 from nf.cli.panels import PanelCommand
 from nf.cli.replay.command import replay
@@ -39,7 +39,10 @@ app.command(no_args_is_help=True)(show)
 app.command()(watch)
 app.add_typer(demo.app, name="demo")
 app.add_typer(ue.app, name="ue")
-app.add_typer(book.app, name="book")
+app.add_typer(
+    lazily("nf.cli.book.command", "Network capabilities by area and schedule: book, use, watch, give back."),
+    name="book",
+)
 app.add_typer(mpd.app, name="mpd")
 app.add_typer(certs.app, name="certs")
 app.add_typer(reports.app, name="reports")
