@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.reader import Page, Reader, not_found
@@ -14,6 +14,7 @@ from nf.netapi import capacity, credentials
 from nf.netapi.callers import Caller
 from nf.netapi.errors import (
     AgreementLimitExceeded,
+    AgreementNameUsed,
     AgreementSuspended,
     BookingQuotaExceeded,
     NotInAgreement,
@@ -23,11 +24,15 @@ from nf.netapi.names import name_violations, repeated_violations, text_violation
 from nf.netapi.v1.agreement_pb2 import (
     Agreement,
     CreateAgreementRequest,
+    EndedAgreement,
     ListAgreementsRequest,
     UpdateAgreementRequest,
 )
-from nf.netapi.v1.booking_pb2 import BookingRequest
+from nf.netapi.v1.booking_pb2 import Booking, BookingRequest
 from nf.netapi.v1.coverage_pb2 import CapabilityProfile, ServiceArea
+
+# Called in the transaction that ends an agreement.
+AgreementFollower: TypeAlias = Callable[[Transaction, str], None]
 
 # What an operator may change of an agreement.
 CHANGEABLE: Final = (
@@ -51,7 +56,11 @@ def create(transaction: Transaction, request: CreateAgreementRequest, caller: Ca
     made = copy_of(request.agreement)
     made.ClearField("etag")
     made.create_time.FromDatetime(transaction.clock.now())
-    _check(transaction, made)
+    _check(transaction, made, Agreement())
+    if transaction.get(EndedAgreement, made.agreement_id) is not None:
+        raise AgreementNameUsed(
+            f"agreement {made.agreement_id!r} has ended, and bookings made under it are kept: expected another name"
+        )
     return transaction.insert(made, made.agreement_id)
 
 
@@ -76,19 +85,30 @@ def update(transaction: Transaction, request: UpdateAgreementRequest, caller: Ca
     wanted = request.agreement
     current = require(transaction, wanted.agreement_id)
     changed = apply_mask(current, wanted, request.update_mask, CHANGEABLE)
-    _check(transaction, changed)
+    _check(transaction, changed, current)
     return transaction.update(changed, changed.agreement_id, expect_etag=wanted.etag)
 
 
-def delete(transaction: Transaction, agreement_id: str, caller: Caller) -> None:
-    """Ends an agreement with its credentials. Raises NotFound, StillBooked while bookings stand under it."""
+def delete(
+    transaction: Transaction, agreement_id: str, caller: Caller, followers: Sequence[AgreementFollower] = ()
+) -> None:
+    """Ends an agreement with its credentials, and by the ``followers`` what else its provider has.
+
+    Raises NotFound, StillBooked while bookings stand under it.
+    """
     caller.check_operator("end an agreement")
     require(transaction, agreement_id)
     standing = capacity.standing(transaction, agreement_id)
     if standing:
         raise StillBooked(f"agreement {agreement_id!r}: {standing} bookings stand under it, release them first")
+    for follower in followers:
+        follower(transaction, agreement_id)
     credentials.delete_all(transaction, agreement_id)
     transaction.delete(Agreement, agreement_id)
+    if transaction.list(Booking, parent=agreement_id, page_size=1).items:
+        ended = EndedAgreement(agreement_id=agreement_id)
+        ended.end_time.FromDatetime(transaction.clock.now())
+        transaction.insert(ended, agreement_id)
 
 
 def require(reader: Reader, agreement_id: str) -> Agreement:
@@ -190,25 +210,27 @@ def _told(refused: Sequence[FieldViolation]) -> str:
     return "; ".join(f"{each.field}: {each.description}" for each in refused)
 
 
-def _check(reader: Reader, agreement: Agreement) -> None:
-    refused = [FieldViolation(f"agreement.{each.field}", each.description) for each in _violations(reader, agreement)]
+def _check(reader: Reader, agreement: Agreement, before: Agreement) -> None:
+    found = _violations(reader, agreement, before)
+    refused = [FieldViolation(f"agreement.{each.field}", each.description) for each in found]
     if refused:
         raise InvalidArgument(_told(refused), violations=refused)
 
 
-def _violations(reader: Reader, agreement: Agreement) -> Iterator[FieldViolation]:
+def _violations(reader: Reader, agreement: Agreement, before: Agreement) -> Iterator[FieldViolation]:
     yield from name_violations("agreement_id", agreement.agreement_id)
     yield from text_violations("provider_name", agreement.provider_name)
-    for field, names, kind in (
-        ("area_ids", agreement.area_ids, ServiceArea),
-        ("profile_ids", agreement.profile_ids, CapabilityProfile),
+    for field, names, known, kind in (
+        ("area_ids", agreement.area_ids, before.area_ids, ServiceArea),
+        ("profile_ids", agreement.profile_ids, before.profile_ids, CapabilityProfile),
     ):
         if len(names) > _MAX_LIST:
             yield FieldViolation(field, f"expected at most {_MAX_LIST}, found {len(names)}")
             continue
         yield from repeated_violations(field, names)
+        # What it has already may have gone since.
         for index, each in enumerate(names):
-            if reader.get(kind, each) is None:
+            if each not in known and reader.get(kind, each) is None:
                 yield FieldViolation(f"{field}[{index}]", f"expected one that there is, found {each!r}")
     for field, value, most in (
         ("price_percent", agreement.price_percent, _MAX_PRICE_PERCENT),

@@ -131,7 +131,10 @@ def build(ctx: Context[NetapiSection]) -> Function:
         name=ctx.name,
         servicers=(
             servicer(add_BookingsServiceServicer_to_server, BookingsService(store, bookings, callers)),
-            servicer(add_AgreementsServiceServicer_to_server, AgreementsService(store, callers)),
+            servicer(
+                add_AgreementsServiceServicer_to_server,
+                AgreementsService(store, callers, (geofences.on_agreement_end, sinks.on_agreement_end)),
+            ),
             servicer(add_TokensServiceServicer_to_server, TokensService(tokens, callers)),
             servicer(
                 add_CoverageServiceServicer_to_server,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nf.common.errors import (
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -39,6 +40,12 @@ class ScopeMissing(PermissionDenied):
     """The credential or access token was not issued for this."""
 
     reason = "SCOPE_MISSING"
+
+
+class AgreementNameUsed(AlreadyExists):
+    """An agreement of that name has ended, and what was booked under it is kept."""
+
+    reason = "AGREEMENT_NAME_USED"
 
 
 class AgreementSuspended(PermissionDenied):

@@ -202,6 +202,11 @@ class Geofences:
         for follower in self.end_followers:
             follower(transaction, geofence)
 
+    def on_agreement_end(self, transaction: Transaction, agreement_id: str) -> None:
+        """Ends the geofences of an agreement."""
+        for geofence in transaction.all(Geofence, parent=agreement_id):
+            self.end(transaction, geofence, DELETED)
+
     def on_position(self, transaction: Transaction, key: str, position: DevicePosition) -> None:
         """A device is there now."""
         for member in transaction.find(GeofenceMember, _BY_DEVICE, key):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nf.common.store import Store
 from nf.netapi import agreements, credentials
+from nf.netapi.agreements import AgreementFollower
 from nf.netapi.callers import Callers, Context
 from nf.netapi.tokens import Tokens, Wanted
 from nf.netapi.v1 import agreement_pb2 as v1
@@ -11,11 +14,15 @@ from nf.netapi.v1.agreement_pb2_grpc import AgreementsServiceServicer, TokensSer
 
 
 class AgreementsService(AgreementsServiceServicer):
-    """What operator and providers have agreed on, and by what providers show who they are."""
+    """What operator and providers have agreed on, and by what providers show who they are.
 
-    def __init__(self, store: Store, callers: Callers) -> None:
+    ``followers`` end what a provider has beside its bookings when its agreement ends.
+    """
+
+    def __init__(self, store: Store, callers: Callers, followers: Sequence[AgreementFollower] = ()) -> None:
         self._store = store
         self._callers = callers
+        self._followers = followers
 
     async def CreateAgreement(self, request: v1.CreateAgreementRequest, context: Context) -> v1.CreateAgreementResponse:
         """Makes an agreement."""
@@ -44,7 +51,7 @@ class AgreementsService(AgreementsServiceServicer):
     async def DeleteAgreement(self, request: v1.DeleteAgreementRequest, context: Context) -> v1.DeleteAgreementResponse:
         """Ends an agreement."""
         caller = await self._callers.caller(context)
-        await self._store.write(lambda tx: agreements.delete(tx, request.agreement_id, caller))
+        await self._store.write(lambda tx: agreements.delete(tx, request.agreement_id, caller, self._followers))
         return v1.DeleteAgreementResponse()
 
     async def CreateCredential(

@@ -251,6 +251,11 @@ class Sinks:
             last = min(last, sink.access_token_expire_time.ToDatetime(last.tzinfo))
         subscriptions.end_with(transaction, sink_id, sequence, last)
 
+    def on_agreement_end(self, transaction: Transaction, agreement_id: str) -> None:
+        """Ends the sinks of an agreement at once: they are sent nothing more."""
+        for sink in transaction.all(api.EventSink, parent=agreement_id):
+            self.end_sink(transaction, sink.sink_id, api.EVENT_SINK_END_TERMINATED, told=False)
+
     def require(self, reader: Reader, sink_id: str, agreement_id: str | None) -> api.EventSink:
         """The sink with how it goes, for an agreement (None: whosoever it is). Raises NotFound."""
         found = reader.require(api.EventSink, sink_id)

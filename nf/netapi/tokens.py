@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Final
 
-from nf.common.errors import FieldViolation, InvalidArgument
+from nf.common.errors import FieldViolation, InvalidArgument, Unauthenticated
 from nf.common.reader import Reader
 from nf.common.resources import new_id
 from nf.common.store import Store
@@ -69,8 +69,9 @@ class Tokens:
     def _create(self, transaction: Transaction, caller: Caller, wanted: Wanted) -> Minted:
         if not caller.credential_id or caller.token_id:
             raise CredentialNeeded("access tokens are made from a credential of an agreement: expected one")
-        # It may have been revoked since the caller was let in.
-        credential = transaction.require(Credential, caller.credential_id)
+        credential = transaction.get(Credential, caller.credential_id)
+        if credential is None:
+            raise Unauthenticated("the credential has been revoked since the caller was let in", reason="INVALID_TOKEN")
         now = transaction.clock.now()
         made = AccessToken(
             token_id=new_id(),

@@ -32,6 +32,9 @@ from nf.netapi.config import NetapiSection
 from nf.netapi.v1 import agreement_pb2 as v1
 from nf.netapi.v1 import coverage_pb2 as coverage
 from nf.netapi.v1.access_pb2 import Device
+from nf.netapi.v1.booking_pb2 import Booking
+from nf.netapi.v1.location_pb2 import Geofence
+from nf.netapi.v1.monitoring_pb2 import EventSink
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -120,6 +123,47 @@ async def test_an_agreement_that_bookings_stand_on_is_not_ended(lab: Platform) -
     assert refused.value.reason == "STILL_BOOKED"
     await lab.store.write(lambda tx: capacity.end(tx, "b1"))
     await lab.face().agreements.DeleteAgreement(v1.DeleteAgreementRequest(agreement_id="standing"))
+
+
+async def test_the_name_of_an_agreement_that_was_booked_under_is_not_given_to_another(lab: Platform) -> None:
+    operator = lab.face()
+    await agree(operator, agreement_id="unused")
+    await agree(operator, agreement_id="used")
+    old = Booking(booking_id="old", agreement_id="used", state=Booking.STATE_EXPIRED)
+    await lab.store.write(lambda tx: tx.insert(old, "old", parent="used"))
+    for name in ("unused", "used"):
+        await operator.agreements.DeleteAgreement(v1.DeleteAgreementRequest(agreement_id=name))
+    await agree(operator, agreement_id="unused")
+    with pytest.raises(AlreadyExists) as refused:
+        await agree(operator, agreement_id="used")
+    assert refused.value.reason == "AGREEMENT_NAME_USED"
+
+
+async def test_what_a_provider_has_beside_bookings_ends_with_its_agreement(lab: Platform) -> None:
+    await agree(lab.face(), agreement_id="watching")
+    sink = EventSink(sink_id="s1", agreement_id="watching")
+    fence = Geofence(geofence_id="g1", agreement_id="watching")
+    await lab.store.write(
+        lambda tx: (tx.insert(sink, "s1", parent="watching"), tx.insert(fence, "g1", parent="watching"))
+    )
+    await lab.face().agreements.DeleteAgreement(v1.DeleteAgreementRequest(agreement_id="watching"))
+    assert await lab.store.read(lambda reader: (reader.get(EventSink, "s1"), reader.get(Geofence, "g1"))) == (
+        None,
+        None,
+    )
+
+
+async def test_an_area_that_has_gone_since_does_not_hinder_a_change(lab: Platform) -> None:
+    operator = lab.face()
+    await lab.area(coverage.ServiceArea(area_id="passing", everywhere=True))
+    made = await agree(operator, agreement_id="left", area_ids=["passing"])
+    await operator.coverage.DeleteServiceArea(coverage.DeleteServiceAreaRequest(area_id="passing"))
+    made.suspended = True
+    changed = await operator.agreements.UpdateAgreement(v1.UpdateAgreementRequest(agreement=made))
+    assert changed.agreement.suspended
+    changed.agreement.area_ids.append("nowhere")
+    with pytest.raises(InvalidArgument, match=r"area_ids\[1\]"):
+        await operator.agreements.UpdateAgreement(v1.UpdateAgreementRequest(agreement=changed.agreement))
 
 
 async def test_a_credential_is_shown_once_kept_as_a_digest_and_revoked_at_once(lab: Platform) -> None:

@@ -238,6 +238,31 @@ class AccessToken(_message.Message):
 Global___AccessToken: _TypeAlias = AccessToken  # noqa: Y015
 
 @_typing.final
+class EndedAgreement(_message.Message):
+    """Stands for an agreement that has ended after bookings were made under it: these are kept, and nobody else gets its name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_ID_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    agreement_id: _builtins.str
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        agreement_id: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "end_time", b"end_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndedAgreement: _TypeAlias = EndedAgreement  # noqa: Y015
+
+@_typing.final
 class CreateAccessTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

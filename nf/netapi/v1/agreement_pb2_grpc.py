@@ -110,7 +110,7 @@ class AgreementsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAgreement(self, request, context):
-        """Ends an agreement; refused while bookings stand under it.
+        """Ends an agreement with its credentials, geofences and sinks; refused while bookings stand under it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class AgreementsServiceStub:
     UpdateAgreement: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.UpdateAgreementRequest, _agreement_pb2.UpdateAgreementResponse]
     """Changes an agreement; bookings that stand are not touched."""
     DeleteAgreement: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.DeleteAgreementRequest, _agreement_pb2.DeleteAgreementResponse]
-    """Ends an agreement; refused while bookings stand under it."""
+    """Ends an agreement with its credentials, geofences and sinks; refused while bookings stand under it."""
     CreateCredential: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.CreateCredentialRequest, _agreement_pb2.CreateCredentialResponse]
     """Issues a credential."""
     ListCredentials: _grpc.UnaryUnaryMultiCallable[_agreement_pb2.ListCredentialsRequest, _agreement_pb2.ListCredentialsResponse]
@@ -66,7 +66,7 @@ class AgreementsServiceAsyncStub(AgreementsServiceStub):
     UpdateAgreement: _aio.UnaryUnaryMultiCallable[_agreement_pb2.UpdateAgreementRequest, _agreement_pb2.UpdateAgreementResponse]  # type: ignore[assignment]
     """Changes an agreement; bookings that stand are not touched."""
     DeleteAgreement: _aio.UnaryUnaryMultiCallable[_agreement_pb2.DeleteAgreementRequest, _agreement_pb2.DeleteAgreementResponse]  # type: ignore[assignment]
-    """Ends an agreement; refused while bookings stand under it."""
+    """Ends an agreement with its credentials, geofences and sinks; refused while bookings stand under it."""
     CreateCredential: _aio.UnaryUnaryMultiCallable[_agreement_pb2.CreateCredentialRequest, _agreement_pb2.CreateCredentialResponse]  # type: ignore[assignment]
     """Issues a credential."""
     ListCredentials: _aio.UnaryUnaryMultiCallable[_agreement_pb2.ListCredentialsRequest, _agreement_pb2.ListCredentialsResponse]  # type: ignore[assignment]
@@ -115,7 +115,7 @@ class AgreementsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agreement_pb2.DeleteAgreementRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agreement_pb2.DeleteAgreementResponse, _abc.Awaitable[_agreement_pb2.DeleteAgreementResponse]]:
-        """Ends an agreement; refused while bookings stand under it."""
+        """Ends an agreement with its credentials, geofences and sinks; refused while bookings stand under it."""
 
     @_abc_1.abstractmethod
     def CreateCredential(
