@@ -11,6 +11,8 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 Schema = Any
+# Of hundreds of kilobytes the one in C is ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def of_openapi_3_0(node: Schema) -> Schema:
@@ -41,7 +43,7 @@ class OfficialSchemas:
     """The files of one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.files = {path.name: yaml.safe_load(path.read_text()) for path in sorted(directory.glob("*.yaml"))}
+        self.files = {path.name: yaml.load(path.read_text(), _LOADER) for path in sorted(directory.glob("*.yaml"))}
         self._registry: Registry[Schema] = Registry().with_resources(
             (name, Resource(contents=of_openapi_3_0(content), specification=DRAFT7))
             for name, content in self.files.items()

@@ -18,7 +18,7 @@ from nf.common.clock import Clock, to_ns
 from nf.common.dialect import insert_if_absent
 from nf.common.errors import AlreadyExists, InvalidArgument
 from nf.common.known import Changes, Known
-from nf.common.reader import Items, Reader, kind_of, not_found, noun_of
+from nf.common.reader import MAX_INTEGER, Items, Reader, kind_of, not_found, noun_of
 from nf.common.resources import (
     ETAG_DIGITS,
     check_etag,
@@ -342,7 +342,8 @@ class Transaction(Reader):
     def _due_ns(self, due: datetime | None) -> int | None:
         if due is None:
             return None
-        due_ns = to_ns(due)
+        # What is due after 2262 is due then: no database counts so many nanoseconds.
+        due_ns = min(to_ns(due), MAX_INTEGER)
         if self.earliest_due_ns is None or due_ns < self.earliest_due_ns:
             self.earliest_due_ns = due_ns
         return due_ns

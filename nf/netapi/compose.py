@@ -13,12 +13,19 @@ from nf.common.function import Context, Function
 from nf.common.server import servicer
 from nf.netapi import (
     capacity,
+    dedicated_network_views,
     geofencing_subscriptions,
     insights,
+    network_access_views,
+    network_accesses,
+    qod_views,
+    rest_dedicated_network,
+    rest_dedicated_network_accesses,
     rest_geofencing,
     rest_insights,
     rest_location,
     rest_qos_profiles,
+    rest_quality_on_demand,
     rest_token,
 )
 from nf.netapi.accesses import Accesses
@@ -27,14 +34,18 @@ from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Callers
 from nf.netapi.cloud_events import CloudEventOf
 from nf.netapi.config import NetapiSection
+from nf.netapi.dedicated_networks import DedicatedNetworks
 from nf.netapi.geofences import Geofences
 from nf.netapi.geofencing_subscriptions import GeofencingSubscriptions
 from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.locating import Locating
 from nf.netapi.monitoring import Monitoring
+from nf.netapi.network_accesses import NetworkAccesses
 from nf.netapi.pcf_events import subscriber
 from nf.netapi.peers import Pcf
 from nf.netapi.positions import Positions
+from nf.netapi.qod_sessions import QodSessions
+from nf.netapi.qod_transitions import QodTransitions
 from nf.netapi.service_accesses import DeviceAccessesService
 from nf.netapi.service_agreements import AgreementsService, TokensService
 from nf.netapi.service_bookings import BookingsService
@@ -68,6 +79,9 @@ TABLES: Final[Sequence[Table]] = capacity.TABLES
 _CLOUD_EVENTS: Final[Mapping[str, CloudEventOf]] = {
     geofencing_subscriptions.DOOR: geofencing_subscriptions.cloud_event,
     insights.DOOR: insights.cloud_event,
+    qod_views.DOOR: qod_views.cloud_event,
+    dedicated_network_views.DOOR: dedicated_network_views.cloud_event,
+    network_access_views.DOOR: network_access_views.cloud_event,
 }
 
 
@@ -78,11 +92,19 @@ def build(ctx: Context[NetapiSection]) -> Function:
     expired_tokens = DueDriver(store, AccessToken, tokens.remove)
     geofences = Geofences(store, most=config.geofences_per_agreement)
     monitoring = Monitoring(store, config)
+    sink_followers = (geofencing_subscriptions.end_with_sink(geofences), insights.on_sink_end)
+    sinks = Sinks(store, config, doors=_CLOUD_EVENTS, followers=sink_followers, tls=ctx.tls)
+    qod_transitions = QodTransitions(sinks)
     accesses = Accesses(
         store,
         Pcf(lambda: ctx.channels.get("pcf")),
         config,
-        followers=(monitoring.on_access, geofences.on_access),
+        followers=(
+            monitoring.on_access,
+            geofences.on_access,
+            qod_transitions.on_access,
+            network_accesses.on_access,
+        ),
         usage_followers=(monitoring.on_usage,),
     )
     pcf_events = subscriber(store, lambda: ctx.channels.get("pcf"), accesses)
@@ -92,8 +114,6 @@ def build(ctx: Context[NetapiSection]) -> Function:
         lambda: ctx.channels.get("smf"),
         (positions.on_attachment, geofences.on_attachment, accesses.on_attachment),
     )
-    sink_followers = (geofencing_subscriptions.end_with_sink(geofences), insights.on_sink_end)
-    sinks = Sinks(store, config, doors=_CLOUD_EVENTS, followers=sink_followers, tls=ctx.tls)
     network_quality = insights.Insights(store, sinks, config)
     monitoring.followers.append(network_quality.on_measure)
 
@@ -102,9 +122,14 @@ def build(ctx: Context[NetapiSection]) -> Function:
     locating = Locating(store)
 
     # Told of every transition of a booking, in its transaction.
-    transitions = Transitions((accesses.on_booking, geofences.on_booking, monitoring.on_booking))
+    transitions = Transitions(
+        (qod_transitions.on_booking, accesses.on_booking, geofences.on_booking, monitoring.on_booking)
+    )
     bookings = Bookings(store, transitions, timedelta(seconds=config.offer_validity_s))
     life_cycle = LifeCycle(store, transitions)
+    sessions = QodSessions(store, qod_transitions, bookings, accesses, sinks, config)
+    device_lists = NetworkAccesses(store, accesses, sinks)
+    networks = DedicatedNetworks(store, bookings, device_lists, sinks, config)
 
     # In the order in which they begin; they end in the other.
     background = (
@@ -116,6 +141,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
         network_quality,
         sinks,
         life_cycle,
+        sessions,
         expired_tokens,
     )
 
@@ -148,11 +174,16 @@ def build(ctx: Context[NetapiSection]) -> Function:
         ),
         routes=(
             rest_token.build_door(tokens, callers),
+            rest_quality_on_demand.build_door(callers, sessions),
             rest_qos_profiles.build_door(callers, store, config),
             rest_geofencing.build_door(callers, subscriptions),
             rest_insights.build_door(callers, network_quality),
             rest_location.build_verification_door(callers, locating, least_radius_m=least_radius_m),
             rest_location.build_retrieval_door(callers, locating),
+            rest_dedicated_network.build_networks_door(callers, networks),
+            rest_dedicated_network.build_profiles_door(callers, store, config),
+            rest_dedicated_network.build_areas_door(callers, store, config),
+            rest_dedicated_network_accesses.build_door(callers, device_lists),
         ),
         start=start,
         stop=stop,

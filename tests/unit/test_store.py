@@ -532,6 +532,15 @@ async def test_the_generation_rises_with_every_commit(store: Store) -> None:
     assert store.generation == before + 1
 
 
+async def test_a_due_time_beyond_what_a_database_counts_is_kept_as_the_last_one_that_it_does(store: Store) -> None:
+    far = datetime(2999, 1, 1, tzinfo=UTC)
+    await store.write(lambda tx: tx.insert(session("far"), "far", due=far))
+    assert await store.read(lambda reader: reader.due(ProvisioningSession, datetime(2262, 1, 1, tzinfo=UTC))) == []
+    found = await store.read(lambda reader: reader.next_due(ProvisioningSession, START))
+    assert found is not None
+    assert found.year == 2262
+
+
 async def test_a_due_time_wakes_only_who_waits_for_a_later_one(store: Store) -> None:
     noon = START + timedelta(hours=12)
     generation = store.due_generation
