@@ -357,10 +357,6 @@ class ControlPlane:
 
         await self._hosts[name].start(compose, self._addresses, store)
 
-    def address(self, name: str) -> str:
-        """Where a function is reached."""
-        return self._addresses[name]
-
     def channel(self, name: str) -> grpc.aio.Channel:
         """A client's channel to a function."""
         return self._client.get(name)
