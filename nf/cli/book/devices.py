@@ -12,8 +12,11 @@ _PHONE = re.compile(r"\+[1-9][0-9]{4,14}")
 _SUPI = re.compile(r"imsi-[0-9]{5,15}|nai-.+")
 
 
-def device_of(text: str) -> Device:
-    """``+43…`` (phone number), ``imsi-…`` (SUPI), ``USER@REALM`` or an IP address. Raises InvalidArgument."""
+def device_of(text: str, option: str = "--device") -> Device:
+    """``+43…`` (phone number), ``imsi-…`` (SUPI), ``USER@REALM`` or an IP address.
+
+    Raises InvalidArgument, which names the option.
+    """
     if _PHONE.fullmatch(text):
         return Device(phone_number=text)
     if _SUPI.fullmatch(text):
@@ -24,7 +27,7 @@ def device_of(text: str) -> Device:
         if "@" in text:
             return Device(network_access_identifier=text)
         raise InvalidArgument(
-            f"option '--device': found {text!r}, expected a phone number (+43…), a SUPI (imsi-…), USER@REALM or an IP"
+            f"option '{option}': found {text!r}, expected a phone number (+43…), a SUPI (imsi-…), USER@REALM or an IP"
             " address"
         ) from None
     return Device(ipv4_address=text) if address.version == 4 else Device(ipv6_address=text)

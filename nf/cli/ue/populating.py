@@ -39,7 +39,7 @@ def plan_of(
         raise InvalidArgument(f"option '--ues': found {ues!r}, expected a network: {error}") from None
     if network_policy and network is None:
         raise InvalidArgument("option '--ues': missing, expected the addresses of the UEs that --policy is for")
-    spans = {name: _time(name, text) for name, text in times.items()}
+    spans = {name: seconds_of(name, text) for name, text in times.items()}
     for name in ("--duration", "--session-time", "--switch-time"):
         if not spans[name]:
             raise InvalidArgument(f"option '{name}': expected more than 0, found {times[name]!r}")
@@ -90,7 +90,8 @@ async def populating(plan: Plan, reach: Reach, stop: asyncio.Event, *, as_json: 
         raise CastcoreError(f"no session could be started: {', '.join(population.failures)}")
 
 
-def _time(option: str, text: str) -> float:
+def seconds_of(option: str, text: str) -> float:
+    """A span of time. Raises InvalidArgument, which names the option."""
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise InvalidArgument(f"option '{option}': found {text!r}, expected a time ('500ms', '30s', '5m', '1h')")
