@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from nf.cli.configuration import PEERS, Configuration, read
 from nf.cli.running import found
 from nf.common.errors import InvalidArgument, Unavailable
+
+if TYPE_CHECKING:
+    from nf.cli.configuration import Configuration
+
+# Where a stack keeps its state unless it is told otherwise, and how it is told.
+_DIRECTORY: Final = "castcore-state"
+_DIRECTORY_VARIABLE: Final = "CASTCORE_STATE__DIRECTORY"
 
 
 def addresses(
@@ -18,12 +26,21 @@ def addresses(
     Raises InvalidArgument for what is told in another form, Unavailable for a function that is not found, naming how to
     tell where it is.
     """
+    wanted = list(functions)
+    if config is None and not told:
+        # The configuration takes long to load, and is not needed for a stack that runs where it is looked for.
+        place = directory if directory is not None else Path(os.environ.get(_DIRECTORY_VARIABLE) or _DIRECTORY)
+        running = found(place)
+        if all(each in running for each in wanted):
+            return {each: running[each] for each in wanted}
+    from nf.cli.configuration import read
+
     chosen = _parsed(told)
     configuration = read(config)
     place = directory if directory is not None else Path(configuration.state.directory)
     running = found(place)
     whereabouts = {}
-    for function in functions:
+    for function in wanted:
         address = chosen.get(function) or running.get(function) or _configured(configuration, function)
         if not address:
             raise Unavailable(
@@ -35,6 +52,8 @@ def addresses(
 
 
 def _parsed(told: Sequence[str]) -> dict[str, str]:
+    from nf.cli.configuration import PEERS
+
     parsed = {}
     for each in told:
         function, equals, address = each.partition("=")
