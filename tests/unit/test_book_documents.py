@@ -247,3 +247,21 @@ def test_an_address_that_is_none_of_grpc_is_refused(address: str) -> None:
     with pytest.raises(InvalidArgument, match="expected grpc://HOST:PORT or HOST:PORT") as refused:
         platforms.target_of(address, "option '--platform'")
     assert ("CAMARA" in str(refused.value)) == address.startswith("http")
+
+
+def test_the_examples_are_what_they_say() -> None:
+    examples = Path(__file__).parents[2] / "examples" / "booking"
+    vienna, linz = places.areas_in(examples / "areas.geojson")
+    assert (vienna.area_id, len(vienna.geometry.polygon.boundary), vienna.capacity.devices) == ("vienna", 4, 1000)
+    assert (linz.area_id, linz.geometry.circle.radius_m, linz.capacity.downlink_bps) == ("linz", 15_000, 20_000_000)
+    file = examples / "profiles.toml"
+    listed = places.listed(documents.read(file), "capability_profiles", file)
+    radio, region = (documents.message_of(coverage.CapabilityProfile, each, where) for each, where in listed)
+    assert (radio.profile_id, radio.qos.max_downlink_bps, radio.qos.five_qi) == ("radio", 320_000, 3)
+    assert (region.profile_id, region.geofencing.notify) == ("region", True)
+    request = requesting.request_of(Wish(file=examples / "booking.toml"), NOW)
+    told = [(each.area_id, each.profile_id, each.devices) for each in request.area_capabilities]
+    assert told == [("vienna", "radio", 200), ("vienna", "region", 200), ("linz", "radio", 0)]
+    assert request.periods[0].time_zone == "Europe/Vienna"
+    known = platforms.load(platforms.PlatformsFile, path=examples / "platforms.toml")
+    assert (known.default, set(known.platform)) == ("lab", {"lab", "other"})
