@@ -121,7 +121,8 @@ class _Surroundings:
             if message["type"] == "http.response.start":
                 begun = True
                 await request.drain()
-                MutableHeaders(scope=message)[call.CORRELATION_KEY] = correlation_id
+                # A door may know the request by another name.
+                MutableHeaders(scope=message)[call.CORRELATION_KEY] = call.correlation_id() or correlation_id
             await send(message)
 
         try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from nf.common.errors import FieldViolation, InvalidArgument
@@ -26,6 +28,9 @@ Placed: TypeAlias = ServiceArea | Geometry
 MAX_RADIUS_M: Final = 1_000_000
 MAX_POINTS: Final = 10_000
 _KINDS: Final[tuple[Literal["circle", "polygon", "multi_polygon"], ...]] = ("circle", "polygon", "multi_polygon")
+# So much of its radius is more than a distance on the plane of a geometry is wrong by: who is farther than that from
+# the boundary is looked at no closer.
+_UNTRUE: Final = 0.02
 # The circle in which a device may be is laid on polygons as one of four times so many sides.
 _QUARTER_SIDES: Final = 64
 
@@ -168,10 +173,16 @@ def _fit_point(geometry: Geometry, point: Point, uncertainty_m: float) -> tuple[
     if geometry.HasField("circle"):
         apart_m = distance_m(geometry.circle.center, point)
         return _told(*_circles(apart_m, geometry.circle.radius_m, uncertainty_m))
-    if bound_of(geometry).is_clear_of(point.latitude, point.longitude, uncertainty_m):
+    bound = bound_of(geometry)
+    if bound.is_clear_of(point.latitude, point.longitude, uncertainty_m):
         return Fit.OUTSIDE, 0
     from shapely.geometry import Point as Place
 
+    home = _at_home(geometry.SerializeToString(deterministic=True))
+    there = Place(*bound.plane.place(point.latitude, point.longitude))
+    if home.boundary.distance(there) > uncertainty_m + _UNTRUE * bound.radius_m:
+        is_within = home.shape.covers(there)
+        return _told(is_within, not is_within, 0.0)
     laid = _laid(geometry, Plane(point.latitude, point.longitude))
     here = Place(0.0, 0.0)
     to_boundary_m, is_within = laid.boundary.distance(here), laid.covers(here)
@@ -207,6 +218,24 @@ def _told(is_inside: bool, is_outside: bool, share: float) -> tuple[Fit, int]:
     if is_outside:
         return Fit.OUTSIDE, 0
     return Fit.PARTIAL, min(99, max(1, round(share * 100)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """The polygons of a geometry on the plane around their own middle."""
+
+    shape: BaseGeometry
+    boundary: BaseGeometry
+
+
+@lru_cache(maxsize=512)
+def _at_home(serialized: bytes) -> _Home:
+    from shapely import prepare
+
+    geometry = Geometry.FromString(serialized)
+    shape = _laid(geometry, bound_of(geometry).plane)
+    prepare(shape)
+    return _Home(shape, shape.boundary)
 
 
 def _reach_m(geometry: Geometry, plane: Plane) -> float:

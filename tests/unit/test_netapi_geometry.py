@@ -264,3 +264,18 @@ def test_what_is_no_geometry_is_refused_with_its_path(geometry: Geometry, field:
         check(geometry, "area")
     assert refused.value.violations[0].field == field
     assert told in refused.value.violations[0].description
+
+
+@given(st.floats(-2500, 2500), st.floats(-2500, 2500), st.floats(0, 400))
+def test_who_is_far_from_the_boundary_is_told_the_same_without_a_closer_look(
+    east_m: float, north_m: float, uncertainty_m: float
+) -> None:
+    area = Geometry(polygon=square(VIENNA, 1500))
+    result = fit(area, at(moved(VIENNA, east_m, north_m), uncertainty_m))
+    inner = 1500 - max(abs(east_m), abs(north_m))
+    if abs(inner) > uncertainty_m * math.sqrt(2) + 0.5:
+        assert result == ((Fit.INSIDE, 100) if inner > 0 else (Fit.OUTSIDE, 0))
+    elif inner > uncertainty_m + 0.5:
+        assert result == (Fit.INSIDE, 100)
+    elif abs(inner) < uncertainty_m - 0.5 and min(abs(east_m), abs(north_m)) < 1000:
+        assert result[0] is Fit.PARTIAL

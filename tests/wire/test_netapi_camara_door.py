@@ -196,6 +196,7 @@ async def test_x_correlator_is_echoed_or_made_and_checked(http: httpx.AsyncClien
         f"{PREFIX}/things/exists", headers=by("all", **{"x-correlator": "b4333c46-49c0;a:<1>{2}/.3_"})
     )
     assert answer.headers["x-correlator"] == "b4333c46-49c0;a:<1>{2}/.3_"
+    assert answer.headers["x-correlation-id"] == answer.headers["x-correlator"]
     answer = await http.post(f"{PREFIX}/things", json=BODY, headers=by("all"))
     made = answer.headers["x-correlator"]
     assert made
