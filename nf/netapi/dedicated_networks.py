@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from functools import partial
+from typing import Final
 
 from nf.common.errors import InvalidArgument
 from nf.common.reader import not_found
@@ -13,6 +14,7 @@ from nf.netapi import agreements, coverage, qos_profiles
 from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Caller
 from nf.netapi.camara_sinks import credential_of
+from nf.netapi.camara_words import in_words
 from nf.netapi.config import NetapiSection
 from nf.netapi.dedicated_network_views import (
     DOOR,
@@ -21,6 +23,7 @@ from nf.netapi.dedicated_network_views import (
     booking_request,
     info_of,
     most_devices,
+    status_of,
     subject_of,
 )
 from nf.netapi.named_uuids import PROFILE, uuid_of
@@ -29,11 +32,23 @@ from nf.netapi.sinks import Sinks
 from nf.netapi.v1.agreement_pb2 import Agreement
 from nf.netapi.v1.booking_pb2 import Booking
 from nf.netapi.v1.camara_dedicated_network_pb2 import (
+    NETWORK_STATUS_TERMINATED,
     CreateDedicatedNetwork,
     DedicatedNetwork,
     DedicatedNetworkInfo,
 )
 from nf.netapi.v1.coverage_pb2 import CapabilityProfile
+
+# What of a booking's request is what here.
+_WORDS: Final = {
+    "periods[0].start_time": "serviceTime.start",
+    "periods[0].stop_time": "serviceTime.end",
+    "periods[0]": "serviceTime",
+    "area_capabilities[0].area_id": "serviceAreaId",
+    "area_capabilities[0].profile_id": "networkProfileId",
+    "area_capabilities[0].devices": "networkProfileId",
+    "area_capabilities[0]": "networkProfileId",
+}
 
 
 class DedicatedNetworks:
@@ -84,7 +99,8 @@ class DedicatedNetworks:
         profile, devices = self._profile(transaction, agreement, asked)
         credential = credential_of(asked.sink_credential if asked.HasField("sink_credential") else None, now)
         wanted = booking_request(area_id, profile.profile_id, devices, asked.service_time)
-        booking = self._bookings.request_in(transaction, caller, wanted, made_at=DOOR)
+        with in_words(_WORDS):
+            booking = self._bookings.request_in(transaction, caller, wanted, made_at=DOOR)
         network = DedicatedNetwork(
             booking_id=booking.booking_id, agreement_id=agreement.agreement_id, asked=copy_of(asked)
         )
@@ -133,7 +149,8 @@ class DedicatedNetworks:
     def _delete(self, caller: Caller, booking_id: str, transaction: Transaction) -> None:
         network = require_network(transaction, caller, booking_id)
         self._accesses.forget_network(transaction, booking_id)
-        self._bookings.release_in(transaction, caller, booking_id)
+        if status_of(transaction.require(Booking, booking_id).state) != NETWORK_STATUS_TERMINATED:
+            self._bookings.release_in(transaction, caller, booking_id)
         if network.sink_id:
             self._sinks.end_sink(transaction, network.sink_id)
         transaction.delete(DedicatedNetwork, booking_id)

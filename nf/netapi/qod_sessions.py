@@ -25,6 +25,7 @@ from nf.netapi.bookings import Bookings
 from nf.netapi.callers import Caller
 from nf.netapi.camara_devices import Name, subject_names
 from nf.netapi.camara_sinks import credential_of
+from nf.netapi.camara_words import in_words
 from nf.netapi.config import NetapiSection
 from nf.netapi.errors import (
     IdentifierNotFound,
@@ -55,6 +56,12 @@ from nf.netapi.v1.coverage_pb2 import CapabilityProfile
 from nf.netapi.v1.location_pb2 import AttachedUe
 
 MAX_LISTED: Final = 100
+# What of a booking's request is what here.
+_WORDS: Final = {
+    "periods[0].stop_time": "duration",
+    "area_capabilities[0].profile_id": "qosProfile",
+    "area_capabilities[0]": "qosProfile",
+}
 _STANDING: Final = frozenset(
     {
         Booking.STATE_REQUESTED,
@@ -150,7 +157,8 @@ class QodSessions:
         if not flows:
             raise Unprocessable("applicationServer: expected an address of an IP version that the device has")
         wanted = booking_request(area.area_id, profile.profile_id, flows, now, asked.duration_s)
-        booking = self._bookings.request_in(transaction, caller, wanted, made_at=DOOR)
+        with in_words(_WORDS):
+            booking = self._bookings.request_in(transaction, caller, wanted, made_at=DOOR)
         session = QodSession(
             booking_id=booking.booking_id,
             agreement_id=agreement.agreement_id,
