@@ -1,4 +1,4 @@
-"""What the CAMARA doors have in common: callers, scopes, errors, and which device a request is about."""
+"""What the CAMARA doors have in common: callers, scopes and errors. Which device is meant: ``camara_devices``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from nf.common.errors import Unauthenticated
 from nf.common.rest import Door, RestCall
 from nf.common.rest_camara import CamaraManners
 from nf.netapi.callers import Caller, Callers
-from nf.netapi.errors import MissingIdentifier, UnnecessaryIdentifier
-from nf.netapi.v1.access_pb2 import Device
 
 Call = RestCall[Caller]
 
@@ -56,17 +54,3 @@ def camara_door(
         max_age_s=0,
         secured=True,
     )
-
-
-def device_of(call: Call, named: Device | None) -> Device:
-    """Which device a request is about: the one it names, or the one whose user the token stands for.
-
-    Raises UnnecessaryIdentifier for both, MissingIdentifier for neither.
-    """
-    of_token = call.caller.device
-    if of_token is not None and named is not None:
-        raise UnnecessaryIdentifier("device: expected none, as the access token stands for one, found one")
-    found = of_token if of_token is not None else named
-    if found is None or not found.ListFields():
-        raise MissingIdentifier("device: expected in the request or by the access token, found in neither")
-    return found

@@ -19,12 +19,14 @@ from nf.common.rest import Answer
 from nf.common.rest_camara import CORRELATOR_PATTERN
 from nf.netapi import capacity
 from nf.netapi.callers import Callers
+from nf.netapi.camara_devices import subject_names
 from nf.netapi.config import NetapiSection
 from nf.netapi.errors import IdentifierNotFound, NotInAgreement, StillBooked, Unprocessable
-from nf.netapi.rest_camara import Call, camara_door, device_of
+from nf.netapi.rest_camara import Call, camara_door
 from nf.netapi.secrets import DIGEST, digest_text
 from nf.netapi.v1.access_pb2 import Device
 from nf.netapi.v1.agreement_pb2 import AccessToken, Agreement, Credential
+from nf.netapi.v1.camara_types_pb2 import CamaraDevice
 from nf.netapi.v1.coverage_pb2 import Circle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,8 +75,8 @@ def build(ctx: Context[NetapiSection]) -> Function:
             if name == "fault":
                 raise RuntimeError("a fault of ours")
             if name == "mine":
-                named = Device(phone_number="+4917099999") if call.query("named") else None
-                return Answer(200, device_of(call, named))
+                named = CamaraDevice(phone_number="+4917099999") if call.query("named") else None
+                return Answer(200, subject_names(call.caller.device, named)[0].device)
             raise REFUSALS[name]
 
         door.operation(
