@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from command import CASTCORE
@@ -102,8 +105,19 @@ def test_inside_the_programme_of_the_region_is_heard_without_interruption(story:
     assert all(each["interruptions"] == 0 for each in heard.values() if each["inside"])
     assert heard["car", "after vienna"]["interruptions"] == 1
     assert heard["car", "after vienna"]["silent_s"] == 6
-    entered = [each["network_access_id"] for each in story["events"] if each["subject"].startswith("geofences/")]
-    assert entered
+    crossed = [
+        each["type"]
+        for each in story["events"]
+        if each["subject"].startswith("geofences/") and each["device"] == "+436640000001"
+    ]
+    # Outside of both at first, then through one and the other.
+    assert [each for each in crossed if each != "GEOFENCE_ENDED"] == [
+        "AREA_LEFT", "AREA_LEFT", "AREA_ENTERED", "AREA_LEFT", "AREA_ENTERED", "AREA_LEFT",
+    ]  # fmt: skip
+    places = [(each["area_id"], each["verified"], each["latitude"]) for each in story["locations"]]
+    assert places == [
+        ("vienna", "TRUE", 48.21), ("linz", "FALSE", 48.21), ("vienna", "FALSE", 48.3), ("linz", "TRUE", 48.3),
+    ]  # fmt: skip
     assert story["segments_while_reconfigured"] >= 4
     assert heard["car", "while it is reconfigured"]["silent_s"] == 0
 
@@ -129,3 +143,17 @@ def test_usage_records_are_final_and_hold_every_byte_that_came_through(story: di
         assert (record["devices"], record["peak_devices"]) == (2, 2)
     usage = {each["network_access_id"]: each for each in story["usage"]}
     assert usage[quality_id(story, "vienna")]["devices_in_use"] == 2
+
+
+def test_it_can_be_ended_at_any_time_and_leaves_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [CASTCORE, "demo", "booking"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert any("IN_USE" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "castcore: interrupted\n")
+    assert list(tmp_path.iterdir()) == []

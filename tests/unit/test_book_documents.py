@@ -15,7 +15,7 @@ from nf.common.errors import InvalidArgument
 from nf.netapi.v1 import booking_pb2 as booking
 from nf.netapi.v1 import coverage_pb2 as coverage
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 BOOKED = """\
 outside = "refused"
 [population]

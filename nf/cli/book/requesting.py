@@ -140,6 +140,8 @@ def moment(text: str, option: str, zone: tzinfo = UTC) -> datetime:
 
 
 def _when(text: str, zone: tzinfo, now: datetime) -> datetime:
+    # Periods that repeat begin at whole seconds.
+    now = now.replace(microsecond=0)
     if text == "now":
         return now
     ahead = _duration(text) if text.startswith("+") else None

@@ -28,7 +28,7 @@ from nf.netapi.v1 import agreement_pb2 as agreements
 from nf.netapi.v1 import booking_pb2 as bookings
 from nf.netapi.v1.access_pb2 import DeviceAccess
 from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND, Capability
-from nf.netapi.v1.location_pb2 import DevicePosition, Geofence
+from nf.netapi.v1.location_pb2 import DevicePosition, Geofence, VerificationResult
 from nf.netapi.v1.monitoring_pb2 import METRIC_DEVICES, METRIC_LOSS, NetworkAccessUsage, Threshold, UsageRecord
 
 AGREEMENT: Final = "demo-radio"
@@ -84,6 +84,17 @@ class Listening:
     programme: Programme
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the location function has told of a device under a geofencing ID."""
+
+    device: str
+    area_id: str
+    result: str
+    latitude: float
+    longitude: float
+
+
 @dataclass(slots=True)
 class Story:
     """All that happened."""
@@ -94,6 +105,7 @@ class Story:
     happenings: list[Happening] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     listening: list[Listening] = field(default_factory=list)
+    verified: list[Verified] = field(default_factory=list)
     refusal: ResourceExhausted | None = None
     segments_while_reconfigured: int = 0
     usages: Sequence[NetworkAccessUsage] = ()
@@ -299,6 +311,8 @@ class _Telling:
             stretch = _stretch(area, previous, number)
             self._tell(f"\n{stretch}")
             await self._listen(stretch, where)
+            if area:
+                await self._verify(CAR)
             if area == places.EAST:
                 await self._overload(CAR, "an encoder out of hand", where, places.RADIO_BPS)
                 self._story.during = await self._network.installed()
@@ -313,6 +327,17 @@ class _Telling:
                 # The car has left, and nobody exceeds what is booked.
                 await self._events.until_told("THRESHOLD_RESTORED", self._quality_id(places.EAST), times=2)
             previous = area
+
+    async def _verify(self, ue: Ue) -> None:
+        """Under each geofencing ID: whether the device is in its area, and where it is."""
+        for (area, capability), network_access_id in self._ids.items():
+            if capability == CAPABILITY_QUALITY_ON_DEMAND:
+                continue
+            answer = await self._use.verify(ue.device, network_access_id)
+            result = VerificationResult.Name(answer.result).removeprefix("VERIFICATION_RESULT_")
+            point = (await self._use.position(ue.device, network_access_id)).point
+            self._story.verified.append(Verified(ue.name, area, result, point.latitude, point.longitude))
+            self._tell(f"{ue.name:<11} in {area}: {result}, at {point.latitude}, {point.longitude}")
 
     async def _reconfigure(self, where: Mapping[Ue, str]) -> None:
         """Another profile in the west and one device more; the programme goes on meanwhile."""

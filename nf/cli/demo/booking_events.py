@@ -16,7 +16,7 @@ from nf.netapi.v1.booking_pb2 import Booking, BookingChanged
 from nf.netapi.v1.location_pb2 import GeofenceCrossed
 from nf.netapi.v1.monitoring_pb2 import Metric, ThresholdEvent, UsageRecord, UsageRecorded
 
-_WITHIN_S: Final = 10.0
+_WITHIN_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,16 @@ def to_json(story: Story) -> dict[str, object]:
             }
             for each in story.listening
         ],
+        "locations": [
+            {
+                "device": each.device,
+                "area_id": each.area_id,
+                "verified": each.result,
+                "latitude": each.latitude,
+                "longitude": each.longitude,
+            }
+            for each in story.verified
+        ],
         "refusal": None if story.refusal is None else {"reason": story.refusal.reason, "detail": str(story.refusal)},
         "segments_while_reconfigured": story.segments_while_reconfigured,
         "usage": [
