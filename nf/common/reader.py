@@ -69,6 +69,11 @@ _FIND = Statement(
     .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
     .order_by(resources.c.id)
 )
+_COUNT = Statement(
+    select(func.count())
+    .select_from(lookups)
+    .where(lookups.c.kind == bindparam("k"), lookups.c.field == bindparam("f"), lookups.c.value == bindparam("v"))
+)
 _DUE = Statement(
     select(resources.c.name, resources.c.body, resources.c.due_ns)
     .where(_kind, resources.c.due_ns <= bindparam("now"))
@@ -179,6 +184,10 @@ class Reader:
         """The resources that were written with this lookup, in the order of creation."""
         values = {"k": kind_of(message_type), "f": field, "v": value}
         return self._listed(message_type, (field, value), _FIND, values)
+
+    def count(self, message_type: type[Message], field: str, value: str) -> int:
+        """How many resources were written with this lookup."""
+        return int(self.value(_COUNT, {"k": kind_of(message_type), "f": field, "v": value}))
 
     def _listed(self, message_type: type[M], wanted: Wanted, statement: Statement, values: Values) -> Items[M]:
         """The resources of a list that may be known; ``statement`` asks for their names and bodies."""

@@ -13,7 +13,7 @@ from nf.common.errors import CastcoreError
 from nf.common.resources import copy_of
 from nf.common.store import KEEP, Keep, Reader, Transaction
 from nf.netapi import devices
-from nf.netapi.access_decision import Decision, Outcome, Situation, Whereabouts, decide, deed, finding
+from nf.netapi.access_decision import Decision, Situation, Whereabouts, decide, deed, finding
 from nf.netapi.access_machine import DEVICE_ACCESS, Effect, Event, State
 from nf.netapi.attachments import attached_ues, resolve
 from nf.netapi.callers import audience_of
@@ -46,9 +46,9 @@ _TOLD: Final = (
 
 
 class Settled(NamedTuple):
-    """An access with what belongs to it, as stored, and what it is to have; no access: it has been forgotten."""
+    """An access with what belongs to it, as stored, and what it is to have."""
 
-    access: DeviceAccess | None
+    access: DeviceAccess
     installed: AccessInstallation
     decision: Decision
 
@@ -131,8 +131,7 @@ class Transitions:
         stored = transaction.insert(made, name, parent=made.booking_id, lookups=lookups_of(made, installed))
         transaction.insert(installed, name)
         self._tell(transaction, stored, State.ABSENT)
-        after = self.settle(transaction, stored, installed).access
-        return stored if after is None else after
+        return self.settle(transaction, stored, installed).access
 
     def settle(
         self,
@@ -141,10 +140,12 @@ class Transitions:
         installed: AccessInstallation,
         *,
         again: datetime | None = None,
+        due: bool = False,
     ) -> Settled:
         """Decides anew, and takes the step of the machine that follows; ``installed`` is stored with it.
 
-        What the PCF is owed is due now, or at ``again``.
+        What the PCF is owed is due now, or at ``again``. ``due``: it was due, and is no more if nothing is owed; else
+        what has not changed is not written.
         """
         situation = situation_of(transaction, access, installed)
         decision = decide(situation)
@@ -157,14 +158,20 @@ class Transitions:
         after.state = DeviceAccess.State.ValueType(step.state.value)
         after.inside_area, after.position_known = decision.inside, decision.position_known
         _describe(after, installed, decision, event)
-        due: datetime | Keep | None = None
+        when: datetime | Keep | None = None
         if Effect.KEEP in step.effects:
-            due = transaction.clock.now() + self.kept
+            when = transaction.clock.now() + self.kept
         elif Effect.ASK in step.effects and deed(decision, installed) is not None:
             # A try that has failed is not repeated because somebody looks.
-            due = again or (KEEP if event is Event.FAILED else transaction.clock.now())
-        transaction.put(installed, name)
-        stored = transaction.update(after, name, due=due, lookups=lookups_of(after, installed))
+            when = again or (KEEP if event is Event.FAILED else transaction.clock.now())
+        known = transaction.get(AccessInstallation, name)
+        if not due and not isinstance(when, datetime) and after == access and known == installed:
+            return Settled(access, installed, decision)
+        if known != installed:
+            transaction.put(installed, name)
+        moved = lookups_of(after, installed) != lookups_of(access, known or installed)
+        lookups = lookups_of(after, installed) if moved else None
+        stored = transaction.update(after, name, due=when, lookups=lookups)
         self._tell_area(transaction, access, stored, situation)
         if any(getattr(stored, field) != getattr(access, field) for field in _TOLD):
             self._tell(transaction, stored, previous)
@@ -222,8 +229,3 @@ def _describe(access: DeviceAccess, installed: AccessInstallation, decision: Dec
     access.max_uplink_bps = enforced.enforcement_bit_rate_ul_bps if in_force else 0
     access.guaranteed_downlink_bps = enforced.guaranteed_bit_rate_dl_bps if in_force else 0
     access.guaranteed_uplink_bps = enforced.guaranteed_bit_rate_ul_bps if in_force else 0
-
-
-def is_over(decision: Decision) -> bool:
-    """Whether a device is to have nothing any more."""
-    return decision.outcome is Outcome.OVER

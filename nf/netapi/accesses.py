@@ -6,42 +6,25 @@ by calls that may be repeated: whatever was under way when the platform died is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from datetime import timedelta
 
 from nf.common.due import DueDriver
-from nf.common.errors import AlreadyExists, CastcoreError, NotFound
-from nf.common.resources import copy_of, new_id
+from nf.common.resources import new_id
 from nf.common.store import Page, Reader, Store, Transaction
-from nf.common.telemetry import logger
-from nf.common.v1.types_pb2 import InvalidParam, ProblemDetails
 from nf.netapi import devices
-from nf.netapi.access_decision import STANDING, Deed, deed
+from nf.netapi.access_decision import STANDING
+from nf.netapi.access_installing import Installing, UsageFollower
 from nf.netapi.access_transitions import BY_BOTH, BY_DEVICE, BY_ID, AccessFollower, Transitions, use_of
 from nf.netapi.attachments import device_key, names_of
 from nf.netapi.config import NetapiSection
 from nf.netapi.errors import NetworkAccessDevicesExhausted, NetworkAccessIdInactive, NetworkAccessIdUnknown
 from nf.netapi.machine import Effect
-from nf.netapi.peers import Answer, Network
+from nf.netapi.peers import Network
 from nf.netapi.v1.access_pb2 import AccessInstallation, Device, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking, NetworkAccessId
 from nf.netapi.v1.coverage_pb2 import ServiceArea
 from nf.netapi.v1.location_pb2 import AttachedUe, DevicePosition
-from nf.pcf.v1 import policy_authorization_pb2 as n5
-
-# Called with what the PCF tells of an access's usage, and when it was told.
-UsageFollower: TypeAlias = Callable[[Transaction, DeviceAccess, n5.EventNotification, datetime], None]
-
-# An end, a new session, and a change of it; more is wanted only where something changes meanwhile.
-_MOST_CALLS: Final = 8
-
-
-class _Call(NamedTuple):
-    deed: Deed
-    app_session_id: str
-    asked: n5.AppSessionContextReqData
 
 
 class Accesses:
@@ -57,12 +40,10 @@ class Accesses:
         usage_followers: Sequence[UsageFollower] = (),
     ) -> None:
         self._store = store
-        self._pcf = pcf
-        self._retry = timedelta(seconds=config.access_retry_s)
+        retry = timedelta(seconds=config.access_retry_s)
         self.transitions = Transitions(timedelta(seconds=config.ended_accesses_kept_s), followers)
-        self.usage_followers = list(usage_followers)
-        self._driver = DueDriver(store, DeviceAccess, self._due, retry=self._retry)
-        self._log = logger("netapi")
+        self.installing = Installing(store, pcf, self.transitions, retry, usage_followers)
+        self._driver = DueDriver(store, DeviceAccess, self._due, retry=retry)
 
     async def start(self) -> None:
         """Begins, with what is due already."""
@@ -81,7 +62,7 @@ class Accesses:
         NetworkAccessIdUnknown, NetworkAccessIdInactive, NetworkAccessDevicesExhausted.
         """
         access = await self._store.write(lambda tx: self.create_in(tx, network_access_id, device))
-        await self._converge(access.access_id)
+        await self.installing.converge(access.access_id)
         return await self.get(access.access_id)
 
     def create_in(self, transaction: Transaction, network_access_id: str, device: Device) -> DeviceAccess:
@@ -91,7 +72,7 @@ class Accesses:
         key = device_key(transaction, checked)
         for access in transaction.find(DeviceAccess, BY_BOTH, use_of(network_access_id, key)):
             return access
-        used = len(transaction.find(DeviceAccess, BY_ID, network_access_id))
+        used = transaction.count(DeviceAccess, BY_ID, network_access_id)
         if used >= known.devices:
             raise NetworkAccessDevicesExhausted(
                 f"network access ID {network_access_id!r}: {known.devices} devices are booked, {used} use it",
@@ -129,7 +110,7 @@ class Accesses:
         Ending again is harmless. Raises NotFound.
         """
         await self._store.write(lambda tx: self.delete_in(tx, access_id))
-        await self._converge(access_id)
+        await self.installing.converge(access_id)
         return await self.get(access_id)
 
     def delete_in(self, transaction: Transaction, access_id: str) -> DeviceAccess:
@@ -174,41 +155,7 @@ class Accesses:
             if known is not None and installed is not None and known.area_id == area.area_id:
                 self.transitions.settle(transaction, access, installed)
 
-    def on_notification(self, transaction: Transaction, told: n5.EventNotification, at: datetime) -> None:
-        """The PCF tells of an application session; those that are none of ours have no effect."""
-        access_id = told.app_session_id.partition(".")[0]
-        access = transaction.get(DeviceAccess, access_id)
-        if access is None:
-            return
-        if told.event in (n5.AF_EVENT_USAGE_REPORT, n5.AF_EVENT_QOS_NOTIF):
-            for follower in self.usage_followers:
-                follower(transaction, access, told, at)
-            return
-        installed = transaction.get(AccessInstallation, access_id)
-        if installed is None or installed.app_session_id != told.app_session_id:
-            return
-        if told.event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
-            if told.state != n5.AppSession.STATE_ACTIVE:
-                return
-            installed.enforced = True
-            installed.enforcement.CopyFrom(told.enforcement)
-            installed.ClearField("problem")
-        else:
-            installed.enforced = False
-            # The PCF brings one back that is INTERRUPTED; a terminated one is in the way of the next.
-            installed.lost = told.state == n5.AppSession.STATE_TERMINATED
-            installed.problem.CopyFrom(_problem_told(told))
-        self.transitions.settle(transaction, access, installed, again=transaction.clock.now())
-
-    async def settled(self, access_id: str) -> None:
-        """Returns when no call about the access is under way: what the PCF tells of it has something to meet."""
-        async with self._lock(access_id):
-            return
-
     # ------------------------------------------------------------------------------------------------------------------
-
-    def _lock(self, access_id: str) -> AbstractAsyncContextManager[None]:
-        return self._store.exclusive(f"device access {access_id}")
 
     def _look_at(self, transaction: Transaction, key: str) -> None:
         for access in transaction.find(DeviceAccess, BY_DEVICE, key):
@@ -237,108 +184,16 @@ class Accesses:
     def _move_up(self, transaction: Transaction, network_access_id: str) -> None:
         """Those that a reconfiguration has left beyond the booked number take the place of one that has ended."""
         known = transaction.get(NetworkAccessId, network_access_id)
-        using = transaction.find(DeviceAccess, BY_ID, network_access_id)
-        if known is None or len(using) < known.devices:
+        if known is None or transaction.count(DeviceAccess, BY_ID, network_access_id) < known.devices:
             return
-        for access in using[: known.devices]:
+        for access in transaction.find(DeviceAccess, BY_ID, network_access_id)[: known.devices]:
             installed = transaction.get(AccessInstallation, access.access_id)
             if installed is not None and installed.beyond:
                 installed.beyond = False
                 self.transitions.settle(transaction, access, installed)
 
     async def _due(self, name: str, _: DeviceAccess) -> None:
-        await self._converge(name)
-
-    async def _converge(self, access_id: str) -> None:
-        """Asks the PCF until it has what it is to have; what fails is due again after a while."""
-        async with self._lock(access_id):
-            for _ in range(_MOST_CALLS):
-                call = await self._store.write(lambda tx: self._next(tx, access_id))
-                if call is None:
-                    return
-                try:
-                    answer = await self._pcf.ask(*call)
-                except CastcoreError as error:
-                    if not await self._failed(access_id, call, error):
-                        return
-                else:
-                    await self._done(access_id, call, answer)
-
-    def _next(self, transaction: Transaction, access_id: str) -> _Call | None:
-        """What to ask now. The intention is stored before it is asked for."""
-        access = transaction.get(DeviceAccess, access_id)
-        installed = transaction.get(AccessInstallation, access_id)
-        if access is None or installed is None:
-            return None
-        if access.state == DeviceAccess.STATE_ENDED:
-            now = transaction.clock.now()
-            kept_until = access.update_time.ToDatetime(now.tzinfo) + self.transitions.kept
-            if kept_until <= now:
-                self.transitions.forget(transaction, access)
-            else:
-                transaction.update(access, access_id, due=kept_until)
-            return None
-        decision = self.transitions.settle(transaction, access, installed).decision
-        todo = deed(decision, installed)
-        if todo is None:
-            return None
-        if todo is Deed.DELETE:
-            return _Call(todo, installed.app_session_id, n5.AppSessionContextReqData())
-        assert decision.request is not None
-        if not installed.app_session_id:
-            installed.run += 1
-            installed.app_session_id = f"{access_id}.{installed.run}"
-        installed.asked.CopyFrom(decision.request)
-        installed.confirmed = False
-        transaction.put(installed, access_id)
-        return _Call(todo, installed.app_session_id, decision.request)
-
-    async def _done(self, access_id: str, call: _Call, answer: Answer) -> None:
-        def note(transaction: Transaction) -> None:
-            access = transaction.get(DeviceAccess, access_id)
-            installed = transaction.get(AccessInstallation, access_id)
-            if access is None or installed is None or installed.app_session_id != call.app_session_id:
-                return
-            installed.ClearField("problem")
-            if isinstance(answer, n5.EventNotification):
-                _clear(installed)
-                for follower in self.usage_followers:
-                    follower(transaction, access, answer, transaction.clock.now())
-            else:
-                installed.confirmed = installed.created = True
-                installed.enforced = answer.state == n5.AppSession.STATE_ACTIVE
-                # A repeat may meet a session that has ended meanwhile.
-                installed.lost = answer.state == n5.AppSession.STATE_TERMINATED
-                installed.enforcement.CopyFrom(answer.asc_resp_data.enforcement)
-                if not installed.enforced:
-                    installed.problem.CopyFrom(_NOT_ENFORCED)
-            self.transitions.settle(transaction, access, installed)
-
-        await self._store.write(note)
-
-    async def _failed(self, access_id: str, call: _Call, error: CastcoreError) -> bool:
-        """Takes note of what the PCF could not do; whether something else can be asked at once."""
-        gone = call.deed is Deed.UPDATE and isinstance(error, NotFound)
-        known = call.deed is Deed.CREATE and isinstance(error, AlreadyExists)
-
-        def note(transaction: Transaction) -> None:
-            access = transaction.get(DeviceAccess, access_id)
-            installed = transaction.get(AccessInstallation, access_id)
-            if access is None or installed is None or installed.app_session_id != call.app_session_id:
-                return
-            installed.lost = installed.lost or gone
-            installed.created = installed.created or known
-            if not gone and not known:
-                installed.problem.CopyFrom(_problem(error))
-            again = transaction.clock.now() + (timedelta() if gone or known else self._retry)
-            self.transitions.settle(transaction, access, installed, again=again)
-
-        await self._store.write(note)
-        if not gone and not known:
-            self._log.warning(
-                "device_access.postponed", access_id=access_id, deed=call.deed.name, code=error.code, error=str(error)
-            )
-        return gone or known
+        await self.installing.converge(name)
 
 
 def require_id(reader: Reader, network_access_id: str) -> NetworkAccessId:
@@ -361,34 +216,3 @@ def _page(
     page = reader.list(DeviceAccess, parent=booking_id, page_size=page_size, page_token=page_token)
     wanted = [each for each in page.items if network_access_id in ("", each.network_access_id)]
     return Page(wanted, page.next_page_token)
-
-
-def _clear(installed: AccessInstallation) -> None:
-    """The PCF has nothing for the access any more."""
-    for field in ("app_session_id", "asked", "confirmed", "created", "lost", "enforced", "enforcement"):
-        installed.ClearField(field)
-
-
-_NOT_ENFORCED: Final = ProblemDetails(
-    title="The network does not enforce it at present", cause="FAILED_RESOURCES_ALLOCATION"
-)
-
-
-def _problem(error: CastcoreError) -> ProblemDetails:
-    return ProblemDetails(
-        title="The network does not provide it",
-        status=error.http_status,
-        detail=error.message,
-        cause=error.cause or error.reason,
-        invalid_params=[InvalidParam(param=each.field, reason=each.description) for each in error.violations],
-    )
-
-
-def _problem_told(told: n5.EventNotification) -> ProblemDetails:
-    if told.HasField("problem"):
-        return copy_of(told.problem)
-    gone = told.event == n5.AF_EVENT_PDU_SESSION_STATUS
-    return ProblemDetails(
-        title="The PDU session of the device has gone" if gone else "The network no longer provides it",
-        cause="PDU_SESSION_NOT_AVAILABLE" if gone else "FAILED_RESOURCES_ALLOCATION",
-    )

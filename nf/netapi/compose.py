@@ -107,7 +107,7 @@ def build(ctx: Context[NetapiSection]) -> Function:
         ),
         usage_followers=(monitoring.on_usage,),
     )
-    pcf_events = subscriber(store, lambda: ctx.channels.get("pcf"), accesses)
+    pcf_events = subscriber(store, lambda: ctx.channels.get("pcf"), accesses.installing)
     positions = Positions(store, (geofences.on_position, accesses.on_position))
     attachments = Attachments(
         store,

@@ -11,17 +11,19 @@ import grpc
 from nf.common.store import Store, Transaction
 from nf.common.subscribe import Subscriber
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
-from nf.netapi.accesses import Accesses
+from nf.netapi.access_installing import Installing
 from nf.pcf.v1.policy_authorization_pb2 import EventNotification
 from nf.pcf.v1.policy_authorization_pb2_grpc import PcfEventsServiceStub
 
 SUBSCRIPTION: Final = "netapi from pcf"
 
 
-def subscriber(store: Store, pcf: Callable[[], grpc.aio.Channel], accesses: Accesses) -> Subscriber:
+def subscriber(store: Store, pcf: Callable[[], grpc.aio.Channel], installing: Installing) -> Subscriber:
     """Follows the PCF's events. What is under way for an access ends before its news take effect."""
 
     async def events(after: int) -> AsyncIterator[Event]:
+        # Events may have been lost with the PCF's state, or are kept no longer.
+        await installing.align()
         async for response in PcfEventsServiceStub(pcf()).WatchEvents(WatchEventsRequest(after_sequence=after)):
             yield response.event
 
@@ -29,12 +31,12 @@ def subscriber(store: Store, pcf: Callable[[], grpc.aio.Channel], accesses: Acce
         told = EventNotification()
         if not event.payload.Unpack(told):
             return False
-        await accesses.settled(told.app_session_id.partition(".")[0])
+        await installing.settled(told.app_session_id.partition(".")[0])
         return True
 
     def handle(transaction: Transaction, event: Event) -> None:
         told = EventNotification()
         if event.payload.Unpack(told):
-            accesses.on_notification(transaction, told, event.event_time.ToDatetime(UTC))
+            installing.on_notification(transaction, told, event.event_time.ToDatetime(UTC))
 
     return Subscriber(SUBSCRIPTION, store, events, handle, prepare=prepare)

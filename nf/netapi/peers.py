@@ -9,12 +9,14 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nf.common.call import own_deadline
+from nf.common.errors import NotFound
 from nf.netapi.access_decision import Deed
 from nf.pcf.v1 import policy_authorization_pb2 as n5
 from nf.pcf.v1.policy_authorization_pb2_grpc import PolicyAuthorizationServiceStub
 
 # What is asked for is finished, whoever has caused it and however long he waits.
 _DEADLINE_S: Final = 5.0
+_PAGE: Final = 1000
 # What an application session can be changed in.
 _CHANGEABLE: Final = ("af_app_id", "asp_id", "spon_id", "med_components", "events")
 
@@ -28,6 +30,14 @@ class Network(Protocol):
 
     async def ask(self, deed: Deed, app_session_id: str, asked: n5.AppSessionContextReqData) -> Answer:
         """Creates, changes or ends an application session. Raises what the network refuses with."""
+        ...
+
+    async def session(self, app_session_id: str) -> n5.AppSession | None:
+        """An application session as it is; None: there is none."""
+        ...
+
+    async def states(self) -> dict[str, n5.AppSession.State.ValueType]:
+        """The states of all application sessions, by their identifiers."""
         ...
 
 
@@ -52,3 +62,24 @@ class Pcf:
                 return (await stub.UpdateAppSession(request)).app_session
             ended = await stub.DeleteAppSession(n5.DeleteAppSessionRequest(app_session_id=app_session_id))
             return ended.final_usage
+
+    async def session(self, app_session_id: str) -> n5.AppSession | None:
+        """An application session as it is; None: there is none."""
+        stub = PolicyAuthorizationServiceStub(self._channel())
+        try:
+            request = n5.GetAppSessionRequest(app_session_id=app_session_id)
+            return (await stub.GetAppSession(request)).app_session
+        except NotFound:
+            return None
+
+    async def states(self) -> dict[str, n5.AppSession.State.ValueType]:
+        """The states of all application sessions, by their identifiers."""
+        stub = PolicyAuthorizationServiceStub(self._channel())
+        states: dict[str, n5.AppSession.State.ValueType] = {}
+        token = ""
+        while True:
+            page = await stub.ListAppSessions(n5.ListAppSessionsRequest(page_size=_PAGE, page_token=token))
+            states.update((each.app_session_id, each.state) for each in page.app_sessions)
+            token = page.next_page_token
+            if not token:
+                return states

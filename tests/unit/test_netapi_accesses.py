@@ -81,6 +81,15 @@ class FakePcf:
             raise self.loses.pop(0)
         return answer
 
+    async def session(self, app_session_id: str) -> n5.AppSession | None:
+        if app_session_id not in self.sessions:
+            return None
+        enforcement = n5.Enforcement(enforcement_bit_rate_dl_bps=7)
+        return n5.AppSession(state=self.state, asc_resp_data=n5.AppSessionContextRespData(enforcement=enforcement))
+
+    async def states(self) -> dict[str, n5.AppSession.State.ValueType]:
+        return dict.fromkeys(self.sessions, self.state)
+
     @property
     def what(self) -> list[str]:
         """What was asked, by name."""
@@ -196,7 +205,7 @@ class Stand:
         """The PCF tells of the application session of the access."""
         access = await self.access()
         notification = n5.EventNotification(app_session_id=access.app_session_id, event=event, **content)  # type: ignore[arg-type]
-        await self.store.write(lambda tx: self.accesses.on_notification(tx, notification, START))
+        await self.store.write(lambda tx: self.accesses.installing.on_notification(tx, notification, START))
 
 
 @pytest.fixture
@@ -537,6 +546,33 @@ async def test_a_session_that_the_pcf_does_not_know_any_more_is_made_anew(stand:
     assert ((await stand.access()).state, stand.pcf.what) == (IN_USE, ["CREATE", "UPDATE", "DELETE", "CREATE"])
 
 
+@C
+async def test_what_the_pcf_has_lost_while_nobody_listened_is_made_anew(stand: Stand) -> None:
+    await stand.accesses.create(QOD, CAR)
+    await stand.accesses.installing.align()
+    assert (await stand.access()).state == IN_USE
+    stand.pcf.sessions.clear()
+    await stand.accesses.installing.align()
+    assert (await stand.access()).state == INTERRUPTED
+    await stand.converge()
+    assert ((await stand.access()).state, stand.pcf.what) == (IN_USE, ["CREATE", "DELETE", "CREATE"])
+
+
+@C
+async def test_what_the_pcf_no_longer_or_again_enforces_is_found_out(stand: Stand) -> None:
+    await stand.accesses.create(QOD, CAR)
+    for state, found, downlink_bps in (
+        (n5.AppSession.STATE_INTERRUPTED, INTERRUPTED, 0),
+        (n5.AppSession.STATE_ACTIVE, IN_USE, 7),
+    ):
+        stand.pcf.state = state
+        await stand.accesses.installing.align()
+        await stand.accesses.installing.align()
+        access = await stand.access()
+        assert (access.state, access.max_downlink_bps) == (found, downlink_bps)
+    assert stand.pcf.what == ["CREATE"]
+
+
 @pytest.mark.clause("5G-MAG live media distribution monitor")
 async def test_usage_goes_to_who_counts_and_late_news_of_an_older_session_change_nothing(stand: Stand) -> None:
     access = await stand.accesses.create(QOD, CAR)
@@ -550,7 +586,7 @@ async def test_usage_goes_to_who_counts_and_late_news_of_an_older_session_change
     )
     others = n5.EventNotification(app_session_id="of the AF", event=n5.AF_EVENT_USAGE_REPORT)
     for each in (late, others):
-        await stand.store.write(lambda tx, each=each: stand.accesses.on_notification(tx, each, START))
+        await stand.store.write(lambda tx, each=each: stand.accesses.installing.on_notification(tx, each, START))
     assert ((await stand.access()).state, len(stand.usage)) == (IN_USE, 1)
 
 

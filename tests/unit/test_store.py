@@ -137,7 +137,9 @@ async def test_lookups_find_in_order_of_creation_and_follow_an_update(store: Sto
     await store.write(lambda tx: tx.update(session("1"), "s1", lookups={"ue": "10.45.0.3"}))
     found = await store.read(lambda reader: reader.find(ProvisioningSession, "ue", "10.45.0.2"))
     assert [each.app_id for each in found] == ["0", "2"]
+    assert await store.read(lambda reader: reader.count(ProvisioningSession, "ue", "10.45.0.2")) == 2
     assert await store.read(lambda reader: reader.find(ProvisioningSession, "empty", "")) == []
+    assert await store.read(lambda reader: reader.count(ProvisioningSession, "empty", "")) == 0
 
 
 async def test_pages_go_through_everything_once_in_order_of_creation(store: Store) -> None:
