@@ -167,12 +167,12 @@ def of(packets: Iterable[Captured], server: str) -> list[Captured]:
 
 
 @asynccontextmanager
-async def netapi_core(folder: Path) -> AsyncIterator[Core]:
-    """All of it, the platform's clock being moved by hand."""
+async def netapi_core(folder: Path, **settings: object) -> AsyncIterator[Core]:
+    """All of it, the platform's clock being moved by hand; ``settings`` are further ones of its configuration."""
     clock = ManualClock(START)
     async with running(folder, real_upf=True) as plane:
         targets = {name: plane.address(name) for name in ("pcf", "smf")}
-        config = NetapiSection(operator_token=OPERATOR_TOKEN, access_retry_s=0.1)
+        config = NetapiSection(operator_token=OPERATOR_TOKEN, access_retry_s=0.1, **settings)  # type: ignore[arg-type]
         async with Platform(folder, clock=clock, targets=targets, config=config) as platform:
             made = Core(folder, plane, platform, clock)
             await made.furnish()

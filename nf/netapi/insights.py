@@ -241,6 +241,8 @@ def _check(asked: v1.InsightsSubscriptionRequest) -> None:
         violations.append(
             FieldViolation("protocolSettings.method", f"expected {_POST}, found {settings.method[:SHOWN_LENGTH]!r}")
         )
+    if not asked.types:
+        violations.append(FieldViolation("types", f"expected {NETWORK_QUALITY}, found nothing"))
     for index, each in enumerate(asked.types):
         if each != NETWORK_QUALITY:
             found = repr(each[:SHOWN_LENGTH])

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from nf.common.clock import to_ns
 from nf.common.due import DueDriver
 from nf.common.store import Reader, Store, Transaction
-from nf.common.usage import counters_of, increment, latest, total, usage_of
+from nf.common.usage import NOTHING, counters_of, increment, latest, total, usage_of
 from nf.netapi import metering, network_access_ids, thresholds, usage_records
 from nf.netapi.attachments import device_key
 from nf.netapi.callers import audience_of
@@ -77,7 +77,9 @@ class Monitoring:
         if known is not None and after == before:
             return
         session.usage.CopyFrom(usage_of(after))
-        metering.keep_series(session, extended(metering.series_of(session), sample_of(at_ns, after), self.window))
+        # A session begins with nothing, and tells of its first packets soon.
+        series = metering.series_of(session) or [sample_of(at_ns - self.window.lag_ns, NOTHING)]
+        metering.keep_series(session, extended(series, sample_of(at_ns, after), self.window))
         transaction.put(session, name, parent=access.access_id)
         meter = self._meter(transaction, access)
         counted = total((counters_of(meter.usage), increment(before, after)))
