@@ -21,7 +21,8 @@ def mean_rate(volume_bytes: int, span_ns: int) -> str:
 def rate(rate_bps: float) -> str:
     """A bit rate in the unit that suits it."""
     for unit in ("bps", "Kbps", "Mbps"):
-        if rate_bps < 1000:
+        # Three digits of it are not a thousand.
+        if rate_bps < 999.5:
             return f"{rate_bps:.3g} {unit}"
         rate_bps /= 1000
     return f"{rate_bps:,.3f} Gbps"

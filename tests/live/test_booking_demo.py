@@ -83,10 +83,10 @@ def test_rates_are_those_of_the_booking_inside_and_those_of_the_session_outside(
     assert programme == {
         ("in vienna", 263_168, 263_168),
         ("in linz", 263_168, 263_168),
-        ("in linz, in high quality", 352_768, 352_768),
+        ("in linz, HD", 352_768, 352_768),
     }
     policed = {
-        each["expected_bps"] for each in measured if each["offered_bps"] > 1_000_000 and "encoder" in each["stretch"]
+        each["expected_bps"] for each in measured if each["offered_bps"] > 1_000_000 and "overload" in each["stretch"]
     }
     assert policed == {320_000, 400_000}
     outside = [each for each in measured if not each["inside"]]

@@ -23,12 +23,14 @@ def list_areas(
         Path | None, typer.Option("--touching", metavar="FILE", help="Only areas that touch this place (GeoJSON).")
     ] = None,
     cell: Annotated[str | None, typer.Option("--cell", metavar="MCC-MNC-CELL", help="Only areas with it.")] = None,
+    as_geojson: Annotated[bool, typer.Option("--geojson", help="As one FeatureCollection, for maps.")] = False,
 ) -> None:
     """Service areas: list them, or make, replace and remove them.
 
     \b
     castcore book areas
     castcore book areas --touching route.geojson --json
+    castcore book areas --geojson > areas.geojson
     castcore book areas put areas.geojson
     """  # noqa: D301
     if ctx.invoked_subcommand is not None:
@@ -45,6 +47,13 @@ def list_areas(
             narrowed.touching.CopyFrom(geometry_in(touching))
         if cell is not None:
             narrowed.cell.CopyFrom(cells_of([cell])[0])
+        if as_geojson:
+            import json
+
+            from nf.netapi.geojson import collection_of
+
+            print(json.dumps(collection_of([each async for each in connected.platform.areas(narrowed)])))
+            return
         heads = NETAPI_READINGS["service-areas"].columns
         await tell_all(connected.platform.areas(narrowed), heads, "service areas", as_json=connected.as_json)
 

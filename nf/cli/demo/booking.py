@@ -19,6 +19,7 @@ from nf.cli.demo.booking_events import Events, Happening, name_of
 from nf.cli.demo.booking_media import SEGMENT_NS, STATION, STATION_PORT, Heard, Listener, Player, Programme
 from nf.cli.demo.booking_media import capture_of as capture
 from nf.cli.demo.booking_network import NOTHING, Installed, Network, Ue
+from nf.cli.figures import rate
 from nf.client.netapi import Platform
 from nf.client.netapi_use import NetworkAccess
 from nf.common.channels import Channels
@@ -220,7 +221,7 @@ class _Telling:
         for ue in UES:
             await self._network.attach(ue, SESSION_AMBR_BPS)
         self._story.before = await self._network.installed()
-        self._tell(f"phase A     {len(UES)} UEs are attached, each session with {SESSION_AMBR_BPS:,} bit/s")
+        self._tell(f"phase A     {len(UES)} UEs are attached, each session with {rate(SESSION_AMBR_BPS)}")
         try:
             await self._book()
             await self._configure()
@@ -314,14 +315,14 @@ class _Telling:
             if area:
                 await self._verify(CAR)
             if area == places.EAST:
-                await self._overload(CAR, "an encoder out of hand", where, places.RADIO_BPS)
+                await self._overload(CAR, "overload", where, places.RADIO_BPS)
                 self._story.during = await self._network.installed()
                 self._story.usages = await self._provider.usage(self._story.booking_id)
             if area == places.WEST:
                 await self._reconfigure(where)
                 self._encodings |= {CAR.name: places.HIGH, WORKSHOP.name: places.HIGH}
-                await self._listen(f"in {area}, in high quality", where)
-                await self._overload(CAR, "an encoder out of hand in high quality", where, places.RADIO_HD_BPS)
+                await self._listen(f"in {area}, HD", where)
+                await self._overload(CAR, "overload, HD", where, places.RADIO_HD_BPS)
                 self._encodings[CAR.name] = places.STANDARD
             if previous == places.EAST:
                 # The car has left, and nobody exceeds what is booked.
@@ -384,7 +385,7 @@ class _Telling:
             offered_bps = encoding.rate_bps + OTHER_BPS
             if area:
                 self._measure(heard, ue, stretch, True, "programme", encoding.rate_bps, encoding.rate_bps, 0)
-                other = "best effort beside it"
+                other = "best effort (AMBR)"
                 self._measure(heard, ue, stretch, True, other, OTHER_BPS, SESSION_AMBR_BPS, None)
             else:
                 self._measure(heard, ue, stretch, False, "everything", offered_bps, SESSION_AMBR_BPS, None)
@@ -447,8 +448,8 @@ class _Telling:
         )
         self._story.measurements.append(measured)
         self._tell(
-            f"{ue.name:<11} {'inside' if inside else 'outside'}, {what}: {offered_bps:,} bit/s offered,"
-            f" {passed_bps:,} passed, {expected_bps:,} expected"
+            f"{ue.name:<11} {'inside' if inside else 'outside'}, {what}: {rate(offered_bps)} offered,"
+            f" {rate(passed_bps)} passed, {rate(expected_bps)} expected"
         )
 
     # --- Where they are -----------------------------------------------------------------------------------------

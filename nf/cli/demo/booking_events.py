@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from nf.cli.figures import rate
 from nf.client.netapi import Platform
 from nf.common.clock import Clock
 from nf.common.errors import DeadlineExceeded, Unavailable
@@ -132,7 +133,7 @@ class Events:
         self.accesses[access.access_id] = access
         detail = DeviceAccess.Reason.Name(access.reason).removeprefix("REASON_") if access.reason else ""
         if access.max_downlink_bps:
-            detail = f"at most {access.max_downlink_bps:,} bit/s"
+            detail = f"at most {rate(access.max_downlink_bps)}"
         return {
             "state": DeviceAccess.State.Name(access.state).removeprefix("STATE_"),
             "previous_state": _named(DeviceAccess.State.Name(changed.previous_state)),

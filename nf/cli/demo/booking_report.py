@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from nf.cli.demo.booking import Measurement, Story
+from nf.cli.demo.booking import CAR, Measurement, Story
 from nf.cli.demo.booking_network import Installed
+from nf.cli.figures import rate
 from nf.netapi.v1.booking_pb2 import NetworkAccessId
 from nf.netapi.v1.coverage_pb2 import Capability
+
+# Whose measurements are shown one by one.
+_DRIVER: Final = CAR.name
 
 
 def to_json(story: Story) -> dict[str, object]:
@@ -108,7 +113,8 @@ def to_text(story: Story) -> str:
     # Printed by the caller: a console that finds its pipe broken would end the process from within the event loop.
     shown = console()
     with shown.capture() as table:
-        shown.print(_table(story.measurements))
+        shown.print(_table([each for each in story.measurements if each.device == _DRIVER or not each.as_expected]))
+    others = sum(each.device != _DRIVER and each.as_expected for each in story.measurements)
     same = _names(story.network_access_ids) == _names(story.network_access_ids_after)
     inside = sum(each.programme.interruptions for each in story.listening if each.inside)
     outside = sum(each.programme.interruptions for each in story.listening if not each.inside)
@@ -123,6 +129,7 @@ def to_text(story: Story) -> str:
         [
             "",
             drawn,
+            f"and {others} more of those who stay, as expected",
             "",
             f"IDs         {'the same' if same else 'OTHERS'} after the reconfiguration, during which"
             f" {story.segments_while_reconfigured} segments were played",
@@ -138,7 +145,7 @@ def _table(measurements: Sequence[Measurement]) -> object:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in ("who", "where", "booked", "what (bit/s)"):
+    for head in ("who", "where", "booked", "what"):
         table.add_column(head, overflow="fold")
     for head in ("offered", "expected", "passed"):
         table.add_column(head, justify="right")
@@ -148,7 +155,7 @@ def _table(measurements: Sequence[Measurement]) -> object:
             each.stretch,
             "yes" if each.inside else "no",
             each.what,
-            *(f"{value:,}" for value in (each.offered_bps, each.expected_bps, each.passed_bps)),
+            *(rate(value) for value in (each.offered_bps, each.expected_bps, each.passed_bps)),
             style="" if each.as_expected else "bold red",
         )
     return table
