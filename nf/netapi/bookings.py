@@ -5,6 +5,7 @@ Whatever is asked of a booking is asked of it as it is now: what has come due be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,6 +74,7 @@ class Bookings:
                 lambda: self.request_in(transaction, caller, request, made_at=made_at),
             )
 
+        await self._look_at_rules(request)
         return await self._store.write(work, apart=_is_large(request))
 
     async def accept(self, caller: Caller, booking_id: str, revision: int = 0) -> Booking:
@@ -150,6 +152,8 @@ class Bookings:
             )
 
         known = await self.get(caller, booking_id)
+        if not mask.paths or "periods" in mask.paths:
+            await self._look_at_rules(request)
         return await self._store.write(work, apart=_is_large(request) or _is_long(known))
 
     async def release(self, caller: Caller, booking_id: str) -> Booking:
@@ -279,6 +283,11 @@ class Bookings:
         """The booking as it is now."""
         booking = require(transaction, caller, booking_id)
         return self._transitions.advance(transaction, booking, transaction.clock.now())
+
+    async def _look_at_rules(self, request: BookingRequest) -> None:
+        """Raises for a rule that nothing comes of: to find that out takes longer than others should wait."""
+        if any(each.repetition_rule for each in request.periods):
+            await asyncio.to_thread(periods.windows, request.periods, self._store.clock.now(), None)
 
     def _terms(self, agreement: Agreement) -> Terms:
         validity = timedelta(seconds=agreement.offer_validity_s) if agreement.offer_validity_s else self._offer_validity

@@ -7,7 +7,8 @@ One without an end goes as far as the agreement looks ahead, and no further than
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from calendar import isleap, monthrange
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
@@ -32,6 +33,9 @@ _LOOKED_AT: Final = 100_000
 
 _FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
 _PARTS: Final = ("INTERVAL", "WKST", "BYMONTH", "BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY", "BYHOUR", "BYSETPOS")
+_WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+# Elsewhere they mean nothing, or nothing that is ever found.
+_ONLY_WITH: Final = {"BYWEEKNO": ("YEARLY",), "BYSETPOS": ("YEARLY", "MONTHLY")}
 _UNTIL: Final = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?")
 _EXPECTED: Final = 'expected a rule of RFC 5545 such as "FREQ=WEEKLY;BYDAY=SA,SU;COUNT=8"'
 
@@ -196,15 +200,38 @@ def _parsed(text: str, first: datetime, farthest: datetime, zone: tzinfo, field:
     for name, number in (("COUNT", count), ("INTERVAL", parts.get("INTERVAL"))):
         if number is not None and not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 1_000_000):
             raise InvalidArgument.of(field, f"expected a {name} of 1 to 1000000, found {number[:64]!r}")
+    for name, frequencies in _ONLY_WITH.items():
+        if name in parts and parts["FREQ"] not in frequencies:
+            raise InvalidArgument.of(field, f"expected {name} with FREQ={' or '.join(frequencies)} only")
     try:
+        if not _is_possible(parts, first):
+            raise InvalidArgument.of(field, "expected a rule whose first start is that of the period, found another")
         made = rrulestr(";".join(f"{name}={value}" for name, value in parts.items()), dtstart=first, cache=False)
         if not isinstance(made, rrule):
             raise ValueError("expected one rule")
         starts = made.replace(until=farthest)
         last = None if until is None else _until(until, zone)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, IndexError) as error:
         raise InvalidArgument.of(field, f"{_EXPECTED}, found {text[:64]!r} ({error})") from None
     return _Rule(starts, None if count is None else int(count), last)
+
+
+def _is_possible(parts: Mapping[str, str], first: datetime) -> bool:
+    """Whether each part for itself has the first start: to look for one would take long. Raises ValueError."""
+    month_days = monthrange(first.year, first.month)[1]
+    year_day, year_days = first.timetuple().tm_yday, 366 if isleap(first.year) else 365
+    has: Mapping[str, tuple[int, ...]] = {
+        "BYMONTH": (first.month,),
+        "BYMONTHDAY": (first.day, first.day - month_days - 1),
+        "BYYEARDAY": (year_day, year_day - year_days - 1),
+        "BYHOUR": (first.hour,),
+    }
+    for name, numbers in has.items():
+        if name in parts and not {int(each) for each in parts[name].split(",")} & set(numbers):
+            return False
+    return "BYDAY" not in parts or any(
+        each.strip()[-2:] == _WEEKDAYS[first.weekday()] for each in parts["BYDAY"].split(",")
+    )
 
 
 def _until(text: str, zone: tzinfo) -> datetime:
