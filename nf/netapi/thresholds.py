@@ -15,6 +15,7 @@ from nf.netapi.callers import Caller, audience_of
 from nf.netapi.errors import BookingOver, NotMeasured
 from nf.netapi.v1 import monitoring_pb2 as api
 from nf.netapi.v1.booking_pb2 import Booking, NetworkAccessId
+from nf.netapi.v1.coverage_pb2 import CAPABILITY_GEOFENCING
 
 SOURCE: Final = "netapi"
 MAX_PER_ID: Final = 64
@@ -73,6 +74,9 @@ def create(transaction: Transaction, caller: Caller, wanted: api.Threshold) -> a
     """
     _check(wanted)
     booking = _booking_of(transaction, caller, wanted.network_access_id)
+    issued = network_access_ids.require(transaction, wanted.network_access_id)
+    if wanted.metric != api.METRIC_DEVICES and issued.capability == CAPABILITY_GEOFENCING:
+        raise NotMeasured("threshold.metric: of a geofencing ID devices are counted, and nothing is measured")
     if booking.state in OVER:
         raise BookingOver(f"booking {booking.booking_id!r} is over: nothing of it is measured any more")
     if len(of_id(transaction, wanted.network_access_id)) >= MAX_PER_ID:

@@ -24,7 +24,7 @@ from nf.netapi.monitoring import Monitoring
 from nf.netapi.v1 import monitoring_pb2 as api
 from nf.netapi.v1.access_pb2 import Device, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking, NetworkAccessId
-from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND
+from nf.netapi.v1.coverage_pb2 import CAPABILITY_GEOFENCING, CAPABILITY_QUALITY_ON_DEMAND
 from nf.pcf.v1.policy_authorization_pb2 import EventNotification
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -306,6 +306,11 @@ async def test_what_nothing_measures_others_own_and_what_is_over_have_no_thresho
         await bench.store.write(lambda tx: thresholds.create(tx, Caller("rival"), devices))
     with pytest.raises(NotMeasured):
         await bench.store.write(lambda tx: thresholds.create(tx, PROVIDER, delay))
+    fence = NetworkAccessId(network_access_id="g", booking_id="b", capability=CAPABILITY_GEOFENCING)
+    await bench.store.write(lambda tx: tx.insert(fence, "g"))
+    loss = api.Threshold(network_access_id="g", metric=api.METRIC_LOSS, above=1)
+    with pytest.raises(NotMeasured, match="geofencing"):
+        await bench.store.write(lambda tx: thresholds.create(tx, PROVIDER, loss))
     made = await bench.store.write(lambda tx: thresholds.create(tx, OPERATOR, devices))
     await bench.store.write(lambda tx: thresholds.remove(tx, Caller("rival"), made.threshold_id))
     listed = await bench.store.read(lambda r: thresholds.page(r, PROVIDER, "", page_size=0, page_token=""))
