@@ -141,6 +141,8 @@ class Installing:
             else:
                 transaction.update(access, access_id, due=kept_until)
             return None
+        if self._transitions.has_waited(access, transaction.clock.now()):
+            installed.over = installed.over or DeviceAccess.REASON_NOT_ATTACHED
         decision = self._transitions.settle(transaction, access, installed, due=True).decision
         todo = deed(decision, installed)
         if todo is None:

@@ -6,7 +6,7 @@ What decides is read anew each time, so it does not matter what has caused the l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, TypeAlias
 
 from nf.common.errors import CastcoreError
@@ -113,10 +113,15 @@ def _attached(reader: Reader, device: Device, key: str, wanted: NetworkAccessId)
 
 
 class Transitions:
-    """Steps of device accesses. ``kept``: so long one that has ended can still be read."""
+    """Steps of device accesses.
 
-    def __init__(self, kept: timedelta, followers: Sequence[AccessFollower] = ()) -> None:
+    ``kept``: so long one that has ended can still be read. ``waits``: so long one waits for its device to be attached,
+    before it ends.
+    """
+
+    def __init__(self, kept: timedelta, waits: timedelta, followers: Sequence[AccessFollower] = ()) -> None:
         self.kept = kept
+        self._waits = waits
         self.followers = list(followers)
 
     def present(self, transaction: Transaction, access: DeviceAccess, installed: AccessInstallation) -> DeviceAccess:
@@ -131,7 +136,14 @@ class Transitions:
         stored = transaction.insert(made, name, parent=made.booking_id, lookups=lookups_of(made, installed))
         transaction.insert(installed, name)
         self._tell(transaction, stored, State.ABSENT)
-        return self.settle(transaction, stored, installed).access
+        return self.settle(transaction, stored, installed, due=True).access
+
+    def has_waited(self, access: DeviceAccess, now: datetime) -> bool:
+        """Whether the device has not been attached for so long that its access ends."""
+        return access.reason == DeviceAccess.REASON_NOT_ATTACHED and self._waits_until(access) <= now
+
+    def _waits_until(self, access: DeviceAccess) -> datetime:
+        return access.update_time.ToDatetime(UTC) + self._waits
 
     def settle(
         self,
@@ -169,13 +181,28 @@ class Transitions:
             return Settled(access, installed, decision)
         if known != installed:
             transaction.put(installed, name)
-        moved = lookups_of(after, installed) != lookups_of(access, known or installed)
-        lookups = lookups_of(after, installed) if moved else None
-        stored = transaction.update(after, name, due=when, lookups=lookups)
+        if when is None and after.reason == DeviceAccess.REASON_NOT_ATTACHED:
+            same = access.reason == after.reason
+            when = self._waits_until(access) if same else transaction.clock.now() + self._waits
+        before, lookups = lookups_of(access, known or installed), lookups_of(after, installed)
+        stored = transaction.update(after, name, due=when, lookups=lookups if lookups != before else None)
         self._tell_area(transaction, access, stored, situation)
         if any(getattr(stored, field) != getattr(access, field) for field in _TOLD):
             self._tell(transaction, stored, previous)
+        if before[BY_ID] and not lookups[BY_ID] and stored.reason != DeviceAccess.REASON_BOOKING_ENDED:
+            self._move_up(transaction, stored.network_access_id)
         return Settled(stored, installed, decision)
+
+    def _move_up(self, transaction: Transaction, network_access_id: str) -> None:
+        """Those that a reconfiguration has left beyond the booked number take the place of one that has ended."""
+        known = transaction.get(NetworkAccessId, network_access_id)
+        if known is None or transaction.count(DeviceAccess, BY_ID, network_access_id) < known.devices:
+            return
+        for access in transaction.find(DeviceAccess, BY_ID, network_access_id)[: known.devices]:
+            installed = transaction.get(AccessInstallation, access.access_id)
+            if installed is not None and installed.beyond:
+                installed.beyond = False
+                self.settle(transaction, access, installed)
 
     def forget(self, transaction: Transaction, access: DeviceAccess) -> None:
         """An access that has been over for long goes."""

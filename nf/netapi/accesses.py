@@ -41,7 +41,11 @@ class Accesses:
     ) -> None:
         self._store = store
         retry = timedelta(seconds=config.access_retry_s)
-        self.transitions = Transitions(timedelta(seconds=config.ended_accesses_kept_s), followers)
+        self.transitions = Transitions(
+            timedelta(seconds=config.ended_accesses_kept_s),
+            timedelta(seconds=config.detached_accesses_kept_s),
+            followers,
+        )
         self.installing = Installing(store, pcf, self.transitions, retry, usage_followers)
         self._driver = DueDriver(store, DeviceAccess, self._due, retry=retry)
 
@@ -179,18 +183,6 @@ class Accesses:
         if installed is not None and access.state != DeviceAccess.STATE_ENDED:
             installed.over = installed.over or DeviceAccess.REASON_RELEASED
             self.transitions.settle(transaction, access, installed)
-            self._move_up(transaction, access.network_access_id)
-
-    def _move_up(self, transaction: Transaction, network_access_id: str) -> None:
-        """Those that a reconfiguration has left beyond the booked number take the place of one that has ended."""
-        known = transaction.get(NetworkAccessId, network_access_id)
-        if known is None or transaction.count(DeviceAccess, BY_ID, network_access_id) < known.devices:
-            return
-        for access in transaction.find(DeviceAccess, BY_ID, network_access_id)[: known.devices]:
-            installed = transaction.get(AccessInstallation, access.access_id)
-            if installed is not None and installed.beyond:
-                installed.beyond = False
-                self.transitions.settle(transaction, access, installed)
 
     async def _due(self, name: str, _: DeviceAccess) -> None:
         await self.installing.converge(name)

@@ -57,6 +57,8 @@ class NetapiSection(NotifyingSection):
 
     # How long after a try that has failed the network is asked again for what a device is to have.
     access_retry_s: float = Field(default=5.0, gt=0)
+    # How long an access waits for a device that is not attached, before it ends and gives its place to another device.
+    detached_accesses_kept_s: float = Field(default=3600.0, ge=0)
     # How long a device access that has ended can still be read.
     ended_accesses_kept_s: float = Field(default=3600.0, ge=0)
 

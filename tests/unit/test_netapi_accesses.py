@@ -409,6 +409,38 @@ async def test_a_device_is_provided_for_when_it_attaches_and_nothing_stays_when_
 
 
 @C
+async def test_a_device_that_is_away_for_too_long_gives_its_place_to_another(stand: Stand) -> None:
+    access = await stand.accesses.create(QOD, CAR)
+    await stand.detach()
+    await stand.converge()
+    stand.clock.advance(timedelta(seconds=3599))
+    await stand.converge()
+    assert (await stand.access()).state == WAITING
+    stand.clock.advance(timedelta(seconds=1))
+    await stand.converge()
+    ended = await stand.accesses.get(access.access_id)
+    assert (ended.state, ended.reason) == (ENDED, DeviceAccess.REASON_NOT_ATTACHED)
+    # A place is free at once, and one that was never attached does not keep it either.
+    for address in ("10.45.0.3", "10.45.0.4"):
+        await stand.accesses.create(QOD, Device(ipv4_address=address))
+    stand.clock.advance(timedelta(hours=1))
+    await stand.converge()
+    assert (await stand.accesses.create(QOD, CAR)).state == WAITING
+
+
+@C
+async def test_a_device_that_comes_back_in_time_keeps_its_place(stand: Stand) -> None:
+    await stand.accesses.create(QOD, CAR)
+    await stand.detach()
+    await stand.converge()
+    stand.clock.advance(timedelta(seconds=3599))
+    await stand.attach()
+    stand.clock.advance(timedelta(seconds=10))
+    await stand.converge()
+    assert (await stand.access()).state == IN_USE
+
+
+@C
 async def test_an_address_that_another_ue_has_got_is_not_taken_for_the_first_one(stand: Stand) -> None:
     await stand.accesses.create(QOD, Device(ipv4_address=UE_ADDRESS))
     await stand.detach()

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from nf.common.v1.types_pb2 import EnforcementMethod
+from nf.pcf.v1.policy_authorization_pb2 import FlowStatus
 from nf.pcf.v1.sm_policy_control_pb2 import FlowInformation, PccRule, QosData, SmPolicyDecision
 from nf.smf.n4_rules import (
     ACCESS,
@@ -240,6 +241,20 @@ def test_guaranteed_flows_and_those_whose_excess_is_let_pass_do_not_count_to_the
     ambr = ambr_of(session)
     bounded = [pdr.precedence >> 8 for pdr in session.pdrs if ambr.qer_id in pdr.further_qer_ids]
     assert bounded == [255, 255]
+
+
+@pytest.mark.parametrize("method", ["POLICE", "SHAPE", "MONITOR"])
+def test_the_upf_takes_a_session_ambr_beside_every_method_in_a_tunnel_and_with_closed_gates(method: str) -> None:
+    tunnelled = PduSession(an_tunnel_info=TUNNELLED.an_tunnel_info, qfi=9)
+    tunnelled.MergeFrom(AMBR)
+    closed = FlowInformation(flow_status=FlowStatus.FLOW_STATUS_DISABLED)
+    closed.MergeFrom(VIDEO)
+    rule = session_rule(closed)
+    rule.qos.enforcement_method = EnforcementMethod.Value(f"ENFORCEMENT_METHOD_{method}")
+    session, _ = n4_session(tunnelled, decision(rule), IdAllocation())
+    made = [each for _, each in rules_of(session) if each.filters]
+    assert [each.gate_open for each in made] == [True, True, False, False]
+    assert [len(each.aggregates) for each in made] == [1, 1, *([0, 0] if method == "MONITOR" else [1, 1])]
 
 
 def test_without_a_session_ambr_there_is_no_qer_for_it() -> None:

@@ -122,7 +122,7 @@ class DeviceAccess(_message.Message):
         REASON_NETWORK: DeviceAccess._Reason.ValueType  # 6
         """The network refuses, or does not answer; problem says how."""
         REASON_NOT_ATTACHED: DeviceAccess._Reason.ValueType  # 7
-        """The device is not attached."""
+        """The device is not attached; or, of an ENDED one: it was not for too long."""
         REASON_RELEASED: DeviceAccess._Reason.ValueType  # 8
         """The device or the provider has ended it."""
         REASON_BOOKING_ENDED: DeviceAccess._Reason.ValueType  # 9
@@ -142,7 +142,7 @@ class DeviceAccess(_message.Message):
     REASON_NETWORK: DeviceAccess.Reason.ValueType  # 6
     """The network refuses, or does not answer; problem says how."""
     REASON_NOT_ATTACHED: DeviceAccess.Reason.ValueType  # 7
-    """The device is not attached."""
+    """The device is not attached; or, of an ENDED one: it was not for too long."""
     REASON_RELEASED: DeviceAccess.Reason.ValueType  # 8
     """The device or the provider has ended it."""
     REASON_BOOKING_ENDED: DeviceAccess.Reason.ValueType  # 9
