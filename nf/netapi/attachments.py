@@ -32,6 +32,9 @@ from nf.smf.v1.pdu_session_pb2_grpc import PduSessionsServiceStub, SmfEventsServ
 
 FROM_SMF: Final = "netapi from smf"
 _PAGE: Final = 1000
+# So many changes of a list are one write.
+_TOGETHER: Final = 200
+_NOTED_EVERY: Final = 1000
 
 # What is done in the transaction that takes note of an attachment (True), a change of it, or a detachment (False).
 AttachmentFollower: TypeAlias = Callable[[Transaction, AttachedUe, bool], None]
@@ -179,6 +182,7 @@ class Attachments:
         self._store = store
         self._smf_channel = smf
         self.followers = list(followers)
+        self._passed_over = 0
         self._subscriber = Subscriber(FROM_SMF, store, self._stream, _nothing_more, prepare=self._take)
 
     async def start(self) -> None:
@@ -209,16 +213,17 @@ class Attachments:
             if not token:
                 break
         kept = await self._store.read(lambda reader: {ue.sm_context_ref: ue for ue in reader.all(AttachedUe)})
-        for ref in kept.keys() - listed.keys():
-            await self._store.write(partial(self._keep, ref, None))
-        for ref, ue in listed.items():
-            if kept.get(ref) != ue:
-                await self._store.write(partial(self._keep, ref, ue))
+        changes: list[tuple[str, AttachedUe | None]] = [(ref, None) for ref in kept.keys() - listed.keys()]
+        changes += [(ref, ue) for ref, ue in listed.items() if kept.get(ref) != ue]
+        for begin in range(0, len(changes), _TOGETHER):
+            await self._store.write(partial(self._keep_all, changes[begin : begin + _TOGETHER]))
 
     async def _take(self, event: Event) -> bool:
         status = PduSessionStatus()
         if not event.payload.Unpack(status) or not status.sm_context_ref:
-            return False
+            # Usage reports are many: now and then it is noted how far they have been passed over.
+            self._passed_over = (self._passed_over + 1) % _NOTED_EVERY
+            return self._passed_over == 0
         ref = status.sm_context_ref
         stub = PduSessionsServiceStub(self._smf_channel())
         try:
@@ -230,6 +235,10 @@ class Attachments:
         if await self._store.read(lambda reader: reader.get(AttachedUe, ref)) != ue:
             await self._store.write(partial(self._keep, ref, ue))
         return True
+
+    def _keep_all(self, changes: Sequence[tuple[str, AttachedUe | None]], transaction: Transaction) -> None:
+        for ref, ue in changes:
+            self._keep(ref, ue, transaction)
 
     def _keep(self, ref: str, ue: AttachedUe | None, transaction: Transaction) -> None:
         before = transaction.get(AttachedUe, ref)

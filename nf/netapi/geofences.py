@@ -66,6 +66,9 @@ _BY_ID: Final = "network_access_id"
 _BY_BOOKING: Final = "booking"
 _BY_DEVICE: Final = "device"
 _BY_AREA: Final = "area"
+_BY_AGREEMENT: Final = "agreement"
+# Who has no agreement.
+_OPERATOR: Final = "the operator"
 _CREATE: Final = "netapi.CreateGeofence"
 
 _log = logger(SOURCE)
@@ -154,6 +157,7 @@ class Geofences:
             checked.geofence_id,
             parent=agreement_id,
             lookups={
+                _BY_AGREEMENT: agreement_id or _OPERATOR,
                 _BY_ID: checked.network_access_id,
                 _BY_BOOKING: checked.booking_id,
                 _BY_AREA: access.area.area_id if access is not None and not checked.HasField("area") else "",
@@ -258,7 +262,7 @@ class Geofences:
                     self._look(transaction, moved)
 
     def _check_room(self, reader: Reader, agreement_id: str) -> None:
-        if len(reader.all(Geofence, parent=agreement_id)) >= self._most:
+        if reader.count(Geofence, _BY_AGREEMENT, agreement_id or _OPERATOR) >= self._most:
             raise TooManyGeofences(
                 f"agreement {agreement_id!r} has {self._most} geofences, as many as are kept for one"
             )
