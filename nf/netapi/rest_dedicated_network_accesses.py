@@ -160,8 +160,8 @@ class _Accesses:
         self._accesses = accesses
 
     async def all(self, call: Call) -> Answer:
-        network = call.query("networkId")
-        network = uuid_hex("networkId", network) if network else ""
+        wanted = _given(call, "networkId")
+        network = "" if wanted is None else uuid_hex("networkId", wanted)
         text = call.header("x-device")
         device = parse_device("x-device", text) if text else None
         found = await self._accesses.all(call.caller, network, device)
@@ -184,8 +184,8 @@ class _Accesses:
 
     async def devices(self, call: Call) -> Answer:
         limit, status = _per_page(call), _status(call)
-        seek = call.query("seek")
-        after = device_text(parse_device("seek", seek)) if seek else ""
+        seek = _given(call, "seek")
+        after = "" if seek is None else device_text(parse_device("seek", seek))
         _, members = await self._accesses.get(call.caller, _id_of(call))
         wanted = sorted(
             ((device_text(each.device), each) for each in members if status in ("", _status_text(each))),
@@ -248,8 +248,8 @@ def _devices_of(call: Call) -> list[CamaraDevice]:
 
 
 def _per_page(call: Call) -> int:
-    text = call.query("perPage")
-    if not text:
+    text = _given(call, "perPage")
+    if text is None:
         return DEFAULT_PER_PAGE
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 9):
         raise InvalidArgument.of("perPage", f"expected a number, found {text[:64]!r}")
@@ -259,10 +259,15 @@ def _per_page(call: Call) -> int:
 
 
 def _status(call: Call) -> str:
-    text = call.query("deviceStatus")
-    if text and text not in _STATUSES:
+    text = _given(call, "deviceStatus")
+    if text is not None and text not in _STATUSES:
         raise InvalidArgument.of("deviceStatus", f"expected one of {', '.join(_STATUSES)}, found {text[:64]!r}")
-    return text
+    return text or ""
+
+
+def _given(call: Call, name: str) -> str | None:
+    """The value of a query parameter; None: it is not there, which an empty one is."""
+    return call.query(name) if call.query_list(name) else None
 
 
 def _status_text(member: NetworkAccessMember) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from command import CASTCORE
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +100,49 @@ def test_the_requests_of_the_announcements_page_provision_and_subscribe(tmp_path
         core.terminate()
         core.communicate(timeout=30)
     assert core.returncode == 0
+
+
+@pytest.mark.clause("5G-MAG live media distribution Preconditions")
+def test_the_tour_of_the_camara_page_gives_a_device_quality_and_plans_a_network(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "camara.md").read_text()
+    (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    core = subprocess.Popen(
+        [CASTCORE, "up", "--json", "--dir", "castcore-state"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert core.stdout is not None
+        http = json.loads(core.stdout.readline())["http"]
+        assert script.startswith("HTTP=http://127.0.0.1:9090\n")
+        script = script.replace("http://127.0.0.1:9090", http, 1)
+        scripts = f"{Path(CASTCORE).parent}{os.pathsep}{os.environ['PATH']}"
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": scripts},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr
+        answers = list(_json_values(ran.stdout))
+        profiles, session, longer, networks, access, network = answers
+        assert [each["name"] for each in profiles] == ["radio"]
+        assert (session["qosStatus"], session["duration"], longer["duration"]) == ("AVAILABLE", 600, 900)
+        assert [(each["name"], each["maxNumberOfDevices"]) for each in networks] == [("radio", 20)]
+        assert [each["status"] for each in access["recentAccessDevices"]] == ["GRANTED", "GRANTED"]
+        assert network["status"] == "RESERVED"
+    finally:
+        core.terminate()
+        core.communicate(timeout=30)
+    assert core.returncode == 0
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """The objects and arrays that stand in a text, between whatever else commands print."""
+    decoder, position = json.JSONDecoder(), 0
+    while (found := re.compile(r"^[\[{]|(?<=[\]}])[\[{]", re.MULTILINE).search(text, position)) is not None:
+        value, position = decoder.raw_decode(text, found.start())
+        yield value

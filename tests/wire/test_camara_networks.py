@@ -250,7 +250,7 @@ async def test_every_operation_on_accesses_answers_as_the_official_file_says(tmp
         numbers += [each["device"]["phoneNumber"] for each in rest.json()]
         assert numbers == sorted([PHONE, *(phone(n)["phoneNumber"] for n in range(2, 6))])
         assert (await walk(NETWORK_ACCESSES, "GET", f"{path}/devices?deviceStatus=DENIED", 200)).json() == []
-        for wrong in ("perPage=0", "perPage=x", "deviceStatus=GONE", "seek=x%20y"):
+        for wrong in ("perPage=0", "perPage=x", "perPage=", "deviceStatus=GONE", "deviceStatus=", "seek=x%20y"):
             await walk(NETWORK_ACCESSES, "GET", f"{path}/devices?{wrong}", 400)
 
         removed = [phone(4), phone(9)]
@@ -277,6 +277,7 @@ async def test_every_operation_on_accesses_answers_as_the_official_file_says(tmp
         by_address = {"x-device": f'ipv4address;privateaddress="{UE}";publicaddress="203.0.113.1"'}
         assert ids(await walk(NETWORK_ACCESSES, "GET", "/accesses", 200, headers=by_address)) == [access["id"]]
         await walk(NETWORK_ACCESSES, "GET", "/accesses", 400, headers={"x-device": "PHONE=1"})
+        await walk(NETWORK_ACCESSES, "GET", "/accesses?networkId=", 400, code="INVALID_ARGUMENT")
 
         for changes, status, code in (
             ({"networkId": "1"}, 400, "INVALID_ARGUMENT"),
