@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nf.common import repetition
 from nf.common.errors import FieldViolation
 from nf.mbsf.v1.user_data_ingest_pb2 import ActivePeriod
 
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 FIELD: Final = "mbs_user_data_ing_session.act_periods"
 MAX_PERIODS: Final = 100
 FAR: Final = datetime(9999, 12, 31, tzinfo=UTC)
-_FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
 # So many repetitions of a rule are looked at to see that one ends before the next begins.
 _LOOKED_AT: Final = 500
-_EXPECTED: Final = 'expected a rule of RFC 5545 such as "FREQ=WEEKLY;BYDAY=SA,SU;COUNT=8"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +120,12 @@ def _check(period: ActivePeriod, path: str) -> list[FieldViolation]:
 
 
 def _check_rule(text: str, first: Window) -> str:
-    parts = dict(part.split("=", 1) for part in text.upper().split(";") if "=" in part)
-    if parts.get("FREQ") not in _FREQUENCIES:
-        return f"{_EXPECTED}, with FREQ as any of {', '.join(_FREQUENCIES)}, found {text[:64]!r}"
-    if "DTSTART" in text.upper() or "\n" in text:
-        return f"{_EXPECTED}, nothing beside it, found {text[:64]!r}"
     if first.start.microsecond:
         return "expected a period that starts at a whole second, since it repeats"
+    try:
+        repetition.check_first(repetition.parts_of(text), _naive(first.start))
+    except ValueError as error:
+        return str(error)
     try:
         rule = _rule(text, first.start)
         starts: list[datetime] = []
@@ -137,7 +135,7 @@ def _check_rule(text: str, first: Window) -> str:
             if len(starts) == _LOOKED_AT:
                 break
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        return f"{_EXPECTED}, found {text[:64]!r} ({error})"
+        return f"{repetition.EXPECTED}, found {text[:64]!r} ({error})"
     if not starts or starts[0] != _naive(first.start):
         return f"expected a rule whose first start is that of the period, found {text[:64]!r}"
     length = first.stop - first.start

@@ -7,8 +7,7 @@ One without an end goes as far as the agreement looks ahead, and no further than
 from __future__ import annotations
 
 import re
-from calendar import isleap, monthrange
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
@@ -17,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nf.common import repetition
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.netapi.errors import AgreementLimitExceeded
 from nf.netapi.v1.booking_pb2 import BookingPeriod
@@ -31,13 +31,7 @@ FARTHEST: Final = timedelta(days=3653)
 # So many repetitions of a rule are looked at, those that are over included.
 _LOOKED_AT: Final = 100_000
 
-_FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
-_PARTS: Final = ("INTERVAL", "WKST", "BYMONTH", "BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY", "BYHOUR", "BYSETPOS")
-_WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
-# Elsewhere they mean nothing, or nothing that is ever found.
-_ONLY_WITH: Final = {"BYWEEKNO": ("YEARLY",), "BYSETPOS": ("YEARLY", "MONTHLY")}
 _UNTIL: Final = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?")
-_EXPECTED: Final = 'expected a rule of RFC 5545 such as "FREQ=WEEKLY;BYDAY=SA,SU;COUNT=8"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,54 +178,21 @@ def _parsed(text: str, first: datetime, farthest: datetime, zone: tzinfo, field:
     # Loaded when there is a rule.
     from dateutil.rrule import rrule, rrulestr
 
-    parts: dict[str, str] = {}
-    for part in text.upper().split(";"):
-        name, equals, value = part.partition("=")
-        if not equals or name in parts or name not in ("FREQ", "COUNT", "UNTIL", *_PARTS):
-            raise InvalidArgument.of(field, f"{_EXPECTED}, found {part[:64]!r} in it")
-        parts[name] = value
-    if parts.get("FREQ") not in _FREQUENCIES:
-        raise InvalidArgument.of(
-            field, f"{_EXPECTED}, with FREQ as any of {', '.join(_FREQUENCIES)}, found {text[:64]!r}"
-        )
-    count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
-    if count is not None and until is not None:
-        raise InvalidArgument.of(field, "expected COUNT or UNTIL, found both")
-    for name, number in (("COUNT", count), ("INTERVAL", parts.get("INTERVAL"))):
-        if number is not None and not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 1_000_000):
-            raise InvalidArgument.of(field, f"expected a {name} of 1 to 1000000, found {number[:64]!r}")
-    for name, frequencies in _ONLY_WITH.items():
-        if name in parts and parts["FREQ"] not in frequencies:
-            raise InvalidArgument.of(field, f"expected {name} with FREQ={' or '.join(frequencies)} only")
     try:
-        if not _is_possible(parts, first):
-            raise InvalidArgument.of(field, "expected a rule whose first start is that of the period, found another")
+        parts = repetition.parts_of(text)
+        repetition.check_first(parts, first)
+    except ValueError as error:
+        raise InvalidArgument.of(field, str(error)) from None
+    count, until = parts.pop("COUNT", None), parts.pop("UNTIL", None)
+    try:
         made = rrulestr(";".join(f"{name}={value}" for name, value in parts.items()), dtstart=first, cache=False)
         if not isinstance(made, rrule):
             raise ValueError("expected one rule")
         starts = made.replace(until=farthest)
         last = None if until is None else _until(until, zone)
-    except (ValueError, TypeError, KeyError, OverflowError, IndexError) as error:
-        raise InvalidArgument.of(field, f"{_EXPECTED}, found {text[:64]!r} ({error})") from None
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise InvalidArgument.of(field, f"{repetition.EXPECTED}, found {text[:64]!r} ({error})") from None
     return _Rule(starts, None if count is None else int(count), last)
-
-
-def _is_possible(parts: Mapping[str, str], first: datetime) -> bool:
-    """Whether each part for itself has the first start: to look for one would take long. Raises ValueError."""
-    month_days = monthrange(first.year, first.month)[1]
-    year_day, year_days = first.timetuple().tm_yday, 366 if isleap(first.year) else 365
-    has: Mapping[str, tuple[int, ...]] = {
-        "BYMONTH": (first.month,),
-        "BYMONTHDAY": (first.day, first.day - month_days - 1),
-        "BYYEARDAY": (year_day, year_day - year_days - 1),
-        "BYHOUR": (first.hour,),
-    }
-    for name, numbers in has.items():
-        if name in parts and not {int(each) for each in parts[name].split(",")} & set(numbers):
-            return False
-    return "BYDAY" not in parts or any(
-        each.strip()[-2:] == _WEEKDAYS[first.weekday()] for each in parts["BYDAY"].split(",")
-    )
 
 
 def _until(text: str, zone: tzinfo) -> datetime:

@@ -140,6 +140,7 @@ async def test_what_is_wrong_is_named_by_its_field(
         (period(START + HOUR, START), "act_periods[0].stop_time"),
         (period(START, START + HOUR, "FREQ=HOURLY"), "act_periods[0].repetition_rule"),
         (period(START, START + HOUR, "FREQ=SECONDLY"), "act_periods[0].repetition_rule"),
+        (period(START, START + HOUR, "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30"), "act_periods[0].repetition_rule"),
         (period(START, START + HOUR, "every day"), "act_periods[0].repetition_rule"),
         (ingest.ActivePeriod(), "act_periods[0].start_time"),
     ],

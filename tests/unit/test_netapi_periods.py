@@ -116,7 +116,7 @@ def test_an_end_beyond_the_agreement_is_refused_by_the_path_that_asks_for_it() -
             period(START, START + HOUR, "FREQ=SECONDLY"),
             r"repetition_rule: .* with FREQ as any of YEARLY, .*'FREQ=SECON",
         ),
-        (period(START, START + HOUR, "FREQ=DAILY;INTERVAL=0"), "expected a INTERVAL of 1 to 1000000, found '0'"),
+        (period(START, START + HOUR, "FREQ=DAILY;INTERVAL=0"), "expected INTERVAL=1 to 1000000, found '0'"),
         (period(START, START + HOUR, "FREQ=DAILY;COUNT=2;UNTIL=20270101"), "expected COUNT or UNTIL, found both"),
         (period(START, START + HOUR, "FREQ=DAILY;BYEASTER=0"), "such as .*, found 'BYEASTER=0' in it"),
         (period(START, START + HOUR, "FREQ=DAILY;BYDAY=MO,XX"), "expected a rule of RFC 5545 such as"),
@@ -128,7 +128,7 @@ def test_an_end_beyond_the_agreement_is_refused_by_the_path_that_asks_for_it() -
         ),
         (
             period(START, START + HOUR, "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30"),
-            "first start is that of the period, found another",
+            "first start is that of the period, found BYMONTH=2",
         ),
         (
             period(START, START + 2 * HOUR, "FREQ=HOURLY;COUNT=2"),
