@@ -67,9 +67,11 @@ class Installing:
         if installed is None or installed.app_session_id != told.app_session_id:
             return
         if told.event == n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION:
-            if told.state != n5.AppSession.STATE_ACTIVE:
+            if told.state != n5.AppSession.STATE_ACTIVE or told.revision < installed.revision:
+                # An answer has told of something later already.
                 return
             installed.enforced = True
+            installed.revision = told.revision
             installed.enforcement.CopyFrom(told.enforcement)
             installed.ClearField("problem")
         else:
@@ -101,6 +103,7 @@ class Installing:
             if session is not None and session.state == n5.AppSession.STATE_ACTIVE:
                 told.event = n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION
                 told.enforcement.CopyFrom(session.asc_resp_data.enforcement)
+                told.revision = session.asc_resp_data.revision
             now = self._store.clock.now()
             await self._store.write(lambda tx: self.on_notification(tx, told, now))
 
@@ -175,6 +178,7 @@ class Installing:
                 # A repeat may meet a session that has ended meanwhile.
                 installed.lost = answer.state == n5.AppSession.STATE_TERMINATED
                 installed.enforcement.CopyFrom(answer.asc_resp_data.enforcement)
+                installed.revision = answer.asc_resp_data.revision
                 if not installed.enforced:
                     installed.problem.CopyFrom(_NOT_ENFORCED)
             self._transitions.settle(transaction, access, installed)
@@ -208,7 +212,7 @@ class Installing:
 
 def _clear(installed: AccessInstallation) -> None:
     """The PCF has nothing for the access any more."""
-    for field in ("app_session_id", "asked", "confirmed", "created", "lost", "enforced", "enforcement"):
+    for field in ("app_session_id", "asked", "confirmed", "created", "lost", "enforced", "enforcement", "revision"):
         installed.ClearField(field)
 
 

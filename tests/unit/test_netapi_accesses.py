@@ -75,7 +75,7 @@ class FakePcf:
             answer = n5.AppSession(
                 app_session_id=app_session_id,
                 state=self.state,
-                asc_resp_data=n5.AppSessionContextRespData(enforcement=enforcement),
+                asc_resp_data=n5.AppSessionContextRespData(enforcement=enforcement, revision=len(self.deeds)),
             )
         if self.loses:
             raise self.loses.pop(0)
@@ -85,7 +85,8 @@ class FakePcf:
         if app_session_id not in self.sessions:
             return None
         enforcement = n5.Enforcement(enforcement_bit_rate_dl_bps=7)
-        return n5.AppSession(state=self.state, asc_resp_data=n5.AppSessionContextRespData(enforcement=enforcement))
+        answered = n5.AppSessionContextRespData(enforcement=enforcement, revision=len(self.deeds))
+        return n5.AppSession(state=self.state, asc_resp_data=answered)
 
     async def states(self) -> dict[str, n5.AppSession.State.ValueType]:
         return dict.fromkeys(self.sessions, self.state)
@@ -253,6 +254,19 @@ async def test_a_device_beyond_the_booked_number_is_refused_and_told_both_number
 
 
 @C
+async def test_devices_that_come_at_once_never_get_more_places_than_are_booked(stand: Stand) -> None:
+    await stand.book(devices=5)
+    devices = [Device(ipv4_address=f"10.46.0.{number}") for number in range(1, 21)]
+    outcomes = await asyncio.gather(
+        *(stand.accesses.create(QOD, device) for device in (*devices, *devices)), return_exceptions=True
+    )
+    made = {each.access_id for each in outcomes if isinstance(each, DeviceAccess)}
+    refused = [each for each in outcomes if isinstance(each, NetworkAccessDevicesExhausted)]
+    # Each of the five has asked twice, and has one access.
+    assert (len(made), len(refused)) == (5, 30)
+
+
+@C
 async def test_ids_that_are_unknown_or_no_longer_booked_are_refused(stand: Stand) -> None:
     with pytest.raises(NetworkAccessIdUnknown, match="'none' is unknown"):
         await stand.accesses.create("none", CAR)
@@ -346,6 +360,20 @@ async def test_a_reconfiguration_changes_what_is_in_force_without_a_gap(stand: S
     assert after.app_session_id == access.app_session_id
     assert stand.pcf.what == ["CREATE", "UPDATE"]
     assert stand.changes == [("IN_USE", "IN_USE")]
+
+
+@RECONFIGURATION
+async def test_late_news_of_what_was_in_force_before_change_nothing(stand: Stand) -> None:
+    await stand.accesses.create(QOD, CAR)
+    await stand.book(downlink_bps=4 * MBPS)
+    await stand.converge()
+    before = n5.Enforcement(enforcement_bit_rate_dl_bps=2 * MBPS)
+    active = n5.AppSession.STATE_ACTIVE
+    await stand.told(n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION, state=active, enforcement=before, revision=1)
+    assert (await stand.access()).max_downlink_bps == 4 * MBPS
+    decided_anew = n5.Enforcement(enforcement_bit_rate_dl_bps=3 * MBPS)
+    await stand.told(n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION, state=active, enforcement=decided_anew, revision=3)
+    assert (await stand.access()).max_downlink_bps == 3 * MBPS
 
 
 @RECONFIGURATION
@@ -552,7 +580,7 @@ async def test_a_user_plane_that_is_away_interrupts_it_until_it_is_back(stand: S
     # The PCF restores it by itself.
     assert stand.pcf.what == ["CREATE"]
     enforcement = n5.Enforcement(enforcement_bit_rate_dl_bps=2 * MBPS)
-    await stand.told(n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION, state=active, enforcement=enforcement)
+    await stand.told(n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION, state=active, enforcement=enforcement, revision=1)
     access = await stand.access()
     assert (access.state, access.max_downlink_bps) == (IN_USE, 2 * MBPS)
 

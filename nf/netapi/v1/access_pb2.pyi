@@ -242,6 +242,7 @@ class AccessInstallation(_message.Message):
     ENFORCED_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
     device_key: _builtins.str
     """One and the same for all names of the device."""
@@ -261,6 +262,8 @@ class AccessInstallation(_message.Message):
     """Whether the session can only be deleted."""
     enforced: _builtins.bool
     """Whether what was confirmed is enforced at present."""
+    revision: _builtins.int
+    """Of what was put in force last, as the PCF counts."""
     @_builtins.property
     def asked(self) -> _policy_authorization_pb2.AppSessionContextReqData:
         """What it was last asked for."""
@@ -287,10 +290,11 @@ class AccessInstallation(_message.Message):
         enforced: _builtins.bool = ...,
         enforcement: _policy_authorization_pb2.Enforcement | None = ...,
         problem: _types_pb2.ProblemDetails | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "enforcement", b"enforcement", "problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "app_session_id", b"app_session_id", "asked", b"asked", "beyond", b"beyond", "confirmed", b"confirmed", "created", b"created", "device_key", b"device_key", "enforced", b"enforced", "enforcement", b"enforcement", "lost", b"lost", "over", b"over", "problem", b"problem", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "app_session_id", b"app_session_id", "asked", b"asked", "beyond", b"beyond", "confirmed", b"confirmed", "created", b"created", "device_key", b"device_key", "enforced", b"enforced", "enforcement", b"enforcement", "lost", b"lost", "over", b"over", "problem", b"problem", "revision", b"revision", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
