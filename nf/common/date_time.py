@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +16,16 @@ _DATE_TIME: Final = re.compile(
 MIN_SECONDS: Final = -62_135_596_800
 MAX_SECONDS: Final = 253_402_300_799
 _EXPECTED: Final = 'expected a date and time of RFC 3339 such as "2026-03-01T12:00:00Z"'
+
+
+def moment_of(moment: Timestamp) -> datetime:
+    """The moment in UTC. Raises ValueError, which says what is expected, for what a client has made up."""
+    try:
+        return moment.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"expected a time in the years 1 to 9999, found {moment.seconds} s and {moment.nanos} ns since 1970"
+        ) from None
 
 
 def date_time_text(moment: Timestamp) -> str:

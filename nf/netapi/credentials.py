@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC
 from typing import Final
 
+from nf.common.date_time import moment_of
 from nf.common.errors import FieldViolation, InvalidArgument
 from nf.common.reader import Page, Reader, not_found
 from nf.common.resources import new_id
@@ -86,6 +86,12 @@ def scope_violations(field: str, scopes: list[str]) -> Iterator[FieldViolation]:
 
 def _violations(reader: Reader, credential: Credential) -> Iterator[FieldViolation]:
     yield from scope_violations("credential.scopes", list(credential.scopes))
-    if credential.HasField("expire_time") and credential.expire_time.ToDatetime(UTC) <= reader.clock.now():
-        found = credential.expire_time.ToJsonString()
-        yield FieldViolation("credential.expire_time", f"expected a time to come, found {found}")
+    if not credential.HasField("expire_time"):
+        return
+    try:
+        expires = moment_of(credential.expire_time)
+    except ValueError as error:
+        yield FieldViolation("credential.expire_time", str(error))
+        return
+    if expires <= reader.clock.now():
+        yield FieldViolation("credential.expire_time", f"expected a time to come, found {expires.isoformat()}")

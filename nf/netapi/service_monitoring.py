@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
 
+from nf.common.date_time import moment_of
+from nf.common.errors import InvalidArgument
 from nf.common.reader import not_found
 from nf.common.store import Page, Reader, Store, Transaction
 from nf.netapi import network_access_ids, thresholds, usage_records
@@ -136,13 +140,8 @@ class EventSinksService(EventSinksServiceServicer):
         return api.DeleteEventSinkResponse()
 
     def _making(self, transaction: Transaction, caller: Caller, wanted: api.EventSink) -> Callable[[], api.EventSink]:
-        utc = transaction.clock.now().tzinfo
-
         def make() -> api.EventSink:
-            token_ends = wanted.HasField("access_token_expire_time")
-            credential = SinkCredential(
-                wanted.access_token, wanted.access_token_expire_time.ToDatetime(utc) if token_ends else None
-            )
+            credential = SinkCredential(wanted.access_token, _moment(wanted, "access_token_expire_time"))
             sink_id = self._sinks.create_sink(
                 transaction,
                 caller.agreement_id,
@@ -151,7 +150,7 @@ class EventSinksService(EventSinksServiceServicer):
                 secret=wanted.secret,
                 event_types=wanted.event_types,
                 subject=wanted.subject,
-                expires=wanted.expire_time.ToDatetime(utc) if wanted.HasField("expire_time") else None,
+                expires=_moment(wanted, "expire_time"),
                 max_events=wanted.max_events,
                 after_sequence=wanted.after_sequence if wanted.HasField("after_sequence") else None,
             )
@@ -181,3 +180,12 @@ def _issued(reader: Reader, caller: Caller, booking_id: str, network_access_id: 
     if not caller.may_see(reader.require(Booking, found.booking_id).agreement_id):
         raise not_found(NetworkAccessId, network_access_id)
     return [found]
+
+
+def _moment(wanted: api.EventSink, field: Literal["access_token_expire_time", "expire_time"]) -> datetime | None:
+    if not wanted.HasField(field):
+        return None
+    try:
+        return moment_of(getattr(wanted, field))
+    except ValueError as error:
+        raise InvalidArgument.of(f"event_sink.{field}", str(error)) from None
