@@ -6,22 +6,22 @@ What is told of a position is written in the transaction that takes it: each cro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
 from nf.common.due import DueDriver
-from nf.common.errors import CastcoreError, FieldViolation, InvalidArgument, NotFound
+from nf.common.errors import CastcoreError, InvalidArgument, NotFound
 from nf.common.resources import copy_of, new_id
 from nf.common.store import Page, Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.netapi import geometry
 from nf.netapi.attachments import device_key, names_of
 from nf.netapi.callers import Caller, audience_of
-from nf.netapi.devices import check_device, for_providers
+from nf.netapi.devices import for_providers
 from nf.netapi.errors import GeofencedDevicesExhausted, TooManyGeofences
+from nf.netapi.geofence_requests import checked_request, expiry_of
 from nf.netapi.location_rights import (
     Access,
     Right,
@@ -52,11 +52,9 @@ LEFT: Final = "AREA_LEFT"
 STARTED: Final = "GEOFENCE_STARTED"
 ENDED: Final = "GEOFENCE_ENDED"
 
-EXPIRED: Final = "EXPIRED"
 MAX_EVENTS_REACHED: Final = "MAX_EVENTS_REACHED"
 BOOKING_ENDED: Final = "BOOKING_ENDED"
 DELETED: Final = "DELETED"
-TOKEN_EXPIRED: Final = "TOKEN_EXPIRED"
 SINK_ENDED: Final = "SINK_ENDED"
 
 # What is done in the transaction that ends a geofence, after that has been told.
@@ -124,7 +122,7 @@ class Geofences:
         ``made_at`` is the door: there no network access ID is demanded, its beginning is told, and
         ``device_of_token`` and ``token_expire_time`` count.
         """
-        checked = _checked(requested, transaction.clock.now())
+        checked = checked_request(requested, transaction.clock.now())
         if made_at:
             checked.device_of_token = requested.device_of_token
             if requested.HasField("token_expire_time"):
@@ -162,7 +160,7 @@ class Geofences:
                 _BY_BOOKING: checked.booking_id,
                 _BY_AREA: access.area.area_id if access is not None and not checked.HasField("area") else "",
             },
-            due=_expiry(checked)[0],
+            due=expiry_of(checked)[0],
         )
         if made_at:
             _emit(transaction, STARTED, geofence, GeofenceStarted(geofence=geofence))
@@ -276,8 +274,11 @@ class Geofences:
 
     def _look(self, transaction: Transaction, member: GeofenceMember) -> None:
         position = position_of(transaction, member.device_key)
-        if position is not None:
-            self._see(transaction, member, position)
+        if position is None:
+            # Nobody knows where: that is inside of an area that is everywhere.
+            position = DevicePosition()
+            position.position_time.FromDatetime(transaction.clock.now())
+        self._see(transaction, member, position)
 
     def _see(self, transaction: Transaction, member: GeofenceMember, position: DevicePosition) -> None:
         geofence = transaction.get(Geofence, member.geofence_id)
@@ -286,7 +287,7 @@ class Geofences:
         access = access_of(transaction, geofence.network_access_id) if geofence.network_access_id else None
         if geofence.network_access_id and (access is None or not access.is_in_force):
             return
-        expiry, _ = _expiry(geofence)
+        expiry, _ = expiry_of(geofence)
         if expiry is not None and expiry <= transaction.clock.now():
             return
         area = geofence.area if geofence.HasField("area") or access is None else access.area
@@ -320,7 +321,7 @@ class Geofences:
             geofence = transaction.get(Geofence, geofence_id)
             if geofence is None:
                 return
-            expiry, cause = _expiry(geofence)
+            expiry, cause = expiry_of(geofence)
             if expiry is not None and expiry <= transaction.clock.now():
                 self.end(transaction, geofence, cause)
 
@@ -333,55 +334,6 @@ def require_geofence(reader: Reader, caller: Caller, geofence_id: str) -> Geofen
     if geofence is None or not caller.may_see(geofence.agreement_id):
         raise NotFound(f"geofence {geofence_id!r} does not exist")
     return geofence
-
-
-def _checked(requested: Geofence, now: datetime) -> Geofence:
-    """What of the request counts. Raises InvalidArgument naming what is wrong."""
-    found: list[FieldViolation] = []
-    if not requested.entered and not requested.left:
-        found.append(FieldViolation("geofence.entered", "expected it or left to be true, found neither"))
-    if not requested.network_access_id:
-        for field in ("device", "area"):
-            if not requested.HasField(field):
-                found.append(
-                    FieldViolation(f"geofence.{field}", "expected one without a network_access_id, found none")
-                )
-    if requested.HasField("expire_time"):
-        try:
-            expiry = requested.expire_time.ToDatetime(UTC)
-        except (ValueError, OverflowError):
-            found.append(FieldViolation("geofence.expire_time", "expected a time, found none that there is"))
-        else:
-            if expiry <= now:
-                why = f"expected a time to come, found {expiry.isoformat()}"
-                found.append(FieldViolation("geofence.expire_time", why))
-    if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
-    checked = Geofence(
-        network_access_id=requested.network_access_id,
-        entered=requested.entered,
-        left=requested.left,
-        initial_event=requested.initial_event,
-        max_events=requested.max_events,
-    )
-    if requested.HasField("device"):
-        checked.device.CopyFrom(check_device(requested.device, "geofence.device"))
-    if requested.HasField("area"):
-        geometry.check(requested.area, "geofence.area")
-        checked.area.CopyFrom(requested.area)
-    if requested.HasField("expire_time"):
-        checked.expire_time.CopyFrom(requested.expire_time)
-    return checked
-
-
-def _expiry(geofence: Geofence) -> tuple[datetime | None, str]:
-    """When a geofence ends by itself (None: it does not), and why then."""
-    ends = []
-    if geofence.HasField("expire_time"):
-        ends.append((geofence.expire_time.ToDatetime(UTC), EXPIRED))
-    if geofence.HasField("token_expire_time"):
-        ends.append((geofence.token_expire_time.ToDatetime(UTC), TOKEN_EXPIRED))
-    return min(ends, default=(None, EXPIRED))
 
 
 def _geofences_of(reader: Reader, network_access_id: str) -> list[Geofence]:

@@ -20,17 +20,16 @@ from nf.netapi.camara_devices import Name, subject_names, view_of
 from nf.netapi.camara_sinks import credential_of
 from nf.netapi.cloud_events import Data
 from nf.netapi.errors import InvalidSink, MultipleEventTypes, Unprocessable
+from nf.netapi.geofence_requests import EXPIRED, TOKEN_EXPIRED
 from nf.netapi.geofences import (
     BOOKING_ENDED,
     DELETED,
     ENDED,
     ENTERED,
-    EXPIRED,
     LEFT,
     MAX_EVENTS_REACHED,
     SINK_ENDED,
     STARTED,
-    TOKEN_EXPIRED,
     Geofences,
     subject_of,
 )

@@ -125,7 +125,8 @@ class Locating:
             try:
                 return verified(reader, named, within, max_age)
             except PositionUnknown:
-                return Verified(Fit.UNKNOWN, 0, None)
+                # An area that is everywhere has it all the same.
+                return Verified(*geometry.fit(within, None), None)
             except PositionTooOld:
                 position = located(reader, named, None)
                 return Verified(Fit.UNKNOWN, 0, time_of(position))

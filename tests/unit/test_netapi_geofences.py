@@ -38,6 +38,8 @@ from nf.netapi.errors import (
     TooManyGeofences,
 )
 from nf.netapi.geofences import Geofences
+from nf.netapi.geometry import Fit
+from nf.netapi.locating import Locating
 from nf.netapi.positions import Positions
 from nf.netapi.v1.access_pb2 import Device, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking
@@ -384,3 +386,12 @@ async def test_an_area_that_becomes_another_one_may_be_left_without_a_step(stand
 
     await stand.store.write(shrink)
     assert await stand.told() == ["AREA_LEFT"]
+
+
+async def test_who_is_nowhere_known_is_inside_of_what_is_everywhere(stand: Stand) -> None:
+    await stand.store.write(lambda tx: tx.put(ServiceArea(area_id="vienna", everywhere=True), "vienna"))
+    await stand.fence(device=CAR, initial_event=True)
+    assert await stand.told() == ["AREA_ENTERED"]
+    nobody = Device(phone_number="+436649999999")
+    told = await Locating(stand.store).verify(RADIO, nobody, NAI, None, None)
+    assert (told.fit, told.percent, told.position_time) == (Fit.INSIDE, 100, None)
