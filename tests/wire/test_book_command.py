@@ -206,6 +206,35 @@ def test_refusals_are_one_line_and_leave_nothing(lab: Lab) -> None:
     assert lab.told("ls", "--state", "OFFERED") == []
 
 
+def test_the_operator_sees_resources_and_events_as_those_of_any_function(lab: Lab) -> None:
+    booking = reference(lab, "--accept")
+
+    def told(*arguments: str) -> list[dict]:
+        done = castcore(*arguments, "--dir", lab.directory, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    access = lab.told(
+        "access", "begin", lab.book("ids", booking, "--area", "vienna").stdout.strip(), "--device", "10.9.9.9"
+    )
+    assert (access[0]["state"], access[0]["reason"]) == ("WAITING", "NOT_ATTACHED")
+    assert booking in {each["booking_id"] for each in told("ls", "bookings")}
+    assert told("show", "bookings", booking)[0]["agreement_id"] == PROVIDER
+    names = {each["network_access_id"] for each in told("ls", "network-access-ids", "--booking", booking)}
+    assert len(names) == 2
+    assert {each["access_id"] for each in told("ls", "device-accesses", "--booking", booking)} == {
+        access[0]["access_id"]
+    }
+    assert told("show", "device-accesses", access[0]["access_id"])[0]["device"] == {
+        **dict.fromkeys(access[0]["device"], ""), "ipv4_address": "10.9.9.9",
+    }  # fmt: skip
+    assert len(told("ls", "usage-records", "--booking", booking)) == 2
+    events = told("watch", "--from", "netapi", "--subject", f"bookings/{booking}", "--no-follow")
+    assert [each["type"] for each in events][-1] == "DEVICE_ACCESS_STATE"
+    assert {each["from"] for each in events} == {"netapi"}
+    lab.told("release", booking)
+
+
 def test_watching_ends_at_ctrl_c(lab: Lab) -> None:
     command = [CASTCORE, "book", "watch", "--after", "0", "--dir", str(lab.directory)]
     environment = os.environ | {"CASTCORE_CREDENTIAL": lab.credential}

@@ -190,6 +190,7 @@ def with_platform(ctx: typer.Context, work: Callable[[Connection], Awaitable[Non
 
     from nf.cli.ue.connection import until_stopped
     from nf.common.channels import Channels
+    from nf.common.errors import Unauthenticated
 
     reach = Reach.of(ctx)
 
@@ -198,6 +199,12 @@ def with_platform(ctx: typer.Context, work: Callable[[Connection], Awaitable[Non
         channels = Channels({"netapi": known.target}, function="command", tls=known.tls, token=known.credential)
         try:
             await work(Connection(channels.get("netapi"), as_json=reach.as_json))
+        except Unauthenticated as refused:
+            if known.credential:
+                raise
+            raise Unauthenticated(
+                f"the platform asks who calls: expected --credential, or {CREDENTIAL_VARIABLE} in the environment"
+            ) from refused
         finally:
             await channels.close()
 
