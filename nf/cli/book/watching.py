@@ -115,7 +115,11 @@ def new_threshold(
     ctx: typer.Context,
     network_access_id: IdArgument,
     metric: Annotated[
-        str, typer.Argument(metavar="METRIC", help="downlink or uplink (a rate), delay (ms), loss (%), devices.")
+        str,
+        typer.Argument(
+            metavar="METRIC",
+            help="downlink or uplink (a rate), loss (%), devices; delay (ms), where the platform measures it.",
+        ),
     ],
     above: Annotated[str | None, typer.Option("--above", metavar="VALUE", help="It is crossed above this.")] = None,
     below: Annotated[str | None, typer.Option("--below", metavar="VALUE", help="It is crossed below this.")] = None,

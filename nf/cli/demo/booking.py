@@ -8,17 +8,17 @@ else meanwhile, more than the session allows: where nothing is booked the progra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from nf.cli.demo import booking_places as places
 from nf.cli.demo.booking_events import Events, Happening, name_of
-from nf.cli.demo.booking_media import SEGMENT_NS, STATION, STATION_PORT, Heard, Listener, Player, Programme
-from nf.cli.demo.booking_media import capture_of as capture
-from nf.cli.demo.booking_network import NOTHING, Installed, Network, Ue
+from nf.cli.demo.booking_media import STATION, STATION_PORT
+from nf.cli.demo.booking_network import Network, Ue
+from nf.cli.demo.booking_story import CAR, KITCHEN, UES, WORKSHOP, Story, Verified
+from nf.cli.demo.booking_studio import SESSION_AMBR_BPS, WARM_UP_SEGMENTS, Studio
 from nf.cli.figures import rate
 from nf.client.netapi import Platform
 from nf.client.netapi_use import NetworkAccess
@@ -30,114 +30,15 @@ from nf.netapi.v1 import booking_pb2 as bookings
 from nf.netapi.v1.access_pb2 import DeviceAccess
 from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND, Capability
 from nf.netapi.v1.location_pb2 import DevicePosition, Geofence, VerificationResult
-from nf.netapi.v1.monitoring_pb2 import METRIC_DEVICES, METRIC_LOSS, NetworkAccessUsage, Threshold, UsageRecord
+from nf.netapi.v1.monitoring_pb2 import METRIC_DEVICES, METRIC_LOSS, Threshold
 
 AGREEMENT: Final = "demo-radio"
 APPLICATION: Final = "demo-player"
 FLOW: Final = f"permit out 17 from {STATION} {STATION_PORT} to assigned"
 
-CAR: Final = Ue("car", "+436640000001", "imsi-001010000000001", "10.45.0.2")
-KITCHEN: Final = Ue("kitchen", "+436640000002", "imsi-001010000000002", "10.45.0.3")
-WORKSHOP: Final = Ue("workshop", "+436640000003", "imsi-001010000000003", "10.45.0.4")
-UES: Final = (CAR, KITCHEN, WORKSHOP)
-
-# Of each UE's session, for all that has no guarantee, and what everybody loads beside the programme.
-SESSION_AMBR_BPS: Final = 1_000_000
-OTHER_BPS: Final = 2_400_000
-# What an encoder that is out of hand sends of everything.
-_COPIES: Final = 4
-# Buckets are empty after these, and then it is measured.
-_WARM_UP_SEGMENTS: Final = 4
-_MEASURED_SEGMENTS: Final = 8
 _S: Final = 10**9
 _ACCURACY_M: Final = 20.0
 _LOSS_PPM: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """A bit rate of IP packets that came through to a UE, over some seconds of packet time."""
-
-    device: str
-    stretch: str
-    # Whether what is booked is in force for the device.
-    inside: bool
-    what: str
-    offered_bps: int
-    expected_bps: int
-    passed_bps: int
-    # How far a token bucket of whole packets may be off over this time.
-    tolerance_bps: int
-
-    @property
-    def as_expected(self) -> bool:
-        """Whether it is within the exact bound."""
-        return abs(self.passed_bps - self.expected_bps) <= self.tolerance_bps
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """What a listener has heard on a stretch."""
-
-    device: str
-    stretch: str
-    inside: bool
-    programme: Programme
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What the location function has told of a device under a geofencing ID."""
-
-    device: str
-    area_id: str
-    result: str
-    latitude: float
-    longitude: float
-
-
-@dataclass(slots=True)
-class Story:
-    """All that happened."""
-
-    booking_id: str = ""
-    network_access_ids: list[bookings.NetworkAccessId] = field(default_factory=list)
-    network_access_ids_after: list[bookings.NetworkAccessId] = field(default_factory=list)
-    happenings: list[Happening] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
-    listening: list[Listening] = field(default_factory=list)
-    verified: list[Verified] = field(default_factory=list)
-    refusal: ResourceExhausted | None = None
-    segments_while_reconfigured: int = 0
-    usages: Sequence[NetworkAccessUsage] = ()
-    records: Sequence[UsageRecord] = ()
-    # Bytes of the programme that came through while what was booked was in force, by network access ID.
-    passed_bytes: dict[str, int] = field(default_factory=dict)
-    before: Installed = NOTHING
-    during: Installed = NOTHING
-    after: Installed = NOTHING
-    elapsed_s: float = 0.0
-
-    @property
-    def problems(self) -> list[str]:
-        """What is not as it should be."""
-        found = [
-            f"{each.device}, {each.stretch}: {each.what}: {each.passed_bps:,} bit/s, expected {each.expected_bps:,}"
-            for each in self.measurements
-            if not each.as_expected
-        ]
-        found += [
-            f"{each.device}, {each.stretch}: {each.programme.silent_segments} silent segments"
-            for each in self.listening
-            if each.inside == bool(each.programme.silent_segments)
-        ]
-        if self.after != self.before:
-            found.append(f"something is left in the network: {self.after}")
-        for each in self.records:
-            counted = each.usage.downlink.conforming.bytes + each.usage.downlink.exceeding.bytes
-            if counted != self.passed_bytes.get(each.network_access_id, 0):
-                found.append(f"usage record of {each.area_id} {each.profile_id}: {counted:,} bytes")
-        return found
 
 
 async def tell_story(
@@ -211,10 +112,7 @@ class _Telling:
         self._ids: dict[tuple[str, Capability.ValueType], str] = {}
         # By (UE, network access ID).
         self._accesses: dict[tuple[str, str], str] = {}
-        self._players = {ue.name: Player() for ue in UES}
-        self._encodings = {ue.name: places.STANDARD for ue in UES}
-        begin_s = int(clock.now().timestamp()) + 1
-        self._next_ns = begin_s * _S
+        self._studio = Studio(network, self, story, (int(clock.now().timestamp()) + 1) * _S, tell)
 
     async def play(self) -> None:
         """Phases A to D."""
@@ -276,7 +174,7 @@ class _Telling:
             for (area, _), network_access_id in self._ids.items():
                 if area in areas:
                     await self._begin(ue, network_access_id)
-        east = self._quality_id(places.EAST)
+        east = self.quality_id(places.EAST)
         try:
             await self._begin(WORKSHOP, east)
         except ResourceExhausted as refusal:
@@ -311,22 +209,23 @@ class _Telling:
             await self._settle(where)
             stretch = _stretch(area, previous, number)
             self._tell(f"\n{stretch}")
-            await self._listen(stretch, where)
+            await self._studio.listen(stretch, where)
             if area:
                 await self._verify(CAR)
             if area == places.EAST:
-                await self._overload(CAR, "overload", where, places.RADIO_BPS)
+                await self._studio.overload(CAR, "overload", where, places.RADIO_BPS)
+                await self._events.until_told("THRESHOLD_CROSSED", self.quality_id(places.EAST), times=2)
                 self._story.during = await self._network.installed()
                 self._story.usages = await self._provider.usage(self._story.booking_id)
             if area == places.WEST:
                 await self._reconfigure(where)
-                self._encodings |= {CAR.name: places.HIGH, WORKSHOP.name: places.HIGH}
-                await self._listen(f"in {area}, HD", where)
-                await self._overload(CAR, "overload, HD", where, places.RADIO_HD_BPS)
-                self._encodings[CAR.name] = places.STANDARD
+                self._studio.encodings |= {CAR.name: places.HIGH, WORKSHOP.name: places.HIGH}
+                await self._studio.listen(f"in {area}, HD", where)
+                await self._studio.overload(CAR, "overload, HD", where, places.RADIO_HD_BPS)
+                self._studio.encodings[CAR.name] = places.STANDARD
             if previous == places.EAST:
                 # The car has left, and nobody exceeds what is booked.
-                await self._events.until_told("THRESHOLD_RESTORED", self._quality_id(places.EAST), times=2)
+                await self._events.until_told("THRESHOLD_RESTORED", self.quality_id(places.EAST), times=2)
             previous = area
 
     async def _verify(self, ue: Ue) -> None:
@@ -349,13 +248,14 @@ class _Telling:
         del wanted.area_capabilities[:]
         wanted.area_capabilities.extend(_area_capabilities(places.RADIO_HD))
         changing = asyncio.create_task(self._change(booking, wanted))
-        first = self._next_ns // SEGMENT_NS
-        while not changing.done() or self._next_ns // SEGMENT_NS < first + _WARM_UP_SEGMENTS:
-            await self._send(where, 1)
-        self._story.segments_while_reconfigured = self._next_ns // SEGMENT_NS - first
+        studio = self._studio
+        first = studio.next_segment
+        while not changing.done() or studio.next_segment < first + WARM_UP_SEGMENTS:
+            await studio.send(where, 1)
+        self._story.segments_while_reconfigured = studio.next_segment - first
         await changing
-        self._hear("while it is reconfigured", where, first)
-        await self._begin(WORKSHOP, self._quality_id(places.EAST))
+        studio.hear("while it is reconfigured", where, first)
+        await self._begin(WORKSHOP, self.quality_id(places.EAST))
         self._tell(f"phase C     {WORKSHOP.name} may use {places.EAST} now")
 
     async def _change(self, booking: bookings.Booking, wanted: bookings.BookingRequest) -> None:
@@ -366,91 +266,11 @@ class _Telling:
         self._tell(f"change      offer {revision}: 3 devices, {places.RADIO_HD} in {places.WEST}")
         accepted = await self._provider.accept(booking.booking_id, revision)
         self._story.network_access_ids_after = [each for each in accepted.network_access_ids if each.active]
-        west = self._quality_id(places.WEST)
+        west = self.quality_id(places.WEST)
         for ue in (CAR, WORKSHOP):
             await self._events.until_state(
                 self._accesses[ue.name, west], DeviceAccess.STATE_IN_USE, places.RADIO_HD_BPS
             )
-
-    # --- Packets ------------------------------------------------------------------------------------------------
-
-    async def _listen(self, stretch: str, where: Mapping[Ue, str]) -> None:
-        """Some seconds of the programme for everybody, measured."""
-        first = self._next_ns // SEGMENT_NS
-        await self._send(where, _WARM_UP_SEGMENTS)
-        heard = await self._send(where, _MEASURED_SEGMENTS)
-        self._hear(stretch, where, first)
-        for ue, area in where.items():
-            encoding = self._encodings[ue.name]
-            offered_bps = encoding.rate_bps + OTHER_BPS
-            if area:
-                self._measure(heard, ue, stretch, True, "programme", encoding.rate_bps, encoding.rate_bps, 0)
-                other = "best effort (AMBR)"
-                self._measure(heard, ue, stretch, True, other, OTHER_BPS, SESSION_AMBR_BPS, None)
-            else:
-                self._measure(heard, ue, stretch, False, "everything", offered_bps, SESSION_AMBR_BPS, None)
-
-    async def _overload(self, ue: Ue, stretch: str, where: Mapping[Ue, str], max_bps: int) -> None:
-        """The station sends everything several times: what is booked is policed to the bit."""
-        first = self._next_ns // SEGMENT_NS
-        await self._send(where, _WARM_UP_SEGMENTS, copies={ue.name: _COPIES})
-        heard = await self._send(where, _MEASURED_SEGMENTS, copies={ue.name: _COPIES})
-        offered_bps = self._encodings[ue.name].rate_bps * _COPIES
-        self._measure(heard, ue, stretch, True, "programme", offered_bps, max_bps, None)
-        self._hear("", where, first)
-        if where[ue] == places.EAST:
-            await self._events.until_told("THRESHOLD_CROSSED", self._quality_id(places.EAST))
-
-    async def _send(
-        self, where: Mapping[Ue, str], segments: int, copies: Mapping[str, int] | None = None
-    ) -> Sequence[Heard]:
-        """The next segments of the programme, in the edition of the region that each device is told to be in."""
-        listeners = [
-            Listener(ue.address, self._edition(ue), self._encodings[ue.name], (copies or {}).get(ue.name, 1), OTHER_BPS)
-            for ue in where
-        ]
-        heard = await self._network.send(capture(listeners, self._next_ns, segments))
-        self._next_ns += segments * SEGMENT_NS
-        by_address = {ue.address: (ue, area) for ue, area in where.items()}
-        for packet in heard:
-            ue, area = by_address[packet.ue]
-            if packet.edition:
-                self._players[ue.name].receive(packet)
-                if area:
-                    name = self._quality_id(area)
-                    self._story.passed_bytes[name] = self._story.passed_bytes.get(name, 0) + packet.ip_bytes
-        return heard
-
-    def _hear(self, stretch: str, where: Mapping[Ue, str], first: int) -> None:
-        """What has been sent since ``first`` is played."""
-        for ue, area in where.items():
-            programme = self._players[ue.name].play(first, self._next_ns // SEGMENT_NS - first)
-            if not stretch:
-                continue
-            self._story.listening.append(Listening(ue.name, stretch, bool(area), programme))
-            self._tell(
-                f"{ue.name:<11} {'/'.join(programme.editions) or 'nothing'}: {programme.segments} segments,"
-                f" {programme.interruptions} interruptions, {programme.silent_ns / _S:.1f} s silent"
-            )
-
-    def _measure(
-        self, heard: Sequence[Heard], ue: Ue, stretch: str, inside: bool, what: str, offered_bps: int,
-        expected_bps: int, tolerance_bytes: int | None,
-    ) -> None:  # fmt: skip
-        span_ns = _MEASURED_SEGMENTS * SEGMENT_NS
-        wanted = {"programme": {True}, "everything": {True, False}}.get(what, {False})
-        mine = [each for each in heard if each.ue == ue.address and bool(each.edition) in wanted]
-        passed_bps = sum(each.ip_bytes for each in mine) * 8 * _S // span_ns
-        # A bucket may begin and end with less than a packet in it.
-        off_bytes = 2 * max((each.ip_bytes for each in mine), default=0) if tolerance_bytes is None else tolerance_bytes
-        measured = Measurement(
-            ue.name, stretch, inside, what, offered_bps, expected_bps, passed_bps, off_bytes * 8 * _S // span_ns
-        )
-        self._story.measurements.append(measured)
-        self._tell(
-            f"{ue.name:<11} {'inside' if inside else 'outside'}, {what}: {rate(offered_bps)} offered,"
-            f" {rate(passed_bps)} passed, {rate(expected_bps)} expected"
-        )
 
     # --- Where they are -----------------------------------------------------------------------------------------
 
@@ -462,7 +282,7 @@ class _Telling:
         """Returns when everybody has what is booked where they are, and only there, and the station knows."""
         for ue, area in where.items():
             for there in places.EDITIONS:
-                access_id = self._accesses.get((ue.name, self._quality_id(there)))
+                access_id = self._accesses.get((ue.name, self.quality_id(there)))
                 if access_id is None:
                     continue
                 if there == area:
@@ -473,20 +293,20 @@ class _Telling:
             await self._events.until(partial(self._plays, ue, edition), f"{ue.name} in {area or 'no area'}")
 
     def _plays(self, ue: Ue, edition: str) -> bool:
-        return self._edition(ue) == edition
+        return self.edition(ue) == edition
 
-    def _edition(self, ue: Ue) -> str:
+    def edition(self, ue: Ue) -> str:
         """What is played to the device: the edition of the region that the geofences have told it to be in."""
         inside = self._events.inside.get(name_of(ue.device), [])
         areas = {network_access_id: area for (area, _), network_access_id in self._ids.items()}
         return places.EDITIONS[areas[inside[-1]]] if inside else places.NATIONAL
 
-    def _quality_id(self, area: str) -> str:
+    def quality_id(self, area: str) -> str:
         return self._ids[area, CAPABILITY_QUALITY_ON_DEMAND]
 
     def _rate_bps(self, area: str) -> int:
         changed = self._story.network_access_ids_after or self._story.network_access_ids
-        return next(each.qos.max_downlink_bps for each in changed if each.network_access_id == self._quality_id(area))
+        return next(each.qos.max_downlink_bps for each in changed if each.network_access_id == self.quality_id(area))
 
     # --- Phase D ------------------------------------------------------------------------------------------------
 
@@ -494,9 +314,7 @@ class _Telling:
         booking_id = self._story.booking_id
         await self._provider.release(booking_id)
         await self._events.until(
-            lambda: all(
-                self._events.accesses[each].state == DeviceAccess.STATE_ENDED for each in self._accesses.values()
-            ),
+            lambda: all(self._events.is_in(each, DeviceAccess.STATE_ENDED) for each in self._accesses.values()),
             "the end of all accesses",
         )
         self._tell(f"\nphase D     booking {booking_id} is released")
@@ -506,7 +324,7 @@ class _Telling:
         if not all(each.final for each in self._story.records):
             raise FailedPrecondition(f"booking {booking_id} is released, but its usage records are not final")
         # What was booked is there no more.
-        await self._listen("after the release", dict.fromkeys(UES, ""))
+        await self._studio.listen("after the release", dict.fromkeys(UES, ""))
 
 
 def _area_capabilities(west_profile: str) -> list[bookings.AreaCapability]:

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     import asyncio
 
-    from nf.cli.demo.booking import Story
+    from nf.cli.demo.booking_story import Story
 
 _USAGE_INTERVAL_S = 0.25
 

@@ -86,10 +86,14 @@ class Events:
         """Returns when an access is in this state, with this rate enforced."""
 
         def so() -> bool:
-            found = self.accesses.get(access_id)
-            return found is not None and found.state == state and found.max_downlink_bps == max_bps
+            return self.is_in(access_id, state) and self.accesses[access_id].max_downlink_bps == max_bps
 
         await self.until(so, f"access {access_id}: {DeviceAccess.State.Name(state)} with {max_bps} bit/s")
+
+    def is_in(self, access_id: str, state: DeviceAccess.State.ValueType) -> bool:
+        """Whether an access is known to be in this state."""
+        found = self.accesses.get(access_id)
+        return found is not None and found.state == state
 
     async def _follow(self) -> None:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from nf.cli.demo.booking import CAR, Measurement, Story
 from nf.cli.demo.booking_network import Installed
+from nf.cli.demo.booking_story import CAR, Measurement, Story
 from nf.cli.figures import rate
 from nf.netapi.v1.booking_pb2 import NetworkAccessId
 from nf.netapi.v1.coverage_pb2 import Capability
