@@ -85,6 +85,46 @@ def test_a_provider_finds_what_it_may_book(lab: Lab) -> None:
     assert agreement["limits"]["devices"] == 50
 
 
+@pytest.mark.clause("5G-MAG live media distribution, preconditions")
+def test_an_agreement_is_changed_as_far_as_is_said_and_credentials_are_revoked(lab: Lab) -> None:
+    def operator(*arguments: str) -> list[dict]:
+        done = castcore("book", *arguments, "--dir", lab.directory, "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    terms = ("--provider", "Radio Two", "--area", "linz", "--bookings", "1", "--downlink", "1 Mbps")
+    (made,) = operator("agreement", "put", "radio-two", *terms)
+    (changed,) = operator("agreement", "put", "radio-two", "--price", "90", "--suspended")
+    limits = {"bookings": 1, "downlink_bps": 1_000_000}
+    assert {**made, "price_percent": 90, "suspended": True, "limits": limits, "etag": ""} == {**changed, "etag": ""}
+    (credential,) = operator("credential", "new", "radio-two", "--expires", "2199-01-01")
+    assert [each["area_id"] for each in lab_areas(lab, credential["token"])] == ["linz"]
+    refused = lab.book(
+        "request", "--application", "p", "--area", "linz=region", "--period", "now/1h", credential=credential["token"]
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "suspended" in refused.stderr
+    (listed,) = operator("credential", "ls", "radio-two")
+    assert (listed["credential_id"], listed["token"], listed["expire_time"]) == (
+        credential["credential_id"], "", "2199-01-01T00:00:00Z",
+    )  # fmt: skip
+    operator("credential", "rm", credential["credential_id"])
+    assert lab.book("areas", credential=credential["token"]).returncode == 1
+    operator("agreement", "rm", "radio-two")
+    assert [each["agreement_id"] for each in operator("agreement")] == [PROVIDER]
+
+
+def lab_areas(lab: Lab, token: str) -> list[dict]:
+    done = lab.book("areas", "--json", credential=token)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_an_access_token_stands_for_its_credential(lab: Lab) -> None:
+    token = lab.book("token", "--lasts", "600").stdout.strip()
+    assert token != lab.credential
+    assert {each["area_id"] for each in lab_areas(lab, token)} == {"linz", "vienna"}
+
+
 @pytest.mark.clause(
     "5G-MAG live media distribution B.2", "5G-MAG live media distribution B.3", "5G-MAG live media distribution B.4"
 )
