@@ -18,7 +18,7 @@ from nf.netapi.machine import Effect
 from nf.netapi.usage import extended, is_settled, sample_of
 from nf.netapi.v1.access_pb2 import AccessInstallation, DeviceAccess
 from nf.netapi.v1.booking_pb2 import Booking, NetworkAccessId
-from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND
+from nf.netapi.v1.coverage_pb2 import CAPABILITY_GEOFENCING
 from nf.netapi.v1.metering_pb2 import MeteredAccess, MeteredDevice, SessionUsage, UsageMeter
 from nf.netapi.v1.monitoring_pb2 import BookingUnused, NetworkAccessUsage
 from nf.pcf.v1.policy_authorization_pb2 import EventNotification
@@ -80,7 +80,10 @@ class Monitoring:
         # A session begins with nothing, and tells of its first packets soon.
         series = metering.series_of(session) or [sample_of(at_ns - self.window.lag_ns, NOTHING)]
         metering.keep_series(session, extended(series, sample_of(at_ns, after), self.window))
-        transaction.put(session, name, parent=access.access_id)
+        if known is None:
+            transaction.insert(session, name, parent=access.access_id)
+        else:
+            transaction.update(session, name)
         meter = self._meter(transaction, access)
         counted = total((counters_of(meter.usage), increment(before, after)))
         meter.usage.CopyFrom(usage_of(counted))
@@ -103,8 +106,8 @@ class Monitoring:
             )
             meter.agreement_id = booking.agreement_id
             meter.area_id, meter.profile_id, meter.over = each.area_id, each.profile_id, over
-            watched = booking.state == Booking.STATE_ACTIVE and each.active
-            if watched and each.capability == CAPABILITY_QUALITY_ON_DEMAND:
+            meter.geofencing = each.capability == CAPABILITY_GEOFENCING
+            if booking.state == Booking.STATE_ACTIVE and each.active:
                 meter.period.CopyFrom(booking.current_period.start_time)
                 _note_idle(meter, now)
             else:
@@ -195,7 +198,8 @@ class Monitoring:
         again: list[datetime] = []
         if watching:
             usage = metering.usage_of_meter(meter, 0, now, self.window)
-            crossing = thresholds.look(transaction, usage, watching, now)
+            counts = meter.HasField("period") or meter.in_use > 0
+            crossing = thresholds.look(transaction, usage, watching, now, devices_count=counts)
             if crossing is not None:
                 again.append(crossing)
             if meter.samples and not is_settled(metering.series_of(meter), to_ns(now), self.window):
@@ -206,7 +210,10 @@ class Monitoring:
         elif untold_at is not None:
             again.append(untold_at)
         due = min(again, default=None)
-        transaction.put(meter, meter.network_access_id, parent=meter.booking_id, due=due)
+        if transaction.get(UsageMeter, meter.network_access_id) is None:
+            transaction.insert(meter, meter.network_access_id, parent=meter.booking_id, due=due)
+        else:
+            transaction.update(meter, meter.network_access_id, due=due)
 
     def _unused_at(self, meter: UsageMeter) -> datetime | None:
         """When it is to be told that nobody uses it; None: it is not."""
@@ -273,5 +280,7 @@ def _end_use(meter: UsageMeter, now: datetime) -> None:
 
 def _note_idle(meter: UsageMeter, now: datetime) -> None:
     """Notes since when nobody uses it, within a period."""
-    if not meter.in_use and meter.HasField("period") and not meter.HasField("idle_since"):
+    if meter.geofencing or meter.in_use or not meter.HasField("period"):
+        return
+    if not meter.HasField("idle_since"):
         meter.idle_since.FromDatetime(now)

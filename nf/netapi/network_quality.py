@@ -56,8 +56,12 @@ def _confidence(met: Sequence[bool] | Iterator[bool]) -> v1.Confidence.ValueType
 
 def networks_of(server: v1.InsightsApplicationServer) -> list[Network]:
     """The addresses of an application server. Raises ValueError for what is no address and no prefix."""
-    texts = (server.ipv4_address, server.ipv6_address)
-    return [ipaddress.ip_network(text, strict=False) for text in texts if text]
+    found: list[Network] = []
+    if server.ipv4_address:
+        found.append(ipaddress.IPv4Network(server.ipv4_address, strict=False))
+    if server.ipv6_address:
+        found.append(ipaddress.IPv6Network(server.ipv6_address, strict=False))
+    return found
 
 
 def port_ranges(ports: v1.InsightsPorts) -> list[tuple[int, int]]:

@@ -124,16 +124,24 @@ def of_id(reader: Reader, network_access_id: str) -> list[api.Threshold]:
 
 
 def look(
-    transaction: Transaction, usage: api.NetworkAccessUsage, thresholds: list[api.Threshold], now: datetime
+    transaction: Transaction,
+    usage: api.NetworkAccessUsage,
+    thresholds: list[api.Threshold],
+    now: datetime,
+    *,
+    devices_count: bool = True,
 ) -> datetime | None:
-    """Judges thresholds by what is measured now, and tells what has changed; when the next may be crossed by time."""
+    """Judges thresholds by what is measured now, and tells what has changed; when the next may be crossed by time.
+
+    ``devices_count``: whether the number of devices says anything, as it does within a period.
+    """
     again: list[datetime] = []
     for each in thresholds:
         since = each.beyond_since.ToDatetime(now.tzinfo) if each.HasField("beyond_since") else None
         before, lasting = Standing(each.crossed, since), timedelta(milliseconds=each.for_ms)
         after = judge(
             before,
-            value_of(usage, each.metric),
+            value_of(usage, each.metric) if devices_count or each.metric != api.METRIC_DEVICES else None,
             now,
             above=each.above if each.HasField("above") else None,
             below=each.below if each.HasField("below") else None,

@@ -269,6 +269,18 @@ async def test_too_few_devices_are_told_of_after_their_time_without_any_report(b
     assert len(await bench.events(api.ThresholdEvent, "THRESHOLD_RESTORED")) == 1
 
 
+async def test_too_few_devices_are_no_news_between_periods(bench: Bench):
+    wanted = api.Threshold(network_access_id="n1", metric=api.METRIC_DEVICES, below=1)
+    await bench.turn(Booking.STATE_BOOKED)
+    await bench.store.write(lambda tx: thresholds.create(tx, PROVIDER, wanted))
+    await bench.access("x", WAITING)
+    assert await bench.events(api.ThresholdEvent, "THRESHOLD_CROSSED") == []
+    await bench.turn(Booking.STATE_ACTIVE)
+    assert len(await bench.events(api.ThresholdEvent, "THRESHOLD_CROSSED")) == 1
+    await bench.turn(Booking.STATE_BOOKED)
+    assert len(await bench.events(api.ThresholdEvent, "THRESHOLD_RESTORED")) == 1
+
+
 async def test_a_threshold_stands_over_a_restart(bench: Bench):
     wanted = api.Threshold(network_access_id="n1", metric=api.METRIC_DEVICES, above=0, for_ms=3000)
     await bench.store.write(lambda tx: thresholds.create(tx, PROVIDER, wanted))

@@ -209,6 +209,8 @@ async def test_lists_have_pages_and_each_provider_its_own(lab: Lab) -> None:
         ({"config": {"subscriptionMaxEvents": 0}}, 400, "OUT_OF_RANGE"),
         ({"detail": {"applicationServer": {}}}, 400, "INVALID_ARGUMENT"),
         ({"detail": {"applicationServer": {"ipv6Address": ":::"}}}, 400, "INVALID_ARGUMENT"),
+        ({"detail": {"applicationServer": {"ipv6Address": "1.2.3.4"}}}, 400, "INVALID_ARGUMENT"),
+        ({"detail": {"applicationServer": {"ipv4Address": "01.2.3.4"}}}, 400, "INVALID_ARGUMENT"),
         ({"detail": {"applicationServerPorts": {}}}, 400, "INVALID_ARGUMENT"),
         ({"detail": {"applicationServerPorts": {"ranges": [{"from": 9, "to": 8}]}}}, 400, "INVALID_ARGUMENT"),
         ({"detail": {"applicationProfileId": "needs"}}, 400, "INVALID_ARGUMENT"),

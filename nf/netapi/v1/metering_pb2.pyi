@@ -166,6 +166,7 @@ class UsageMeter(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     OVER_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
+    GEOFENCING_FIELD_NUMBER: _builtins.int
     network_access_id: _builtins.str
     booking_id: _builtins.str
     agreement_id: _builtins.str
@@ -184,6 +185,8 @@ class UsageMeter(_message.Message):
     over: _builtins.bool
     """Whether its booking is over, and whether nothing more can be used of it."""
     final: _builtins.bool
+    geofencing: _builtins.bool
+    """Whether it is one for geofencing: that nobody uses it is nothing to tell."""
     @_builtins.property
     def usage(self) -> _types_pb2.Usage:
         """Of all its sessions together."""
@@ -230,10 +233,11 @@ class UsageMeter(_message.Message):
         period: _timestamp_pb2.Timestamp | None = ...,
         over: _builtins.bool = ...,
         final: _builtins.bool = ...,
+        geofencing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle_since", b"idle_since", "in_use_since", b"in_use_since", "period", b"period", "told_period", b"told_period", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area_id", b"area_id", "booking_id", b"booking_id", "devices", b"devices", "final", b"final", "idle_since", b"idle_since", "in_use", b"in_use", "in_use_since", b"in_use_since", "network_access_id", b"network_access_id", "over", b"over", "peak", b"peak", "period", b"period", "present", b"present", "profile_id", b"profile_id", "samples", b"samples", "told_period", b"told_period", "usage", b"usage", "used", b"used", "used_ms", b"used_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "area_id", b"area_id", "booking_id", b"booking_id", "devices", b"devices", "final", b"final", "geofencing", b"geofencing", "idle_since", b"idle_since", "in_use", b"in_use", "in_use_since", b"in_use_since", "network_access_id", b"network_access_id", "over", b"over", "peak", b"peak", "period", b"period", "present", b"present", "profile_id", b"profile_id", "samples", b"samples", "told_period", b"told_period", "usage", b"usage", "used", b"used", "used_ms", b"used_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

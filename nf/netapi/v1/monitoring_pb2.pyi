@@ -181,7 +181,7 @@ Global___NetworkAccessUsage: _TypeAlias = NetworkAccessUsage  # noqa: Y015
 @_typing.final
 class Threshold(_message.Message):
     """A wish to be told when a measure of a network access ID goes beyond a value, and when it comes back. What is not measured
-    (no device has it in use) is not beyond anything. It ends with its booking.
+    (no device has it in use; devices: it is between its periods) is not beyond anything. It ends with its booking.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
