@@ -159,7 +159,11 @@ def build(ctx: Context[NetapiSection]) -> Function:
             servicer(add_BookingsServiceServicer_to_server, BookingsService(store, bookings, callers)),
             servicer(
                 add_AgreementsServiceServicer_to_server,
-                AgreementsService(store, callers, (geofences.on_agreement_end, sinks.on_agreement_end)),
+                AgreementsService(
+                    store,
+                    callers,
+                    (geofences.on_agreement_end, networks.on_agreement_end, sinks.on_agreement_end),
+                ),
             ),
             servicer(add_TokensServiceServicer_to_server, TokensService(tokens, callers)),
             servicer(

@@ -91,6 +91,12 @@ class DedicatedNetworks:
         await self._store.write(partial(self._delete, caller, booking_id))
         self._sinks.wake()
 
+    def on_agreement_end(self, transaction: Transaction, agreement_id: str) -> None:
+        """Forgets the networks of an agreement, which are over by then, and their accesses."""
+        for network in transaction.all(DedicatedNetwork, parent=agreement_id):
+            self._accesses.forget_network(transaction, network.booking_id)
+            transaction.delete(DedicatedNetwork, network.booking_id)
+
     def _create(self, caller: Caller, asked: CreateDedicatedNetwork, transaction: Transaction) -> DedicatedNetworkInfo:
         now = transaction.clock.now()
         agreement = agreements.require(transaction, caller.require_agreement())

@@ -16,7 +16,8 @@ from receiver import Receiver
 
 from nf.common.clock import ManualClock
 from nf.netapi.named_uuids import AREA, PROFILE, uuid_of
-from nf.netapi.v1.agreement_pb2 import AgreementLimits
+from nf.netapi.v1.agreement_pb2 import AgreementLimits, DeleteAgreementRequest
+from nf.netapi.v1.camara_dedicated_network_pb2 import DedicatedNetwork, NetworkAccess, NetworkAccessMember
 from nf.netapi.v1.coverage_pb2 import Geometry, MultiPolygon, Point, Polygon, ServiceArea
 
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
@@ -354,8 +355,15 @@ async def test_what_becomes_of_networks_and_their_devices_is_told_to_their_sinks
         assert walk.wrong == []
         over = await http.post(accesses, json={"networkId": made["id"]}, headers=headers)
         assert (over.status_code, over.json()["code"]) == (409, "INCOMPATIBLE_STATE")
+        operator = stack.platform.face().agreements
         told = (await http.get(f"{accesses}/{access['id']}", headers=headers)).json()
         assert told["stats"] == {"totalDevices": 2, "totalGranted": 0, "totalDenied": 2}
+        # With the agreement what is over is forgotten.
+        await operator.DeleteAgreement(DeleteAgreementRequest(agreement_id="sports"))
+        kinds = (DedicatedNetwork, NetworkAccess, NetworkAccessMember)
+        assert [await stack.platform.store.read(lambda reader, kind=kind: reader.all(kind)) for kind in kinds] == [
+            []
+        ] * 3
     await receiver.stop()
 
 

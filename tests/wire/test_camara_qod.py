@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,9 +15,11 @@ from netapi_platform import START
 from receiver import Receiver
 
 from nf.common.clock import ManualClock
+from nf.common.errors import InvalidArgument
 from nf.common.resources import copy_of
+from nf.common.v1.events_pb2 import WatchEventsRequest
 from nf.netapi.v1.agreement_pb2 import AgreementLimits
-from nf.netapi.v1.booking_pb2 import SuspendBookingRequest
+from nf.netapi.v1.booking_pb2 import Booking, BookingChanged, SuspendBookingRequest
 from nf.netapi.v1.booking_pb2_grpc import BookingsServiceStub
 from nf.netapi.v1.coverage_pb2 import CapabilityProfile
 from nf.pcf.v1.policy_authorization_pb2 import AppSession
@@ -219,6 +222,36 @@ async def test_what_becomes_of_sessions_is_told_to_their_sinks(tmp_path: Path) -
     await receiver.stop()
 
 
+@pytest.mark.clause("CAMARA quality-on-demand StatusInfo", "5G-MAG live media distribution C")
+async def test_what_the_network_does_not_provide_is_terminated_and_given_back(tmp_path: Path) -> None:
+    async with camara(tmp_path) as stack:
+        walk, upf = stack.walk, stack.plane.upf
+        upf.refuse["ModifySession"] = InvalidArgument("no such rules here")
+        refused = (await walk(QOD, "POST", "/sessions", 201, asked())).json()
+        assert (refused["qosStatus"], refused["statusInfo"], refused["duration"]) == (
+            "UNAVAILABLE",
+            "NETWORK_TERMINATED",
+            600,
+        )
+        await _released(stack, refused["sessionId"])
+        await walk(QOD, "DELETE", f"/sessions/{refused['sessionId']}", 204)
+        del upf.refuse["ModifySession"]
+        session = (await walk(QOD, "POST", "/sessions", 201, asked())).json()
+        assert session["qosStatus"] == "AVAILABLE"
+        await stack.plane.detach()
+        await _released(stack, session["sessionId"])
+        over = (await walk(QOD, "GET", f"/sessions/{session['sessionId']}", 200)).json()
+        assert (over["qosStatus"], over["statusInfo"]) == ("UNAVAILABLE", "NETWORK_TERMINATED")
+        assert _moment(over["startedAt"]) < _moment(over["expiresAt"]) < _moment(session["expiresAt"])
+        # It does not come back with the device, whose traffic may have a session again once it is deleted.
+        await stack.plane.attach()
+        await stack.known()
+        await walk(QOD, "POST", "/sessions", 409, asked(), code="CONFLICT")
+        await walk(QOD, "DELETE", f"/sessions/{session['sessionId']}", 204)
+        assert (await walk(QOD, "POST", "/sessions", 201, asked())).json()["qosStatus"] == "AVAILABLE"
+        assert walk.wrong == []
+
+
 @pytest.mark.clause("CAMARA qos-profiles")
 async def test_every_operation_on_qos_profiles_answers_as_the_official_file_says(tmp_path: Path) -> None:
     async with camara(tmp_path) as stack:
@@ -267,6 +300,17 @@ async def test_every_operation_on_qos_profiles_answers_as_the_official_file_says
 async def _suspend(stack: Camara, session_id: str) -> None:
     operator = BookingsServiceStub(stack.platform.face().channels.get("netapi"))
     await operator.SuspendBooking(SuspendBookingRequest(booking_id=session_id.replace("-", ""), detail="works"))
+
+
+async def _released(stack: Camara, session_id: str) -> None:
+    """Returns when the booking of a session is over and its room is free."""
+    operator = BookingsServiceStub(stack.platform.face().channels.get("netapi"))
+    async with asyncio.timeout(20):
+        async for answer in operator.WatchEvents(WatchEventsRequest(subject=f"bookings/{session_id.replace('-', '')}")):
+            changed = BookingChanged()
+            answer.event.payload.Unpack(changed)
+            if changed.booking.state == Booking.STATE_RELEASED:
+                return
 
 
 def _moment(text: str) -> datetime:

@@ -316,15 +316,12 @@ class DedicatedNetwork(_message.Message):
     AGREEMENT_ID_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
     SINK_ID_FIELD_NUMBER: _builtins.int
-    DELETED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     agreement_id: _builtins.str
     sink_id: _builtins.str
     """Empty: nobody is told."""
-    deleted: _builtins.bool
-    """Deleted, and kept until its last event is told."""
     etag: _builtins.str
     @_builtins.property
     def asked(self) -> Global___CreateDedicatedNetwork:
@@ -339,13 +336,12 @@ class DedicatedNetwork(_message.Message):
         agreement_id: _builtins.str = ...,
         asked: Global___CreateDedicatedNetwork | None = ...,
         sink_id: _builtins.str = ...,
-        deleted: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "deleted", b"deleted", "etag", b"etag", "sink_id", b"sink_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "etag", b"etag", "sink_id", b"sink_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -864,7 +860,6 @@ class NetworkAccess(_message.Message):
     AGREEMENT_ID_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
     SINK_ID_FIELD_NUMBER: _builtins.int
-    DELETED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     access_id: _builtins.str
@@ -874,8 +869,6 @@ class NetworkAccess(_message.Message):
     agreement_id: _builtins.str
     sink_id: _builtins.str
     """Empty: nobody is told."""
-    deleted: _builtins.bool
-    """Deleted, and kept until its last event is told."""
     etag: _builtins.str
     @_builtins.property
     def asked(self) -> Global___CreateNetworkAccess:
@@ -891,13 +884,12 @@ class NetworkAccess(_message.Message):
         agreement_id: _builtins.str = ...,
         asked: Global___CreateNetworkAccess | None = ...,
         sink_id: _builtins.str = ...,
-        deleted: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "deleted", b"deleted", "etag", b"etag", "sink_id", b"sink_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "etag", b"etag", "sink_id", b"sink_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -336,7 +336,6 @@ class QodSession(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SINK_ID_FIELD_NUMBER: _builtins.int
-    DELETED_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
@@ -351,8 +350,6 @@ class QodSession(_message.Message):
     status_info: Global___QosStatusInfo.ValueType
     sink_id: _builtins.str
     """Empty: nobody is told."""
-    deleted: _builtins.bool
-    """Deleted, and kept until its last event is told."""
     etag: _builtins.str
     @_builtins.property
     def asked(self) -> Global___CreateQodSession:
@@ -378,13 +375,12 @@ class QodSession(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         sink_id: _builtins.str = ...,
-        deleted: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "create_time", b"create_time", "expire_time", b"expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "deleted", b"deleted", "device_key", b"device_key", "duration_s", b"duration_s", "etag", b"etag", "expire_time", b"expire_time", "sink_id", b"sink_id", "start_time", b"start_time", "status", b"status", "status_info", b"status_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "agreement_id", b"agreement_id", "asked", b"asked", "booking_id", b"booking_id", "create_time", b"create_time", "device_key", b"device_key", "duration_s", b"duration_s", "etag", b"etag", "expire_time", b"expire_time", "sink_id", b"sink_id", "start_time", b"start_time", "status", b"status", "status_info", b"status_info"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
