@@ -9,8 +9,8 @@ from typing import Final
 from nf.common.errors import InvalidArgument
 from nf.common.json_text import SHOWN_LENGTH
 from nf.netapi.errors import InvalidArea
-from nf.netapi.geometry import MAX_RADIUS_M
-from nf.netapi.projection import bound_of
+from nf.netapi.geometry import MAX_RADIUS_M, Fit, fit, touches
+from nf.netapi.projection import Plane, bound_of, distance_m
 from nf.netapi.v1.camara_location_pb2 import CamaraArea
 from nf.netapi.v1.coverage_pb2 import Circle, Geometry, Point, Polygon, ServiceArea
 from nf.netapi.v1.location_pb2 import DevicePosition
@@ -20,6 +20,8 @@ POLYGON: Final = "POLYGON"
 _LEAST_RADIUS_M: Final = 1.0
 _LEAST_POINTS: Final = 3
 _MOST_POINTS: Final = 15
+# A circle is laid on polygons as one of four times so many sides.
+_QUARTER_SIDES: Final = 64
 
 
 def circle_of(area: CamaraArea, path: str, least_radius_m: float) -> Geometry:
@@ -55,6 +57,27 @@ def place_of(position: DevicePosition, covered: Sequence[ServiceArea]) -> Camara
         return _circle(position.point, position.uncertainty_m)
     placed = [area.geometry for area in covered if area.HasField("geometry")]
     return min((area_of(each) for each in placed), key=surface_m2, default=None)
+
+
+def fit_within(circle: Geometry, position: DevicePosition, covered: Sequence[ServiceArea]) -> tuple[Fit, int]:
+    """Whether a device is in a circle, and how much of where it may be is, as ``geometry.fit``; by its cell if need be."""
+    place = place_of(position, covered)
+    if place is None:
+        return Fit.UNKNOWN, 0
+    if place.area_type == CIRCLE:
+        return fit(circle, DevicePosition(point=place.center, uncertainty_m=place.radius))
+    polygon = Geometry(polygon=Polygon(boundary=place.boundary))
+    if not touches(circle, polygon):
+        return Fit.OUTSIDE, 0
+    center, radius_m = circle.circle.center, circle.circle.radius_m
+    if all(distance_m(center, corner) <= radius_m for corner in place.boundary):
+        return Fit.INSIDE, 100
+    from shapely.geometry import Point as Place
+    from shapely.geometry import Polygon as Shape
+
+    shape = Shape(Plane(center.latitude, center.longitude).ring(polygon.polygon))
+    inside = shape.intersection(Place(0.0, 0.0).buffer(radius_m, quad_segs=_QUARTER_SIDES)).area
+    return Fit.PARTIAL, min(99, max(1, round(100 * inside / shape.area)))
 
 
 def surface_m2(area: CamaraArea) -> float:

@@ -38,6 +38,15 @@ class Verified:
     position_time: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a device is, by the name by which it is known; ``covered`` are the service areas that have its cell."""
+
+    name: Name
+    position: DevicePosition
+    covered: Sequence[ServiceArea]
+
+
 def located(reader: Reader, device: Device, max_age: timedelta | None) -> DevicePosition:
     """Where a device is. Raises PositionUnknown and PositionTooOld, and what ``device_key`` raises."""
     position = position_of(reader, device_key(reader, device))
@@ -133,41 +142,31 @@ class Locating:
 
         return await self._store.read(look)
 
-    async def locate_by_agreement(
-        self, caller: Caller, names: Sequence[Name], max_age: timedelta | None
-    ) -> tuple[Name, DevicePosition, list[ServiceArea]]:
-        """Where a device is, and the service areas that its cell belongs to, for a caller whose agreement has it.
+    async def by_agreement(
+        self,
+        caller: Caller,
+        names: Sequence[Name],
+        right: Right,
+        max_age: timedelta | None,
+        area: Geometry | None = None,
+    ) -> Located:
+        """Where a device is, for a caller whose agreement has the right; ``area`` has to be where it may book.
 
-        With the name by which it is known. Raises LocationNotBooked, IdentifierNotFound, PositionUnknown,
-        PositionTooOld.
+        Raises LocationNotBooked, IdentifierNotFound, AreaNotCovered, PositionUnknown, PositionTooOld.
         """
 
-        def look(reader: Reader) -> tuple[Name, DevicePosition, list[ServiceArea]]:
-            check_agreement(reader, caller, Right.RETRIEVE)
+        def look(reader: Reader) -> Located:
+            check_agreement(reader, caller, right)
             name = _require_name(reader, names)
+            if area is not None:
+                check_covered(reader, caller, area)
             position = located(reader, name.device, max_age)
             covered = [
-                area
-                for area in (coverage.areas(reader) if position.HasField("cell") else ())
-                if any(geometry.same_cell(each, position.cell) for each in area.cells)
+                each
+                for each in (coverage.areas(reader) if position.HasField("cell") else ())
+                if any(geometry.same_cell(cell, position.cell) for cell in each.cells)
             ]
-            return name, position, covered
-
-        return await self._store.read(look)
-
-    async def verify_by_agreement(
-        self, caller: Caller, names: Sequence[Name], area: Geometry, max_age: timedelta | None
-    ) -> tuple[Name, Verified]:
-        """Whether a device is in an area, for a caller whose agreement has it, with the name by which it is known.
-
-        Raises LocationNotBooked, AreaNotCovered, IdentifierNotFound, PositionUnknown, PositionTooOld.
-        """
-
-        def look(reader: Reader) -> tuple[Name, Verified]:
-            check_agreement(reader, caller, Right.VERIFY)
-            name = _require_name(reader, names)
-            check_covered(reader, caller, area)
-            return name, verified(reader, name.device, area, max_age)
+            return Located(name, position, covered)
 
         return await self._store.read(look)
 

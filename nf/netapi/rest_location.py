@@ -7,12 +7,13 @@ from typing import Final
 
 from nf.common.rest import Answer, Door, RestCall
 from nf.netapi.callers import Caller, Callers
-from nf.netapi.camara_areas import circle_of, place_of, surface_m2
+from nf.netapi.camara_areas import circle_of, fit_within, place_of, surface_m2
 from nf.netapi.camara_checks import checked
 from nf.netapi.camara_devices import subject_names
 from nf.netapi.errors import PositionUnknown, Unprocessable
 from nf.netapi.geometry import Fit
 from nf.netapi.locating import Locating
+from nf.netapi.location_rights import Right
 from nf.netapi.rest_camara import camara_door
 from nf.netapi.v1.camara_location_pb2 import (
     RetrievedLocation,
@@ -59,15 +60,15 @@ def build_verification_door(callers: Callers, locating: Locating, *, least_radiu
         asked = checked(call.message(VerifyLocationRequest))
         names = subject_names(call.caller.device, asked.device if asked.HasField("device") else None)
         area = circle_of(asked.area, "area", least_radius_m)
-        name, found = await locating.verify_by_agreement(call.caller, names, area, _age(asked))
-        if found.fit is Fit.UNKNOWN or found.position_time is None:
+        found = await locating.by_agreement(call.caller, names, Right.VERIFY, _age(asked), area)
+        fit, percent = fit_within(area, found.position, found.covered)
+        if fit is Fit.UNKNOWN:
             raise PositionUnknown("device: its cell is known, and not where that is")
-        told = VerifyLocationAnswer(verification_result=_RESULTS[found.fit])
-        told.last_location_time.FromDatetime(found.position_time)
-        if found.fit is Fit.PARTIAL:
-            told.match_rate = found.percent
-        if name.view is not None:
-            told.device.CopyFrom(name.view)
+        told = VerifyLocationAnswer(verification_result=_RESULTS[fit], last_location_time=found.position.position_time)
+        if fit is Fit.PARTIAL:
+            told.match_rate = percent
+        if found.name.view is not None:
+            told.device.CopyFrom(found.name.view)
         return Answer(200, told)
 
     door.operation(
@@ -104,8 +105,8 @@ def build_retrieval_door(callers: Callers, locating: Locating) -> Door[Caller]:
     async def retrieve(call: Call) -> Answer:
         asked = checked(call.message(RetrieveLocationRequest))
         names = subject_names(call.caller.device, asked.device if asked.HasField("device") else None)
-        name, position, covered = await locating.locate_by_agreement(call.caller, names, _age(asked))
-        area = place_of(position, covered)
+        found = await locating.by_agreement(call.caller, names, Right.RETRIEVE, _age(asked))
+        area = place_of(found.position, found.covered)
         if area is None:
             raise PositionUnknown("device: its cell is known, and not where that is")
         surface = surface_m2(area)
@@ -114,9 +115,9 @@ def build_retrieval_door(callers: Callers, locating: Locating) -> Door[Caller]:
                 f"maxSurface: expected {asked.max_surface} square metres at the most, found {surface:.0f}",
                 reason=f"{_RETRIEVAL}.UNABLE_TO_FULFILL_MAX_SURFACE",
             )
-        told = RetrievedLocation(area=area, last_location_time=position.position_time)
-        if name.view is not None:
-            told.device.CopyFrom(name.view)
+        told = RetrievedLocation(area=area, last_location_time=found.position.position_time)
+        if found.name.view is not None:
+            told.device.CopyFrom(found.name.view)
         return Answer(200, told)
 
     door.operation(

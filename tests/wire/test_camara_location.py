@@ -40,6 +40,8 @@ TYPES = "org.camaraproject.geofencing-subscriptions.v0."
 ENTERED, LEFT = f"{TYPES}area-entered", f"{TYPES}area-left"
 CAR = {"phoneNumber": PHONE}
 IN_A_CELL = {"phoneNumber": "+436640000002"}
+# Its cell belongs to no area.
+NOWHERE = {"phoneNumber": "+436640000003"}
 
 
 class Lab:
@@ -81,9 +83,11 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
 
         def attach(tx: Transaction) -> None:
             keep_ue(tx, ue())
-            other = AttachedUe(sm_context_ref="b", supi="imsi-2", gpsi="msisdn-436640000002", cell=cell("0000000B2"))
-            keep_ue(tx, other)
-            tx.put(DevicePosition(cell=other.cell), other.supi)
+            for number, identity in ((2, "0000000B2"), (3, "0000000C3")):
+                supi, gpsi = f"imsi-{number}", f"msisdn-43664000000{number}"
+                other = AttachedUe(sm_context_ref=supi, supi=supi, gpsi=gpsi, cell=cell(identity))
+                keep_ue(tx, other)
+                tx.put(DevicePosition(cell=other.cell), supi)
 
         await running.store.write(attach)
         yield made
@@ -145,6 +149,21 @@ async def test_a_device_is_verified_to_be_in_an_area_out_of_it_or_partly(lab: La
     walk.check(LOCATION_VERIFICATION)
 
 
+async def test_a_ue_of_which_the_cell_is_known_is_verified_by_the_area_of_that(lab: Lab, walk: Walk) -> None:
+    async def verify(latitude: float, longitude: float, radius: float) -> tuple[str, int | None]:
+        circle = {"areaType": "CIRCLE", "center": {"latitude": latitude, "longitude": longitude}, "radius": radius}
+        body = {"device": IN_A_CELL, "area": circle, "maxAge": 0}
+        told = (await walk(LOCATION_VERIFICATION, "POST", "/verify", 200, body)).json()
+        return told["verificationResult"], told.get("matchRate")
+
+    # A block of 0.1 by 0.1 degrees: 11,120 m high and 7,450 m wide.
+    assert await verify(48.05, 16.05, 6800) == ("TRUE", None)
+    assert await verify(48.05, 16.05, 6000) == ("PARTIAL", 97)
+    assert await verify(48.05, 16.05, 3000) == ("PARTIAL", 34)
+    assert await verify(48.25, 16.35, 3000) == ("FALSE", None)
+    assert objections(walk) == []
+
+
 async def test_what_cannot_be_verified_is_refused_with_camara_s_codes(lab: Lab, walk: Walk) -> None:
     async def refused(status: int, code: str, **body: object) -> None:
         await walk(LOCATION_VERIFICATION, "POST", "/verify", status, {"device": CAR, "area": area(), **body}, code=code)
@@ -165,7 +184,7 @@ async def test_what_cannot_be_verified_is_refused_with_camara_s_codes(lab: Lab, 
     await refused(400, "INVALID_ARGUMENT", device={"phoneNumber": "0664"})
     await refused(400, "INVALID_ARGUMENT", device={})
     await refused(422, "UNSUPPORTED_IDENTIFIER", device={"networkAccessIdentifier": "car@example.com"})
-    await refused(422, "LOCATION_VERIFICATION.UNABLE_TO_LOCATE", device=IN_A_CELL)
+    await refused(422, "LOCATION_VERIFICATION.UNABLE_TO_LOCATE", device=NOWHERE)
     await walk(LOCATION_VERIFICATION, "POST", "/verify", 422, {"area": area()}, code="MISSING_IDENTIFIER")
     await walk(LOCATION_VERIFICATION, "POST", "/verify", 400, {"device": CAR}, code="INVALID_ARGUMENT")
     assert objections(walk) == []
