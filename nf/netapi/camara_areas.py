@@ -60,7 +60,7 @@ def place_of(position: DevicePosition, covered: Sequence[ServiceArea]) -> Camara
 
 
 def fit_within(circle: Geometry, position: DevicePosition, covered: Sequence[ServiceArea]) -> tuple[Fit, int]:
-    """Whether a device is in a circle, and how much of where it may be is, as ``geometry.fit``; by its cell if need be."""
+    """Whether a device is in a circle, and by how much, as ``geometry.fit`` says it; by its cell if need be."""
     place = place_of(position, covered)
     if place is None:
         return Fit.UNKNOWN, 0
