@@ -5,12 +5,12 @@ What client applications and the network's location function ask of the platform
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from nf.client.paging import pages
 from nf.common.resources import new_id
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest
 from nf.netapi.v1 import agreement_pb2, booking_pb2, coverage_pb2, monitoring_pb2
@@ -19,21 +19,8 @@ from nf.netapi.v1.booking_pb2_grpc import BookingsServiceStub
 from nf.netapi.v1.coverage_pb2_grpc import CoverageServiceStub
 from nf.netapi.v1.monitoring_pb2_grpc import EventSinksServiceStub, MonitoringServiceStub
 
-R = TypeVar("R")
-
 # So many are asked for at a time.
 _PAGE = 500
-
-
-async def pages(fetch: Callable[[str], Awaitable[tuple[Sequence[R], str]]]) -> AsyncIterator[R]:
-    """Everything, a page after the other; ``fetch`` takes a page token and gives the next."""
-    token = ""
-    while True:
-        items, token = await fetch(token)
-        for each in items:
-            yield each
-        if not token:
-            return
 
 
 class Platform:

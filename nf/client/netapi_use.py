@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 import grpc
 
-from nf.client.netapi import pages
+from nf.client.paging import pages
 from nf.common.resources import new_id
 from nf.netapi.v1 import access_pb2, location_pb2
 from nf.netapi.v1.access_pb2_grpc import DeviceAccessesServiceStub

@@ -74,7 +74,7 @@ def reference(lab: Lab, *more: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.clause("5G-MAG live media distribution, preconditions")
+@pytest.mark.clause("5G-MAG live media distribution Preconditions")
 def test_a_provider_finds_what_it_may_book(lab: Lab) -> None:
     assert sorted(each["area_id"] for each in lab.told("areas")) == ["linz", "vienna"]
     (vienna,) = lab.told("areas", "show", "vienna")
@@ -85,7 +85,7 @@ def test_a_provider_finds_what_it_may_book(lab: Lab) -> None:
     assert agreement["limits"]["devices"] == 50
 
 
-@pytest.mark.clause("5G-MAG live media distribution, preconditions")
+@pytest.mark.clause("5G-MAG live media distribution Preconditions")
 def test_an_agreement_is_changed_as_far_as_is_said_and_credentials_are_revoked(lab: Lab) -> None:
     def operator(*arguments: str) -> list[dict]:
         done = castcore("book", *arguments, "--dir", lab.directory, "--json")
@@ -218,7 +218,7 @@ def test_thresholds_geofences_and_sinks_are_set_listed_and_ended(lab: Lab) -> No
     lab.told("release", booking)
 
 
-@pytest.mark.clause("5G-MAG live media distribution, preconditions")
+@pytest.mark.clause("5G-MAG live media distribution Preconditions")
 def test_several_platforms_are_told_apart_by_name(lab: Lab, tmp_path: Path) -> None:
     known = tmp_path / "platforms.toml"
     known.write_text(

@@ -17,7 +17,8 @@ from nf.af.v1 import provisioning_pb2 as m1
 from nf.af.v1 import provisioning_pb2_grpc as m1_grpc
 from nf.cli.resources.listing_mbs import MBS_READINGS
 from nf.cli.resources.listing_netapi import NETAPI_READINGS
-from nf.cli.resources.reading import PAGE, Filters, Reading, columns, pages
+from nf.cli.resources.reading import PAGE, Filters, Reading, columns
+from nf.client.paging import pages
 from nf.common.channels import Channels
 from nf.common.errors import InvalidArgument, NotFound
 from nf.common.v1.notifications_pb2 import NotificationSubscription

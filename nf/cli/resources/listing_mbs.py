@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
-from nf.cli.resources.reading import PAGE, Filters, Reading, columns, pages
+from nf.cli.resources.reading import PAGE, Filters, Reading, columns
+from nf.client.paging import pages
 from nf.common.channels import Channels
 from nf.common.errors import NotFound
 from nf.mbsf.v1 import user_data_ingest_pb2 as ingest

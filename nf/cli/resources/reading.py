@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -12,8 +12,6 @@ from nf.cli.figures import rate
 from nf.cli.resources.tree import enum_text, time_text
 from nf.common.channels import Channels
 from nf.common.v1.types_pb2 import Snssai
-
-M = TypeVar("M", bound=Message)
 
 Filters = Mapping[str, str]
 
@@ -28,17 +26,6 @@ class Reading:
     items: Callable[[Channels, Filters], AsyncIterator[Message]]
     one: Callable[[Channels, str], Awaitable[Message]]
     columns: Sequence[tuple[str, Callable[[Message], str]]]
-
-
-async def pages(fetch: Callable[[str], Awaitable[tuple[Sequence[M], str]]]) -> AsyncIterator[M]:
-    """Everything, a page after the other; ``fetch`` takes a page token and gives the next."""
-    token = ""
-    while True:
-        items, token = await fetch(token)
-        for each in items:
-            yield each
-        if not token:
-            return
 
 
 def _text(name: str) -> Callable[[Message], str]:
