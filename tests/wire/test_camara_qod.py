@@ -45,7 +45,7 @@ def events(receiver: Receiver) -> list[tuple[str, str, str]]:
     ]
 
 
-@pytest.mark.clause("5G-MAG live media distribution B.1 a", "CAMARA quality-on-demand")
+@pytest.mark.clause("5G-MAG live media distribution B.1 a QoD", "CAMARA quality-on-demand")
 async def test_every_operation_on_sessions_answers_as_the_official_file_says(tmp_path: Path) -> None:
     async with camara(tmp_path) as stack:
         walk = stack.walk
