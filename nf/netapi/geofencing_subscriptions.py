@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from nf.common.codec import to_json
@@ -18,8 +17,9 @@ from nf.netapi.callers import Caller
 from nf.netapi.camara_areas import area_of, circle_of
 from nf.netapi.camara_devices import Name, subject_names, view_of
 from nf.netapi.camara_sinks import credential_of
+from nf.netapi.camara_subscriptions import check_delivery, check_expiry, seen_by
 from nf.netapi.cloud_events import Data
-from nf.netapi.errors import InvalidSink, MultipleEventTypes, Unprocessable
+from nf.netapi.errors import MultipleEventTypes, Unprocessable
 from nf.netapi.geofence_requests import EXPIRED, TOKEN_EXPIRED
 from nf.netapi.geofences import (
     BOOKING_ENDED,
@@ -49,8 +49,6 @@ AREA_ENTERED: Final = f"{_TYPES}area-entered"
 AREA_LEFT: Final = f"{_TYPES}area-left"
 _SUBSCRIPTION_STARTED: Final = f"{_TYPES}subscription-started"
 _SUBSCRIPTION_ENDED: Final = f"{_TYPES}subscription-ended"
-_HTTP: Final = "HTTP"
-_POST: Final = "POST"
 # A geofence ends with its token so long before its sink does, which then has the last event already.
 _BEFORE_SINK: Final = timedelta(seconds=2)
 _REASONS: Final = {
@@ -114,7 +112,7 @@ class GeofencingSubscriptions:
             device_of_token=caller.device is not None,
         )
         if asked.config.HasField("subscription_expire_time"):
-            _check_to_come(asked, now)
+            check_expiry(asked.config.subscription_expire_time, now)
             wanted.expire_time.CopyFrom(asked.config.subscription_expire_time)
         if credential is not None and credential.expires is not None:
             wanted.token_expire_time.FromDatetime(_end_with_token(credential.expires, now))
@@ -155,11 +153,11 @@ class GeofencingSubscriptions:
         """The caller's subscriptions, in the order of their creation."""
 
         def look(reader: Reader) -> list[GeofencingSubscription]:
-            mine = _is_for(reader, caller)
+            is_seen = seen_by(reader, caller)
             return [
                 kept.subscription
                 for kept in reader.all(KeptGeofencingSubscription, parent=caller.agreement_id)
-                if mine(kept)
+                if is_seen(kept.device_key)
             ]
 
         return await self._store.read(look)
@@ -192,16 +190,9 @@ def end_with_sink(geofences: Geofences) -> SinkFollower:
 
 
 def _event_type(asked: GeofencingSubscriptionRequest) -> str:
-    """The one type of events that is wanted. Raises InvalidArgument, InvalidSink and MultipleEventTypes."""
-    if asked.protocol != _HTTP:
-        raise InvalidArgument(
-            f"protocol: expected {_HTTP}, found {asked.protocol[:SHOWN_LENGTH]!r}", reason="INVALID_PROTOCOL"
-        )
-    if asked.protocol_settings.HasField("method") and asked.protocol_settings.method != _POST:
-        found = repr(asked.protocol_settings.method[:SHOWN_LENGTH])
-        raise InvalidArgument.of("protocolSettings.method", f"expected {_POST}, found {found}")
-    if not asked.sink.startswith(("https://", "http://")):
-        raise InvalidSink.of("sink", f"expected an https URL, found {asked.sink[:SHOWN_LENGTH]!r}")
+    """The one type of events that is wanted. Raises InvalidArgument and MultipleEventTypes."""
+    settings = asked.protocol_settings
+    check_delivery(asked.protocol, settings.method if settings.HasField("method") else None)
     if not asked.types:
         raise InvalidArgument.of("types", "expected one type of events, found none")
     for index, each in enumerate(asked.types):
@@ -230,13 +221,6 @@ def _end_with_token(expires: datetime, now: datetime) -> datetime:
     return max(now, of_sink - min(_BEFORE_SINK, (of_sink - now) / 10))
 
 
-def _check_to_come(asked: GeofencingSubscriptionRequest, now: datetime) -> None:
-    expires = asked.config.subscription_expire_time
-    if expires.ToDatetime(UTC) <= now:
-        field = "config.subscriptionExpireTime"
-        raise InvalidArgument.of(field, f"expected a time to come, found {expires.ToJsonString()}")
-
-
 def _served(reader: Reader, names: list[Name]) -> Name:
     """The name by which the device is known. Raises Unprocessable where none of them is."""
     found = known_name(reader, names)
@@ -263,14 +247,6 @@ def _subscription(
     return made
 
 
-def _is_for(reader: Reader, caller: Caller) -> Callable[[KeptGeofencingSubscription], bool]:
-    """Whether a caller may know of a subscription: a token of a device's user is for that device's only."""
-    if caller.device is None:
-        return lambda _: True
-    key = device_key(reader, caller.device)
-    return lambda kept: kept.device_key == key
-
-
 def _require(reader: Reader, caller: Caller, subscription_id: str) -> KeptGeofencingSubscription:
     kept = reader.get(KeptGeofencingSubscription, subscription_id)
     geofence = reader.get(Geofence, subscription_id)
@@ -278,7 +254,7 @@ def _require(reader: Reader, caller: Caller, subscription_id: str) -> KeptGeofen
         kept is None
         or geofence is None
         or not caller.may_see(geofence.agreement_id)
-        or not _is_for(reader, caller)(kept)
+        or not seen_by(reader, caller)(kept.device_key)
     ):
         raise NotFound(f"subscription {subscription_id[:SHOWN_LENGTH]!r} does not exist")
     return kept

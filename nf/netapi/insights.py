@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from nf.common.clock import to_ns
@@ -21,6 +20,7 @@ from nf.netapi.callers import Caller, audience_of
 from nf.netapi.camara_checks import uuid_hex
 from nf.netapi.camara_devices import Name, subject_names
 from nf.netapi.camara_sinks import credential_of
+from nf.netapi.camara_subscriptions import check_delivery, check_expiry, seen_by
 from nf.netapi.cloud_events import Data
 from nf.netapi.config import NetapiSection
 from nf.netapi.errors import IdentifierNotFound
@@ -40,8 +40,6 @@ _TYPES: Final = f"org.camaraproject.{DOOR}.v0."
 NETWORK_QUALITY: Final = f"{_TYPES}network-quality"
 _EVENT: Final = "NETWORK_QUALITY"
 _SOURCE: Final = "netapi"
-_HTTP: Final = "HTTP"
-_POST: Final = "POST"
 # By which the store finds what is subscribed of a device.
 _OF_DEVICE: Final = "device"
 _REASONS: Final = {
@@ -102,7 +100,9 @@ class Insights:
         names = subject_names(caller.device, detail.device if detail.HasField("device") else None)
         now = self._store.clock.now()
         credential = credential_of(asked.sink_credential if asked.HasField("sink_credential") else None, now)
-        expires = _expiry(asked, now)
+        config = asked.config
+        has_end = config.HasField("subscription_expire_time")
+        expires = check_expiry(config.subscription_expire_time, now) if has_end else None
 
         def work(transaction: Transaction) -> v1.InsightsSubscription:
             agreement_id = caller.require_agreement()
@@ -143,9 +143,9 @@ class Insights:
         """The caller's subscriptions, in the order of their creation."""
 
         def look(reader: Reader) -> list[v1.InsightsSubscription]:
-            mine = _is_for(reader, caller)
+            is_seen = seen_by(reader, caller)
             kept = reader.all(v1.KeptInsightsSubscription, parent=caller.agreement_id)
-            return [_shown(caller, each) for each in kept if mine(each)]
+            return [_shown(caller, each) for each in kept if is_seen(each.device_key)]
 
         return await self._store.read(look)
 
@@ -232,15 +232,9 @@ def _says_the_same(one: v1.NetworkQualityInsight, other: v1.NetworkQualityInsigh
 
 def _check(asked: v1.InsightsSubscriptionRequest) -> None:
     """Raises InvalidArgument for what the contract's options do not say."""
-    if asked.protocol != _HTTP:
-        found = repr(asked.protocol[:SHOWN_LENGTH])
-        raise InvalidArgument(f"protocol: expected {_HTTP}, found {found}", reason="INVALID_PROTOCOL")
-    violations = []
     settings, detail = asked.protocol_settings, asked.config.subscription_detail
-    if settings.HasField("method") and settings.method != _POST:
-        violations.append(
-            FieldViolation("protocolSettings.method", f"expected {_POST}, found {settings.method[:SHOWN_LENGTH]!r}")
-        )
+    check_delivery(asked.protocol, settings.method if settings.HasField("method") else None)
+    violations = []
     if not asked.types:
         violations.append(FieldViolation("types", f"expected {NETWORK_QUALITY}, found nothing"))
     for index, each in enumerate(asked.types):
@@ -269,16 +263,6 @@ def _check(asked: v1.InsightsSubscriptionRequest) -> None:
             "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
         )
     uuid_hex(f"{_DETAIL}.applicationProfileId", detail.application_profile_id)
-
-
-def _expiry(asked: v1.InsightsSubscriptionRequest, now: datetime) -> datetime | None:
-    if not asked.config.HasField("subscription_expire_time"):
-        return None
-    expires = asked.config.subscription_expire_time.ToDatetime(UTC)
-    if expires <= now:
-        found = asked.config.subscription_expire_time.ToJsonString()
-        raise InvalidArgument.of("config.subscriptionExpireTime", f"expected a time to come, found {found}")
-    return expires
 
 
 def _profile_of(reader: Reader, agreement_id: str, profile_uuid: str) -> str:
@@ -330,16 +314,8 @@ def _shown(caller: Caller, kept: v1.KeptInsightsSubscription) -> v1.InsightsSubs
     return shown
 
 
-def _is_for(reader: Reader, caller: Caller) -> Callable[[v1.KeptInsightsSubscription], bool]:
-    """Whether a caller may know of a subscription: a token of a device's user is for that device's only."""
-    if caller.device is None:
-        return lambda _: True
-    key = device_key(reader, caller.device)
-    return lambda kept: kept.device_key == key
-
-
 def _require(reader: Reader, caller: Caller, subscription_id: str) -> v1.KeptInsightsSubscription:
     kept = reader.get(v1.KeptInsightsSubscription, subscription_id)
-    if kept is None or not caller.may_see(kept.agreement_id) or not _is_for(reader, caller)(kept):
+    if kept is None or not caller.may_see(kept.agreement_id) or not seen_by(reader, caller)(kept.device_key):
         raise NotFound(f"subscription {subscription_id[:SHOWN_LENGTH]!r} does not exist")
     return kept

@@ -170,7 +170,7 @@ class Sinks:
         given. Raises InvalidArgument, InvalidSink, CallbackHostNotAllowed, EventsPruned, ResourceExhausted.
         """
         now = transaction.clock.now()
-        if door and not self._http_at_doors and not url.startswith("https://"):
+        if door and not url.startswith(("https://", "http://") if self._http_at_doors else "https://"):
             raise InvalidSink.of("sink", f"expected an https URL, found {url[:200]!r}")
         self._hosts.check_url("sink" if door else "event_sink.url", url)
         _check_headers(headers)

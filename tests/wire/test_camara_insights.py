@@ -193,7 +193,7 @@ async def test_lists_have_pages_and_each_provider_its_own(lab: Lab) -> None:
     ("changes", "status", "code"),
     [
         ({"protocol": "MQTT5"}, 400, "INVALID_PROTOCOL"),
-        ({"sink": "ftp://127.0.0.1/"}, 400, "INVALID_ARGUMENT"),
+        ({"sink": "ftp://127.0.0.1/"}, 400, "INVALID_SINK"),
         ({"sink": "https://192.0.2.1/"}, 400, "INVALID_SINK"),
         ({"sink": None}, 400, "INVALID_ARGUMENT"),
         ({"types": ["org.example.other"]}, 400, "INVALID_ARGUMENT"),

@@ -188,7 +188,7 @@ class NotificationSubscriptionEnded(_message.Message):
     NOTIFICATION_SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     cause: _builtins.str
-    """"EXPIRED": its time had come. "GONE": the callback URL answered 410."""
+    """"EXPIRED": its time had come. "GONE": the callback URL answered 410. "MAX_EVENTS": it had as many as it wanted."""
     @_builtins.property
     def notification_subscription(self) -> Global___NotificationSubscription:
         """The subscription as it was."""
