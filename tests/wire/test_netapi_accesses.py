@@ -180,3 +180,35 @@ async def test_devices_show_their_network_access_id_and_providers_their_credenti
     await core.provider.bookings.ReleaseBooking(booking.ReleaseBookingRequest(booking_id=made.booking_id))
     with pytest.raises(FailedPrecondition, match="its booking is RELEASED"):
         await core.use(made)
+
+
+@C
+async def test_what_the_network_loses_meanwhile_is_in_force_again_when_it_is_back(core: Core) -> None:
+    made = await core.book()
+    await core.move(0)
+    used = await core.use(made)
+    for function in ("upf", "pcf"):
+        await core.plane.lay_down(function)
+        if function == "upf":
+            lost = await core.until(lambda each: each.state == access.DeviceAccess.STATE_INTERRUPTED)
+            assert (lost.reason, lost.max_downlink_bps) == (access.DeviceAccess.REASON_NETWORK, 0)
+        await core.plane.take_up(function)
+        restored = await core.until(lambda each: each.state == IN_USE)
+        assert (restored.app_session_id, restored.max_downlink_bps) == (used.app_session_id, MFBR_BPS)
+        packets = core.traffic(radio_bps=2 * MFBR_BPS, elsewhere_bps=AMBR_BPS)
+        assert (await core.drive(packets))[RADIO] == conforming(of(packets, RADIO), MFBR_BPS)[RADIO]
+
+
+@C
+async def test_a_device_that_detaches_leaves_nothing_and_gets_it_anew_when_it_attaches(core: Core) -> None:
+    made = await core.book()
+    await core.move(0)
+    used = await core.use(made)
+    await core.plane.detach()
+    away = await core.until(lambda each: each.state == WAITING and each.app_session_id == "")
+    assert away.reason == access.DeviceAccess.REASON_NOT_ATTACHED
+    assert await core.plane.app_sessions() == {}
+    await core.plane.attach(sm_context_ref="ue-2", ue_ipv4_address="10.45.0.7")
+    back = await core.until(lambda each: each.state == IN_USE and each.app_session_id != used.app_session_id)
+    assert (back.access_id, back.max_downlink_bps) == (used.access_id, MFBR_BPS)
+    assert {pdr.pdi.ue_ip_address for pdr in (await core.rules()).pdrs} == {"10.45.0.7"}
