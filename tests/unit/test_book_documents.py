@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from nf.cli.book import documents, places, platforms, requesting
+from nf.cli.book.command import app
 from nf.cli.book.devices import device_of, device_text
 from nf.cli.book.requesting import Wish
 from nf.common.errors import InvalidArgument
@@ -258,3 +260,13 @@ def test_the_examples_are_what_they_say() -> None:
     assert request.periods[0].time_zone == "Europe/Vienna"
     known = platforms.load(platforms.PlatformsFile, path=examples / "platforms.toml")
     assert (known.default, set(known.platform)) == ("lab", {"lab", "other"})
+
+
+def test_every_command_teaches_by_an_example() -> None:
+    def walk(command: object, path: str) -> list[str]:
+        inner = getattr(command, "commands", {})
+        told = getattr(command, "help", "") or ""
+        untaught = [] if f"castcore {path}" in told else [path]
+        return untaught + [each for name, below in inner.items() for each in walk(below, f"{path} {name}")]
+
+    assert walk(typer.main.get_command(app), "book") == []

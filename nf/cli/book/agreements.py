@@ -39,7 +39,11 @@ def list_agreements(ctx: typer.Context) -> None:
 
 @agreement.command("show", cls=PlatformCommand)
 def show(ctx: typer.Context, agreement_id: AgreementArgument) -> None:
-    """Show one agreement, whole."""
+    """Show one agreement, whole.
+
+    \b
+    castcore book agreement show radio-one
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -145,7 +149,11 @@ def put(
 
 @agreement.command("rm", cls=PlatformCommand)
 def remove(ctx: typer.Context, agreement_id: AgreementArgument) -> None:
-    """End an agreement under which nothing is booked."""
+    """End an agreement under which nothing is booked.
+
+    \b
+    castcore book agreement rm radio-one
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_agreement(agreement_id)
@@ -206,7 +214,11 @@ def new(
 
 @credential.command("ls", cls=PlatformCommand)
 def list_credentials(ctx: typer.Context, agreement_id: AgreementArgument) -> None:
-    """List the credentials of an agreement, without their tokens."""
+    """List the credentials of an agreement, without their tokens.
+
+    \b
+    castcore book credential ls radio-one
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell_all
@@ -223,7 +235,11 @@ def list_credentials(ctx: typer.Context, agreement_id: AgreementArgument) -> Non
 def revoke(
     ctx: typer.Context, credential_id: Annotated[str, typer.Argument(metavar="CREDENTIAL", help="Its identifier.")]
 ) -> None:
-    """Revoke a credential at once, with the access tokens made of it."""
+    """Revoke a credential at once, with the access tokens made of it.
+
+    \b
+    castcore book credential rm 7c2f…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_credential(credential_id)

@@ -62,7 +62,11 @@ def list_areas(
 
 @areas.command("show", cls=PlatformCommand)
 def show_area(ctx: typer.Context, area: AreaArgument) -> None:
-    """Show one area, whole."""
+    """Show one area, whole.
+
+    \b
+    castcore book areas show vienna
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -137,7 +141,11 @@ def put_areas(
 
 @areas.command("rm", cls=PlatformCommand)
 def remove_area(ctx: typer.Context, area: AreaArgument) -> None:
-    """Remove an area on which nothing is booked; for the operator."""
+    """Remove an area on which nothing is booked; for the operator.
+
+    \b
+    castcore book areas rm vienna
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_area(area)
@@ -169,7 +177,11 @@ def list_profiles(ctx: typer.Context) -> None:
 
 @profiles.command("show", cls=PlatformCommand)
 def show_profile(ctx: typer.Context, profile: ProfileArgument) -> None:
-    """Show one profile, whole."""
+    """Show one profile, whole.
+
+    \b
+    castcore book profiles show radio
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -256,7 +268,11 @@ def put_profiles(
 
 @profiles.command("rm", cls=PlatformCommand)
 def remove_profile(ctx: typer.Context, profile: ProfileArgument) -> None:
-    """Remove a profile of which nothing is booked; for the operator."""
+    """Remove a profile of which nothing is booked; for the operator.
+
+    \b
+    castcore book profiles rm radio
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_profile(profile)

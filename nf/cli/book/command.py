@@ -129,7 +129,12 @@ def request(
 
 @app.command(cls=PlatformCommand)
 def show(ctx: typer.Context, booking: BookingArgument) -> None:
-    """Show a booking: its state, the offer that stands, its network access IDs."""
+    """Show a booking: its state, the offer that stands, its network access IDs.
+
+    \b
+    castcore book show 7c2f…
+    castcore book show 7c2f… --json
+    """  # noqa: D301
     _tell(ctx, lambda platform: platform.booking(booking))
 
 
@@ -209,7 +214,11 @@ def accept(
 
 @app.command(cls=PlatformCommand)
 def decline(ctx: typer.Context, booking: BookingArgument) -> None:
-    """Let the offer go, and what it held; of a booking that stands, the offer of a change."""
+    """Let the offer go, and what it held; of a booking that stands, the offer of a change.
+
+    \b
+    castcore book decline 7c2f…
+    """  # noqa: D301
     _tell(ctx, lambda platform: platform.decline(booking))
 
 
@@ -263,7 +272,11 @@ def reconfigure(
 
 @app.command(cls=PlatformCommand)
 def release(ctx: typer.Context, booking: BookingArgument) -> None:
-    """Give back what is booked (phase D). What was used of it: castcore book records."""
+    """Give back what is booked (phase D). What was used of it: castcore book records.
+
+    \b
+    castcore book release 7c2f…
+    """  # noqa: D301
     _tell(ctx, lambda platform: platform.release(booking))
 
 
@@ -273,13 +286,21 @@ def suspend(
     booking: BookingArgument,
     because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Why, for the provider.")] = "",
 ) -> None:
-    """Withhold what is booked; for the operator."""
+    """Withhold what is booked; for the operator.
+
+    \b
+    castcore book suspend 7c2f… --because maintenance
+    """  # noqa: D301
     _tell(ctx, lambda platform: platform.suspend(booking, because))
 
 
 @app.command(cls=PlatformCommand)
 def resume(ctx: typer.Context, booking: BookingArgument) -> None:
-    """Let it go on; for the operator."""
+    """Let it go on; for the operator.
+
+    \b
+    castcore book resume 7c2f…
+    """  # noqa: D301
     _tell(ctx, lambda platform: platform.resume(booking))
 
 

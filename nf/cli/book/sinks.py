@@ -77,7 +77,11 @@ def new_sink(
 
 @sinks.command("show", cls=PlatformCommand)
 def show_sink(ctx: typer.Context, sink: Annotated[str, typer.Argument(metavar="SINK", help="Its identifier.")]) -> None:
-    """Show a sink, without its secrets: how its delivery goes."""
+    """Show a sink, without its secrets: how its delivery goes.
+
+    \b
+    castcore book sinks show 7c2f…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -91,7 +95,11 @@ def show_sink(ctx: typer.Context, sink: Annotated[str, typer.Argument(metavar="S
 def remove_sink(
     ctx: typer.Context, sink: Annotated[str, typer.Argument(metavar="SINK", help="Its identifier.")]
 ) -> None:
-    """End a sink."""
+    """End a sink.
+
+    \b
+    castcore book sinks rm 7c2f…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_sink(sink)

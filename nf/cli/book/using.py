@@ -35,7 +35,11 @@ def about(ctx: typer.Context) -> None:
 
 @access.command("resolve", cls=PlatformCommand)
 def resolve(ctx: typer.Context, network_access_id: IdArgument) -> None:
-    """What a network access ID stands for, and whether it can be used now."""
+    """What a network access ID stands for, and whether it can be used now.
+
+    \b
+    castcore book access resolve 9f3e…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -65,7 +69,11 @@ def begin(ctx: typer.Context, network_access_id: IdArgument, device: DeviceOptio
 
 @access.command("show", cls=PlatformCommand)
 def show(ctx: typer.Context, access_id: AccessArgument, network_access_id: IdOption = "") -> None:
-    """Show an access: whether it has what is booked, and if not, why."""
+    """Show an access: whether it has what is booked, and if not, why.
+
+    \b
+    castcore book access show 4b1d… --id 9f3e…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -77,7 +85,11 @@ def show(ctx: typer.Context, access_id: AccessArgument, network_access_id: IdOpt
 
 @access.command("end", cls=PlatformCommand)
 def end(ctx: typer.Context, access_id: AccessArgument, network_access_id: IdOption = "") -> None:
-    """End an access; its place is free for another device."""
+    """End an access; its place is free for another device.
+
+    \b
+    castcore book access end 4b1d… --id 9f3e…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         from nf.cli.book.telling import tell
@@ -93,7 +105,11 @@ def ls(
     booking: Annotated[str, typer.Option("--booking", metavar="BOOKING", help="Those of a booking.")] = "",
     network_access_id: Annotated[str, typer.Option("--id", metavar="ID", help="Those of a network access ID.")] = "",
 ) -> None:
-    """List the devices that use a booking or a network access ID; for the provider."""
+    """List the devices that use a booking or a network access ID; for the provider.
+
+    \b
+    castcore book access ls --booking 7c2f…
+    """  # noqa: D301
     if bool(booking) == bool(network_access_id):
         raise typer.BadParameter("expected --booking or --id, one of them", param_hint="--booking")
 

@@ -157,7 +157,11 @@ def new_threshold(
 def remove_threshold(
     ctx: typer.Context, threshold: Annotated[str, typer.Argument(metavar="THRESHOLD", help="Its identifier.")]
 ) -> None:
-    """End a threshold."""
+    """End a threshold.
+
+    \b
+    castcore book thresholds rm 7c2f…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.platform.delete_threshold(threshold)
@@ -231,7 +235,11 @@ def new_geofence(
 def remove_geofence(
     ctx: typer.Context, geofence: Annotated[str, typer.Argument(metavar="GEOFENCE", help="Its identifier.")]
 ) -> None:
-    """End a geofence."""
+    """End a geofence.
+
+    \b
+    castcore book geofences rm 7c2f…
+    """  # noqa: D301
 
     async def work(connected: Connection) -> None:
         await connected.use.delete_geofence(geofence)
