@@ -69,7 +69,7 @@ async def make_events(channels: Channels) -> None:
         assert made.booking.state == booking.Booking.STATE_OFFERED
 
 
-@pytest.mark.clause("5G-MAG live media distribution: notifications")
+@pytest.mark.clause("5G-MAG live media distribution notifications")
 async def test_a_sink_is_told_everything_over_kills_of_the_platform(tmp_path: Path) -> None:
     receiver = Receiver(sequence=lambda body, _: int(body["sequence"]))
     await receiver.start()

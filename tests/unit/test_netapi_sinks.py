@@ -140,7 +140,7 @@ async def bench(store: Store) -> AsyncIterator[Bench]:
     await bench.sinks.stop()
 
 
-@pytest.mark.clause("5G-MAG live media distribution: notifications")
+@pytest.mark.clause("5G-MAG live media distribution notifications")
 async def test_an_event_is_a_cloud_event_signed_and_shown_the_token(bench: Bench):
     credential = SinkCredential("opaque-token", T0 + timedelta(days=1))
     name = await bench.create(credential=credential, secret="s3cret", headers={"x-lab": "7"})

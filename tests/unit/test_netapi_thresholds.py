@@ -17,7 +17,7 @@ AT_REST = Standing(False, None)
 values = st.one_of(st.none(), st.integers(0, 20))
 
 
-@pytest.mark.clause("5G-MAG live media distribution: notifications")
+@pytest.mark.clause("5G-MAG live media distribution notifications")
 @given(
     st.lists(st.tuples(values, st.integers(1, 3000)), max_size=60),
     st.integers(1, 19),

@@ -20,7 +20,7 @@ from nf.netapi.v1.coverage_pb2 import CAPABILITY_QUALITY_ON_DEMAND, CapabilityPr
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.clause("CAMARA Connectivity Insights Subscriptions 0.7"),
-    pytest.mark.clause("5G-MAG live media distribution: notifications"),
+    pytest.mark.clause("5G-MAG live media distribution notifications"),
 ]
 
 TYPES = "org.camaraproject.connectivity-insights-subscriptions.v0."

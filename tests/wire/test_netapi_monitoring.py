@@ -20,7 +20,7 @@ from nf.netapi.v1 import monitoring_pb2 as api
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.clause("5G-MAG live media distribution: monitor"),
+    pytest.mark.clause("5G-MAG live media distribution monitor"),
 ]
 
 
@@ -66,7 +66,7 @@ async def sink(face: Face, url: str, **wanted: object) -> api.EventSink:
     return (await face.sinks.CreateEventSink(api.CreateEventSinkRequest(event_sink=asked))).event_sink
 
 
-@pytest.mark.clause("5G-MAG live media distribution: notifications")
+@pytest.mark.clause("5G-MAG live media distribution notifications")
 async def test_a_provider_is_sent_its_events_signed_in_order_and_knows_who_sends_them(
     lab: Platform, receiver: Receiver
 ):

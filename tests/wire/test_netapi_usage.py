@@ -42,7 +42,7 @@ async def usage_of(core: Core, made: booking.Booking, offered_packets: int) -> a
             await asyncio.sleep(0)
 
 
-@pytest.mark.clause("5G-MAG live media distribution: monitor", "5G-MAG live media distribution: notifications")
+@pytest.mark.clause("5G-MAG live media distribution monitor", "5G-MAG live media distribution notifications")
 @pytest.mark.clause("5G-MAG live media distribution D.1")
 async def test_usage_is_what_the_upf_counts_to_the_byte_and_final_after_the_release(core: Core) -> None:
     made = await core.book()
@@ -86,7 +86,7 @@ async def test_usage_is_what_the_upf_counts_to_the_byte_and_final_after_the_rele
     assert used.state == IN_USE
 
 
-@pytest.mark.clause("5G-MAG live media distribution: monitor")
+@pytest.mark.clause("5G-MAG live media distribution monitor")
 async def test_what_an_access_has_used_before_it_left_the_area_is_kept_and_added_to(core: Core) -> None:
     made = await core.book()
     await core.move(0)
