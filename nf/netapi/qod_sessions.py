@@ -28,7 +28,9 @@ from nf.netapi.camara_sinks import credential_of
 from nf.netapi.camara_words import in_words
 from nf.netapi.config import NetapiSection
 from nf.netapi.errors import (
+    BookingUnchangeable,
     IdentifierNotFound,
+    NothingToOffer,
     QosProfileNotApplicable,
     SessionConflict,
     SessionDurationOutOfRange,
@@ -226,10 +228,13 @@ class QodSessions:
         start = booking.request.periods[0].start_time.ToDatetime(UTC)
         wanted = BookingRequest(periods=[period(start, duration_s)])
         mask = FieldMask(paths=["periods"])
-        changed = self._bookings.reconfigure_in(transaction, caller, booking_id, wanted, mask)
-        if not changed.HasField("reconfiguration") or changed.reconfiguration.offer.counter_offer:
-            # With this everything is as it was.
-            raise SessionExtensionNotAllowed(f"session: no room for it to last {duration_s} s")
+        # Whatever is raised from here on, everything is as it was.
+        try:
+            changed = self._bookings.reconfigure_in(transaction, caller, booking_id, wanted, mask)
+        except (BookingUnchangeable, NothingToOffer) as error:
+            raise SessionExtensionNotAllowed(f"session: it cannot last {duration_s} s: {error.message}") from error
+        if changed.reconfiguration.offer.counter_offer:
+            raise SessionExtensionNotAllowed(f"session: there is no room for it to last {duration_s} s")
         self._bookings.accept_in(transaction, caller, booking_id)
         session = transaction.require(QodSession, booking_id)
         session.duration_s = duration_s

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from camara import QOD, QOS_PROFILES, Walk
+from camara import NETWORKS, QOD, QOS_PROFILES, Walk
 from camara_stack import MBPS, OTHER_PHONE, OTHER_UE, PHONE, PROFILE, SERVER, UE, Camara, camara
 from netapi_platform import START
 from receiver import Receiver
@@ -18,6 +18,7 @@ from nf.common.clock import ManualClock
 from nf.common.errors import InvalidArgument
 from nf.common.resources import copy_of
 from nf.common.v1.events_pb2 import WatchEventsRequest
+from nf.netapi.named_uuids import AREA, uuid_of
 from nf.netapi.v1.agreement_pb2 import AgreementLimits
 from nf.netapi.v1.booking_pb2 import Booking, BookingChanged, SuspendBookingRequest
 from nf.netapi.v1.booking_pb2_grpc import BookingsServiceStub
@@ -249,6 +250,34 @@ async def test_what_the_network_does_not_provide_is_terminated_and_given_back(tm
         await walk(QOD, "POST", "/sessions", 409, asked(), code="CONFLICT")
         await walk(QOD, "DELETE", f"/sessions/{session['sessionId']}", 204)
         assert (await walk(QOD, "POST", "/sessions", 201, asked())).json()["qosStatus"] == "AVAILABLE"
+        assert walk.wrong == []
+
+
+@pytest.mark.clause("CAMARA quality-on-demand", "5G-MAG live media distribution reconfiguration")
+async def test_a_session_lasts_longer_only_where_there_is_room_for_it(tmp_path: Path) -> None:
+    async with camara(tmp_path) as stack:
+        walk = stack.walk
+        # The first name is of nobody; the second is the one that is used, and told.
+        by_address = {"publicAddress": "203.0.113.9", "privateAddress": UE}
+        device = {"phoneNumber": OTHER_PHONE, "ipv4Address": by_address}
+        session = (await walk(QOD, "POST", "/sessions", 201, asked(device=device))).json()
+        assert (session["device"], session["qosStatus"]) == ({"ipv4Address": by_address}, "AVAILABLE")
+        # Three networks of a megabit each take the whole area from soon after its end on.
+        after = _moment(session["expiresAt"]) + timedelta(seconds=100)
+        network = {
+            "qosProfileName": "QOS_L",
+            "serviceAreaId": uuid_of(AREA, "everywhere"),
+            "serviceTime": {"start": after.isoformat(), "end": (after + timedelta(hours=1)).isoformat()},
+        }
+        networks = [(await walk(NETWORKS, "POST", "/networks", 201, network)).json() for _ in range(3)]
+        assert [each["status"] for each in networks] == ["RESERVED"] * 3
+        path = f"/sessions/{session['sessionId']}"
+        code = "QUALITY_ON_DEMAND.SESSION_EXTENSION_NOT_ALLOWED"
+        await walk(QOD, "POST", f"{path}/extend", 409, {"requestedAdditionalDuration": 101}, code=code)
+        assert (await walk(QOD, "GET", path, 200)).json() == session
+        longer = (await walk(QOD, "POST", f"{path}/extend", 200, {"requestedAdditionalDuration": 100})).json()
+        assert (longer["duration"], longer["qosStatus"]) == (700, "AVAILABLE")
+        assert _moment(longer["expiresAt"]) == after
         assert walk.wrong == []
 
 
