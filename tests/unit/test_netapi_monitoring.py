@@ -364,7 +364,7 @@ async def test_a_record_is_final_when_the_booking_is_over_and_the_last_access_ha
     assert told[1].usage_records[0].usage.downlink.conforming == _packets(78)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.sampled_from(["x.1", "x.2", "y.1"]), st.integers(0, 1000)), max_size=25))
 async def test_the_sum_is_exact_whatever_the_order_of_reports(reports: list[tuple[str, int]]):
     with TemporaryDirectory() as folder:
