@@ -181,6 +181,8 @@ print(*sys.modules)
         "lxml",
         "flute",
         "shapely",
+        # Of periods that repeat: loaded with the first rule.
+        "dateutil",
         # Of what nothing here needs, and others load where they find it.
         "attr",
         "numpy",
