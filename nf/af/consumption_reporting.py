@@ -36,9 +36,7 @@ def check(configuration: ConsumptionReportingConfiguration) -> None:
     """Raises InvalidArgument with a violation for every property at fault."""
     violations = [FieldViolation(field, why) for field, why in _violations(configuration)]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def location_is_on(configuration: ConsumptionReportingConfiguration) -> bool:

@@ -78,7 +78,7 @@ def check(report: ConsumptionReport) -> Report:
     sound = _sound(report)
     if sound is None:
         wrong = violations(report)
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in wrong), violations=wrong)
+        raise InvalidArgument.of_all(wrong)
     return sound
 
 

@@ -72,9 +72,7 @@ def check(policy: m5.DynamicPolicy) -> None:
         why = f"expected 0 to {MAX_LOSS} tenths of a percent, found {qos.des_loss}"
         violations.append(FieldViolation("qos_specification.des_loss", why))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def check_granted(qos: m5.M5QosSpecification, template: PolicyTemplate) -> None:

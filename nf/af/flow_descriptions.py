@@ -110,9 +110,7 @@ def parse(
     violations: list[FieldViolation] = []
     flows = [_parse_one(f"{field}[{index}]", each, violations) for index, each in enumerate(descriptions)]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
     return tuple(flow for flow in flows if flow is not None)
 
 

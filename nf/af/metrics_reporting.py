@@ -147,9 +147,7 @@ def _check(configuration: MetricsReportingConfiguration) -> None:
         )
     violations = [FieldViolation(field, why) for field, why in _violations(configuration)]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def _violations(configuration: MetricsReportingConfiguration) -> Iterator[tuple[str, str]]:

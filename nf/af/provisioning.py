@@ -54,9 +54,7 @@ def create_session(
         if not entry.content_type:
             violations.append(FieldViolation(f"{path}.content_type", "expected a media type, found nothing"))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
     def create() -> m1.ProvisioningSession:
         session = m1.ProvisioningSession(

@@ -266,6 +266,4 @@ def _check_identity(current: m5.DynamicPolicy, wanted: m5.DynamicPolicy) -> None
         if getattr(wanted, name) not in ("", getattr(current, name))
     ]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)

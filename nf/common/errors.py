@@ -63,6 +63,11 @@ class InvalidArgument(CastcoreError):
         """The error about one property."""
         return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
 
+    @classmethod
+    def of_all(cls, violations: Sequence[FieldViolation]) -> InvalidArgument:
+        """The error about several properties."""
+        return cls("; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations)
+
 
 class Unauthenticated(CastcoreError):
     """The caller has not shown who it is."""

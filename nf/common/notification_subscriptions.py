@@ -196,7 +196,5 @@ def _check(wanted: NotificationSubscription, hosts: CallbackHosts, clock: Clock,
             FieldViolation(f"{path}.expire_time", f"expected a time to come, found {wanted.expire_time.ToJsonString()}")
         )
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
     hosts.check_url(f"{path}.callback_url", wanted.callback_url)

@@ -149,6 +149,4 @@ def _check(reader: Reader, wanted: api.MbsUserDataIngStatSubsc) -> None:
             expected = f"expected one of {wanted.mbs_ing_session_id!r}, found {each.mbs_dist_session_id!r}"
             violations.append(FieldViolation(f"{_PATH}[{index}].mbs_dist_session_id", expected))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)

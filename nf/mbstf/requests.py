@@ -115,7 +115,7 @@ def check_session(session: DistSession, check_fec: Callable[[shared.FecConfig], 
                 for each in error.violations
             ] or [FieldViolation("dist_session.fec_information", error.message)]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
 
 
 def _field(path: str) -> str:

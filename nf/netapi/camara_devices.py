@@ -97,9 +97,7 @@ def _check(view: CamaraDevice, path: str) -> None:
     if view.HasField("ipv6_address") and not _is_address(IPv6Address, view.ipv6_address):
         violations.append(_no_address(f"{path}.ipv6Address", 6, view.ipv6_address))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def _is_address(kind: type[IPv4Address] | type[IPv6Address], text: str) -> bool:

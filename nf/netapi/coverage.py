@@ -165,4 +165,4 @@ def _agreement(reader: Reader, caller: Caller) -> Agreement | None:
 
 def _refuse(refused: list[FieldViolation]) -> None:
     if refused:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in refused), violations=refused)
+        raise InvalidArgument.of_all(refused)

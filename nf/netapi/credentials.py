@@ -36,7 +36,7 @@ def create(transaction: Transaction, request: CreateCredentialRequest, caller: C
     transaction.require(Agreement, wanted.agreement_id)
     refused = list(_violations(transaction, wanted))
     if refused:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in refused), violations=refused)
+        raise InvalidArgument.of_all(refused)
     made = Credential(credential_id=new_id(), agreement_id=wanted.agreement_id, scopes=wanted.scopes)
     if wanted.HasField("expire_time"):
         made.expire_time.CopyFrom(wanted.expire_time)

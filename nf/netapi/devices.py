@@ -61,7 +61,7 @@ def check_device(device: Device, field: str) -> Device:
         for each in _violations(device)
     ]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
     checked = Device()
     checked.CopyFrom(device)
     if device.ipv4_address:

@@ -35,7 +35,7 @@ def checked_request(requested: Geofence, now: datetime) -> Geofence:
                 why = f"expected a time to come, found {expiry.isoformat()}"
                 found.append(FieldViolation("geofence.expire_time", why))
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
     checked = Geofence(
         network_access_id=requested.network_access_id,
         entered=requested.entered,

@@ -93,7 +93,7 @@ def _area(tree: object, field: str) -> ServiceArea:
         area.cells.append(Ncgi(plmn_id=PlmnId(mcc=match[1], mnc=match[2]), nr_cell_id=match[3].upper()))
     refused = area_violations(area, field or "feature")
     if refused:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in refused), violations=refused)
+        raise InvalidArgument.of_all(refused)
     return area
 
 

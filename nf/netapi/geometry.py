@@ -99,7 +99,7 @@ def check(geometry: Geometry, field: str) -> None:
     """Raises InvalidArgument, with paths from ``field``, unless exactly one geometry is there and is one."""
     refused = list(violations(geometry, field))
     if refused:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in refused), violations=refused)
+        raise InvalidArgument.of_all(refused)
 
 
 def violations(geometry: Geometry, field: str) -> list[FieldViolation]:

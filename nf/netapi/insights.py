@@ -259,9 +259,7 @@ def _check(asked: v1.InsightsSubscriptionRequest) -> None:
             if each.last < each.first
         ]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
     uuid_hex(f"{_DETAIL}.applicationProfileId", detail.application_profile_id)
 
 

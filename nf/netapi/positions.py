@@ -75,7 +75,7 @@ def _violations(position: DevicePosition, now: datetime) -> Iterator[FieldViolat
 def _checked(position: DevicePosition, now: datetime, field: str) -> DevicePosition:
     found = [FieldViolation(f"{field}.{each.field}", each.description) for each in _violations(position, now)]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
     checked = copy_of(position)
     checked.device.CopyFrom(check_device(position.device, f"{field}.device"))
     if not checked.HasField("position_time"):

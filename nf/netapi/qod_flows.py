@@ -26,9 +26,7 @@ def check(asked: CreateQodSession) -> None:
     ports = asked.application_server_ports
     violations += _ports("applicationServerPorts", ports, present=asked.HasField("application_server_ports"))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def flow_descriptions(asked: CreateQodSession, versions: Sequence[int] = (4, 6)) -> list[str]:

@@ -348,9 +348,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
         elif not _HEADER_VALUE.fullmatch(value):
             violations.append(FieldViolation(key, "expected at most 512 printable ASCII characters"))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
 
 
 def _with_delivery(reader: Reader, sink: api.EventSink) -> api.EventSink:

@@ -197,8 +197,6 @@ def _check(wanted: api.Threshold) -> None:
         largest = max(wanted.above, wanted.below)
         violations.append(FieldViolation("threshold.above", f"expected at most {_MILLION} millionths, found {largest}"))
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
     if wanted.metric == api.METRIC_DELAY:
         raise NotMeasured("threshold.metric: the user plane does not measure delay: expected another metric")

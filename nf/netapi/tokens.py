@@ -109,7 +109,7 @@ def granted(credential: Credential, wanted: Sequence[str]) -> list[str]:
     """The scopes of a token: those that are wanted, none: all of the credential. Raises ScopeMissing."""
     refused = list(scope_violations("scopes", list(wanted)))
     if refused:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in refused), violations=refused)
+        raise InvalidArgument.of_all(refused)
     if not wanted or not credential.scopes:
         return list(wanted or credential.scopes)
     own = frozenset(credential.scopes)

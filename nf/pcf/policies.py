@@ -152,7 +152,7 @@ def check_operator_policy(policy: OperatorPolicy) -> None:
     """Raises InvalidArgument naming every property that is out of range or contradicts another."""
     found = [FieldViolation(f"operator_policy.{each.field}", each.description) for each in _violations(policy)]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
 
 
 def _fits(policy: OperatorPolicy, *, dnn: str, slice_info: Snssai, sponsor_id: str) -> bool:

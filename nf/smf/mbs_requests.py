@@ -76,7 +76,7 @@ def check_changed(session: MbsSession) -> None:
 def _raise(violations: Iterator[FieldViolation]) -> None:
     found = [FieldViolation(f"mbs_session.{each.field}", each.description) for each in violations]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
 
 
 def _plmn_violations(plmn_id: PlmnId, field: str) -> Iterator[FieldViolation]:

@@ -107,7 +107,7 @@ def check_user_location(cell: Ncgi) -> None:
     """Raises InvalidArgument naming every property of a cell that is wrong."""
     found = list(_location_violations(cell))
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
 
 
 def _both_or_neither(end: TunnelInfo) -> str:
@@ -141,7 +141,7 @@ def requested_session(request: PduSession, ambr: SessionAmbr = NO_AMBR) -> PduSe
     """
     found = [FieldViolation(f"pdu_session.{each.field}", each.description) for each in _violations(request)]
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
     session = requested_part(request)
     session.sm_context_ref = session.sm_context_ref or new_id()
     if session.ue_ipv6_prefix:
@@ -205,4 +205,4 @@ def check_decision(decision: SmPolicyDecision) -> None:
         for number, flow in enumerate(rule.flow_infos):
             found += _flow_violations(flow, f"{field}.flow_infos[{number}]")
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)

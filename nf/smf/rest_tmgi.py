@@ -103,7 +103,5 @@ def _tmgis_of(text: str) -> list[Tmgi]:
                 for told in error.violations
             ]
     if violations:
-        raise InvalidArgument(
-            "; ".join(f"{each.field}: {each.description}" for each in violations), violations=violations
-        )
+        raise InvalidArgument.of_all(violations)
     return tmgis

@@ -176,7 +176,7 @@ def _check_tmgis(tmgis: Sequence[Tmgi]) -> None:
     if len(set(keys)) < len(keys):
         found.append(FieldViolation("tmgi_list", "expected different TMGIs, got one twice"))
     if found:
-        raise InvalidArgument("; ".join(f"{each.field}: {each.description}" for each in found), violations=found)
+        raise InvalidArgument.of_all(found)
 
 
 def _check_allocation(request: AllocateTmgiRequest) -> None:
