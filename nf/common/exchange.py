@@ -50,7 +50,7 @@ class Exchange:
 
     def __init__(self, method: str, metadata: Metadata | None, timeout_s: float | None, limit_bytes: int) -> None:
         self.method = method
-        self.invocation_metadata = grpc.aio.Metadata(*(metadata or ()))
+        self.invocation_metadata = grpc.aio.Metadata() if metadata is None else grpc.aio.Metadata(*metadata)
         self.status: Status | None = None
         self.answer = b""
         self.initial_metadata: Metadata | None = None
