@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Final, NamedTuple, NoReturn, TypeAlias, cast
 
@@ -25,6 +26,7 @@ WINDOW_BYTES: Final = 65_535
 class Handler(NamedTuple):
     """What is used of a grpc.RpcMethodHandler."""
 
+    request_streaming: bool
     request_deserializer: Callable[[bytes], object] | None
     response_serializer: Serializer | None
     unary_unary: Callable[[object, object], object] | None
@@ -95,29 +97,36 @@ class Exchange:
             await self._change()
         return self.status
 
-    async def serve(self, handler: Handler, request: bytes) -> None:
-        """Has the handler answer, and gives the call the status that comes of it."""
+    async def serve(self, services: grpc.GenericRpcHandler, request: bytes) -> None:
+        """Has the method's handler answer, and gives the call the status that comes of it."""
         self._taken_up = True
         self.tell()
-        context = _Context(self, handler.response_serializer)
         try:
-            self.check_size(request)
-            asked = request if handler.request_deserializer is None else handler.request_deserializer(request)
+            # It has what grpc.HandlerCallDetails have.
+            handler = cast(Handler | None, services.service(cast(grpc.HandlerCallDetails, self)))
+            if handler is None or handler.request_streaming:
+                self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
+            else:
+                self.check_size(request)
+                self.end(await self._answered(handler, request))
+        except TooLarge as error:
+            self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
+        except Exception as error:
+            self.end(Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}"))
+        except BaseException:
+            self.end(Status(grpc.StatusCode.CANCELLED, "The handler was cancelled"))
+            raise
+
+    async def _answered(self, handler: Handler, request: bytes) -> Status:
+        context = _Context(self, handler.response_serializer)
+        asked = request if handler.request_deserializer is None else handler.request_deserializer(request)
+        with suppress(grpc.aio.AbortError):
             if handler.unary_unary is not None:
                 answer = handler.unary_unary(asked, context)
                 self.answer = context.serialized(await answer if isawaitable(answer) else answer)
             elif handler.unary_stream is not None:
                 await context.write_all(handler.unary_stream(asked, context))
-            self.end(context.status)
-        except grpc.aio.AbortError:
-            self.end(context.status)
-        except TooLarge as error:
-            self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
-        except asyncio.CancelledError:
-            self.end(Status(grpc.StatusCode.CANCELLED, "The handler was cancelled"))
-            raise
-        except Exception as error:
-            self.end(Status(grpc.StatusCode.UNKNOWN, f"Unexpected {type(error)}: {error}"))
+        return context.status
 
     async def send(self, message: bytes) -> None:
         """Adds to what is streamed; returns when the reader is not too far behind."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar, cast
 
 import grpc
 
-from nf.common.exchange import Exchange, Handler, Metadata, Serializer, Status
+from nf.common.exchange import Exchange, Metadata, Serializer, Status
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -97,12 +97,7 @@ class InProcessServer:
         """Has the method's handler answer; returns when it has ended."""
         self._served.add(exchange)
         try:
-            # It has what grpc.HandlerCallDetails have.
-            handler = self._services.service(cast(grpc.HandlerCallDetails, exchange))
-            if handler is None or handler.request_streaming:
-                exchange.end(Status(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"))
-            else:
-                await exchange.serve(cast(Handler, handler), request)
+            await exchange.serve(self._services, request)
         finally:
             self._served.discard(exchange)
 

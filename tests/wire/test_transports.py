@@ -11,8 +11,15 @@ import pytest
 
 from nf.common import call
 from nf.common.channels import MAX_MESSAGE_BYTES, Channels
-from nf.common.errors import DeadlineExceeded, FailedPrecondition, PermissionDenied, ResourceExhausted, Unavailable
-from nf.common.in_process import InProcess
+from nf.common.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
+from nf.common.in_process import InProcess, InProcessServer
 from nf.common.server import GrpcServer
 from nf.common.telemetry import Telemetry
 from nf.common.v1.types_pb2 import Volume
@@ -21,6 +28,8 @@ SERVICE = "test.Transport"
 TOTAL, LARGE = 400, bytes(64 * 1024)
 # What sockets and the library hold between them, generously.
 AHEAD = 160
+# Long enough to reach a handler on a busy machine.
+DEADLINE_S = 0.4
 
 
 class Transport:
@@ -40,6 +49,9 @@ class Transport:
         finally:
             self.ended.set()
         return request
+
+    async def break_down(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        raise OSError("what the client need not know")
 
     async def keep(self, request: Volume, context: grpc.aio.ServicerContext) -> Volume:
         call.set_correlation_id("of the handler")
@@ -78,6 +90,7 @@ class Transport:
         volume = {"request_deserializer": Volume.FromString, "response_serializer": Volume.SerializeToString}
         methods = {
             "Wait": grpc.unary_unary_rpc_method_handler(self.wait),
+            "BreakDown": grpc.unary_unary_rpc_method_handler(self.break_down),
             "Keep": grpc.unary_unary_rpc_method_handler(self.keep, **volume),
             "Stream": grpc.unary_stream_rpc_method_handler(self.stream),
             "Fail": grpc.unary_stream_rpc_method_handler(self.fail),
@@ -230,16 +243,19 @@ async def test_a_reader_that_is_cancelled_takes_its_call_along(bench: Bench) -> 
 
 
 async def test_a_stream_ends_with_its_deadline_at_both_ends(bench: Bench) -> None:
+    holding = bench.stream("Hold")(b"", timeout=DEADLINE_S)
+    assert await holding.read() == b"first"
     with pytest.raises(DeadlineExceeded):
-        async for _ in bench.stream("Hold")(b"", timeout=0.05):
-            pass
-    await bench.transport.ended.wait()
+        await holding.read()
     await bench.closed("Hold", "DEADLINE_EXCEEDED")
+    assert bench.transport.ended.is_set()
 
 
 async def test_a_call_ends_with_its_deadline_at_both_ends(bench: Bench) -> None:
+    waiting = asyncio.ensure_future(bench.unary("Wait")(b"", timeout=DEADLINE_S))
+    await bench.transport.entered.wait()
     with pytest.raises(DeadlineExceeded):
-        await bench.unary("Wait")(b"", timeout=0.05)
+        await waiting
     await bench.closed("Wait", "DEADLINE_EXCEEDED")
     # What may change something goes on all the same.
     assert not bench.transport.ended.is_set()
@@ -319,6 +335,22 @@ async def test_without_tls_nobody_is_among_the_allowed_peers(in_process: InProce
     async with serving(in_process, allowed_peers=("af",)) as bench:
         with pytest.raises(PermissionDenied, match="without a certificate"):
             await bench.unary("Wait")(b"")
+
+
+async def test_a_fault_is_told_as_one_whatever_is_around_the_handler(bench: Bench) -> None:
+    with pytest.raises(Internal, match="internal error"):
+        await bench.unary("BreakDown")(b"")
+    # Where nothing is around it, what is told is what the library tells.
+    bare, in_process = Transport(), InProcess()
+    methods = {"BreakDown": grpc.unary_unary_rpc_method_handler(bare.break_down)}
+    server = InProcessServer(grpc.method_handlers_generic_handler(SERVICE, methods))
+    in_process.announce("here:1", server)
+    server.start()
+    async with in_process.channel("here:1", 16, lambda: grpc.aio.insecure_channel("here:1")) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(f"/{SERVICE}/BreakDown")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert caught.value.details() == "Unexpected <class 'OSError'>: what the client need not know"
 
 
 async def test_a_method_that_nobody_serves_is_unimplemented(bench: Bench) -> None:
