@@ -1,9 +1,9 @@
 """A chain of grpc.aio servers that do nothing but ask the next one: what calls alone cost.
 
-    python bare_chain.py REQUEST:ANSWER [REQUEST:ANSWER …]
+    python bare_chain.py REQUEST:ANSWER [REQUEST:ANSWER …] [--then ADDRESS --bytes REQUEST]
 
-Each word is a hop, by the bytes of its request and its answer. Prints the address of the first as a line of JSON, and
-ends when its input does.
+Each word is a hop, by the bytes of its request and its answer; the last one may ask a chain in another process. Prints
+the address of the first as a line of JSON, and ends when its input does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -39,10 +40,12 @@ class Hop(grpc.GenericRpcHandler):
         return self._answer
 
 
-async def main(hops: list[tuple[int, int]]) -> None:
+async def main(hops: list[tuple[int, int]], then: str, then_bytes: int) -> None:
     async with AsyncExitStack() as stack:
         following: Ask | None = None
-        asked, address = b"", ""
+        asked, address = bytes(then_bytes), ""
+        if then:
+            following = (await stack.enter_async_context(grpc.aio.insecure_channel(then))).unary_unary(METHOD)
         for request_bytes, answer_bytes in reversed(hops):
             server = grpc.aio.server()
             server.add_generic_rpc_handlers((Hop(bytes(answer_bytes), following, asked),))
@@ -55,7 +58,16 @@ async def main(hops: list[tuple[int, int]]) -> None:
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+def hop(word: str) -> tuple[int, int]:
+    """The bytes of a request and of its answer."""
+    request, _, answer = word.partition(":")
+    return int(request), int(answer)
+
+
 if __name__ == "__main__":
-    uvloop.run(
-        main([(int(request), int(answer)) for request, _, answer in (word.partition(":") for word in sys.argv[1:])])
-    )
+    parser = ArgumentParser()
+    parser.add_argument("hops", nargs="+", type=hop)
+    parser.add_argument("--then", default="")
+    parser.add_argument("--bytes", type=int, default=0)
+    options = parser.parse_args()
+    uvloop.run(main(options.hops, options.then, options.bytes))

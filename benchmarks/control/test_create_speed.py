@@ -1,25 +1,26 @@
 """What does it cost to create a dynamic policy, through AF, PCF, SMF and UPF? Beside four calls that do nothing.
 
-Both are processes of the same layout: one that has all that serves, on uvloop (``castcore up``; the chain of
-bare_chain.py), and this one, which calls. Calls between functions go over sockets in both, with messages of the same
-sizes; both are asked through a plain channel of grpc.aio.
+Both are of the same layout, on uvloop, and asked by this process through a plain channel of grpc.aio: all in one
+process (``castcore up``; the chain of bare_chain.py), or a process each (``castcore run``; four chains of one). The
+calls of the chain go over sockets always, with messages of the same sizes; castcore's own within a process do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
 import grpc
 import pytest
-from running_core import FLOW, castcore, prepare
+from running_core import FLOW, castcore, one_process_each, prepare
 
 from benchmarks.conftest import Results, interquartile_range
 from benchmarks.control.bare_chain import METHOD
+from benchmarks.control.databases import state
 from benchmarks.processes import serving
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.media_session_pb2_grpc import DynamicPoliciesServiceStub, ServiceAccessInformationServiceStub
@@ -36,8 +37,16 @@ from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 pytestmark = pytest.mark.timeout(300)
 
 CHAIN = Path(__file__).with_name("bare_chain.py")
-POLICIES, WARM = 400, 40
-WHAT = {1: "one after the other", 8: "eight at a time"}
+# PostgreSQL waits for the disk at every commit.
+POLICIES, WARM = {"SQLite": 320, "PostgreSQL": 80}, 40
+TOGETHER, APART = "in one process", "a process each"
+AT_ONCE = {1: "one after the other", 8: "eight at a time"}
+# The layout, the database, and how many at a time.
+CASES = [
+    (layout, database, at_once)
+    for layout, database in ((TOGETHER, "SQLite"), (APART, "SQLite"), (TOGETHER, "PostgreSQL"))
+    for at_once in AT_ONCE
+]
 
 
 async def hops_of(channels: Channels, request: m5.CreateDynamicPolicyRequest) -> list[tuple[int, int]]:
@@ -75,24 +84,58 @@ async def n4_session(channels: Channels) -> n4.Session:
     return session
 
 
+@contextmanager
+def core(layout: str, configuration: Path, state: Path) -> Iterator[dict[str, str]]:
+    """A core of that layout: the addresses of its functions."""
+    words = ("--config", str(configuration), "--dir", str(state))
+    with ExitStack() as running:
+        if layout == TOGETHER:
+            _, ready = running.enter_context(castcore("up", *words))
+            yield ready["grpc"]
+            return
+        addresses: dict[str, str] = {}
+        for name in ("upf", "smf", "pcf", "af"):
+            _, ready = running.enter_context(castcore("run", name, *words))
+            addresses |= ready["grpc"]
+        yield addresses
+
+
+@contextmanager
+def chain(layout: str, hops: list[tuple[int, int]]) -> Iterator[str]:
+    """Four calls that do nothing, of that layout: the address of the first."""
+    words = [f"{asked}:{answered}" for asked, answered in hops]
+    with ExitStack() as running:
+        if layout == TOGETHER:
+            yield running.enter_context(serving(CHAIN, *words))
+            return
+        address = running.enter_context(serving(CHAIN, words[-1]))
+        for word, (following, _) in reversed(list(zip(words[:-1], hops[1:], strict=True))):
+            then = ("--then", address, "--bytes", str(following))
+            address = running.enter_context(serving(CHAIN, word, *then))
+        yield address
+
+
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
     begun = time.perf_counter()
     await work()
     return time.perf_counter() - begun
 
 
-@pytest.mark.parametrize("at_once", WHAT)
+@pytest.mark.parametrize(("layout", "database", "at_once"), CASES)
 async def test_a_dynamic_policy_beside_four_calls(
-    at_once: int, tmp_path: Path, results_of: Callable[..., Results]
+    layout: str, database: str, at_once: int, tmp_path: Path, results_of: Callable[..., Results]
 ) -> None:
     results = results_of(
-        "create", about="Creating a dynamic policy, beside a chain of four calls that do nothing", parts=tuple(WHAT)
+        "create", about="Creating a dynamic policy, beside a chain of four calls that do nothing", parts=tuple(CASES)
     )
     with ExitStack() as running:
-        _, ready = running.enter_context(castcore("up", "--dir", str(tmp_path)))
-        channels = Channels(ready["grpc"])
+        kept = running.enter_context(state(database))
+        configuration = one_process_each(tmp_path)
+        configuration.write_text(kept + configuration.read_text().partition("[state]")[0])
+        grpc_addresses = running.enter_context(core(layout, configuration, tmp_path / "state"))
+        channels = Channels(grpc_addresses)
         session = await prepare(channels)
-        asking = grpc.aio.insecure_channel(ready["grpc"]["af"])
+        asking = grpc.aio.insecure_channel(grpc_addresses["af"])
         policies = DynamicPoliciesServiceStub(asking)
         access = ServiceAccessInformationServiceStub(channels.get("af"))
         asked_for = m5.GetServiceAccessInformationRequest(provisioning_session_id=session.provisioning_session_id)
@@ -108,7 +151,7 @@ async def test_a_dynamic_policy_beside_four_calls(
             return m5.CreateDynamicPolicyRequest(dynamic_policy=wanted, request_id=new_id())
 
         hops = await hops_of(channels, request())
-        address = running.enter_context(serving(CHAIN, *(f"{asked}:{answered}" for asked, answered in hops)))
+        address = running.enter_context(chain(layout, hops))
         async with grpc.aio.insecure_channel(address) as bare:
             ask, asked = bare.unary_unary(METHOD), bytes(hops[0][0])
             created: list[m5.DynamicPolicy] = []
@@ -120,7 +163,7 @@ async def test_a_dynamic_policy_beside_four_calls(
                 assert len(await ask(asked)) == hops[0][1]
 
             times: dict[str, list[float]] = {"castcore": [], "four calls": []}
-            for number in range((WARM + POLICIES) // at_once):
+            for number in range((WARM + POLICIES[database]) // at_once):
                 # In turn, so that whatever else the machine does befalls both.
                 both = {
                     "four calls": await timed(lambda: together(call, at_once)),
@@ -138,11 +181,11 @@ async def test_a_dynamic_policy_beside_four_calls(
         await channels.close()
     floor_s = median(times["four calls"])
     results.add(
-        at_once,
+        (layout, database, at_once),
         [
             {
-                "subject": subject,
-                "what": WHAT[at_once],
+                "subject": subject if subject != "castcore" else f"castcore, {database}",
+                "what": f"{layout}, {AT_ONCE[at_once]}",
                 "bytes of requests and answers": sum(map(sum, hops)),
                 "measurements": len(seconds),
                 "median_ms": round(median(seconds) * 1e3, 3),

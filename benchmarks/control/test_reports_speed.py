@@ -6,17 +6,17 @@ import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import grpc
 import pytest
-from postgresql import postgresql
 from running_core import castcore
 
 from benchmarks.conftest import Results, interquartile_range
+from benchmarks.control.databases import DATABASES, state
 from benchmarks.processes import serving
 from nf.af.v1 import consumption_reporting_pb2 as messages
 from nf.af.v1 import provisioning_pb2 as m1
@@ -31,20 +31,9 @@ FLOOR = Path(__file__).with_name("bare_reports.py")
 METHOD = "/nf.af.v1.ConsumptionReportingService/ReportConsumptionBatch"
 BATCH, BATCHES, AT_ONCE = 500, 20, 4
 ROUNDS, WARM = 9, 2
-DATABASES = ("SQLite", "PostgreSQL")
 MPD = "https://cdn.example.com/title/manifest.mpd"
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-
-
-@contextmanager
-def state(database: str) -> Iterator[str]:
-    """Where an AF keeps its state, as its configuration has it; a directory is an option of the command."""
-    if database == "SQLite":
-        yield ""
-        return
-    with postgresql() as server:
-        yield f'[state]\nurl = "{server.url}"\n'
 
 
 def cpu_s(process: subprocess.Popen[str]) -> float:

@@ -20,6 +20,7 @@ from nf.common.dialect import schema_url, url_for
 from nf.common.function import Context, Function
 from nf.common.hosting import Host
 from nf.common.http import HttpServer, application
+from nf.common.in_process import InProcess
 from nf.common.retention import EventLimits, EventRetention
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry, logger
@@ -66,6 +67,7 @@ class Stack:
         self._configuration = configuration
         self._clock = clock if clock is not None else SystemClock()
         self._telemetry = Telemetry()
+        in_process = InProcess()
         self._tls = {name: self._credentials(name) for name in (*functions, "http")}
         self._hosts = {
             name: Host(
@@ -74,6 +76,7 @@ class Stack:
                 grace_s=configuration.section(name).grace_s,
                 tls=self._tls[name],
                 allowed_peers=configuration.section(name).allowed_peers,
+                in_process=in_process,
             )
             for name in functions
         }

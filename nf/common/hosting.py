@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from nf.common.channels import Channels
 from nf.common.function import Function
+from nf.common.in_process import InProcess
 from nf.common.server import GrpcServer
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry, logger
@@ -17,7 +18,8 @@ from nf.common.tls import Credentials
 class Host:
     """Binds, composes, serves and stops one function.
 
-    Addresses are taken by ``bind`` before anything runs, so that functions can be told each other's.
+    Addresses are taken by ``bind`` before anything runs, so that functions can be told each other's. Those with
+    the same ``in_process`` call each other without a socket where neither has TLS.
     """
 
     def __init__(
@@ -28,12 +30,14 @@ class Host:
         grace_s: float = 5.0,
         tls: Credentials | None = None,
         allowed_peers: Collection[str] = (),
+        in_process: InProcess | None = None,
     ) -> None:
         self.name = name
         self._telemetry = telemetry
         self._grace_s = grace_s
         self._tls = tls
-        self._server = GrpcServer(name, telemetry, tls=tls, allowed_peers=allowed_peers)
+        self._in_process = in_process
+        self._server = GrpcServer(name, telemetry, tls=tls, allowed_peers=allowed_peers, in_process=in_process)
         self._undo: list[Callable[[], Awaitable[None]]] = []
         self._function: Function | None = None
 
@@ -67,7 +71,14 @@ class Host:
         """
         if store is not None:
             self._undo.append(store.close)
-        channels = Channels(targets, function=self.name, telemetry=self._telemetry, tls=self._tls, plain=plain)
+        channels = Channels(
+            targets,
+            function=self.name,
+            telemetry=self._telemetry,
+            tls=self._tls,
+            plain=plain,
+            in_process=self._in_process,
+        )
         self._undo.append(channels.close)
         try:
             self._function = function = compose(channels)

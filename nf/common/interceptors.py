@@ -275,9 +275,11 @@ class _Call:
 
 
 def _received(context: Context, key: str) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == key and isinstance(value, str):
-            return value
+    metadata = context.invocation_metadata()
+    if metadata is not None:
+        for name, value in metadata:
+            if name == key and isinstance(value, str):
+                return value
     return ""
 
 

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from nf.common.calls import Calls
 from nf.common.channels import MAX_MESSAGE_BYTES
 from nf.common.errors import FailedPrecondition
+from nf.common.in_process import InProcess, InProcessServer
 from nf.common.interceptors import Services
 from nf.common.telemetry import Telemetry
 from nf.common.tls import Credentials
@@ -57,7 +58,8 @@ class GrpcServer:
     """A function's server. ``bind`` (or ``start`` with an address), ``add``, ``start``, ``set_serving``, ``stop``.
 
     With ``tls`` it answers peers that show a certificate of the same authority, and no other; with ``allowed_peers``
-    only those among them whose certificate has one of these names (CN).
+    only those among them whose certificate has one of these names (CN). Without ``tls`` channels that are given the
+    same ``in_process`` reach it without a socket.
     """
 
     def __init__(
@@ -67,9 +69,11 @@ class GrpcServer:
         *,
         tls: Credentials | None = None,
         allowed_peers: Collection[str] = (),
+        in_process: InProcess | None = None,
     ) -> None:
         self.function = function
         self._tls = tls
+        self._in_process = in_process if tls is None else None
         self.address = ""
         self.stopping = asyncio.Event()
         self._started = False
@@ -77,6 +81,7 @@ class GrpcServer:
         self._server = grpc.aio.server(options=_OPTIONS)
         served = Services(function, telemetry, self._calls, self.stopping, allowed_peers)
         self._server.add_generic_rpc_handlers((served,))
+        self._inner = InProcessServer(served)
         self._registrar = _Registrar(served)
         # What every server has besides is none of the function's services.
         self._besides = cast(grpc.aio.Server, _Registrar(served))
@@ -105,6 +110,8 @@ class GrpcServer:
         except RuntimeError as error:
             raise FailedPrecondition(f"{self.function}: cannot listen on {address}: in use or not ours") from error
         self.address = f"{address.rpartition(':')[0]}:{port}"
+        if self._in_process is not None:
+            self._in_process.announce(self.address, self._inner)
         return self.address
 
     async def start(self, address: str = "") -> str:
@@ -118,6 +125,7 @@ class GrpcServer:
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._started = True
         await self._server.start()
+        self._inner.start()
         return self.address
 
     async def set_serving(self) -> None:
@@ -133,7 +141,7 @@ class GrpcServer:
             await self._server.start()
             grace_s = 0.0
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        await asyncio.gather(self._server.stop(grace_s), self._inner.stop(grace_s))
         await self._calls.finish(grace_s)
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

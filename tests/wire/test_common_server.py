@@ -1,4 +1,7 @@
-"""The server and the channels: errors, correlation, deadlines, retries, metrics, health, reflection, stop."""
+"""The server and the channels: errors, correlation, deadlines, retries, metrics, health, reflection, stop.
+
+What a client is promised holds for calls over a socket and for calls within a process alike.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from policy_service import Policies, open_store, registrations
 
 from nf.common import call
-from nf.common.channels import ATTEMPTS, Channels
+from nf.common.channels import MAX_MESSAGE_BYTES, Channels
 from nf.common.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -32,6 +35,8 @@ from nf.common.errors import (
     Unavailable,
     Unimplemented,
 )
+from nf.common.in_process import InProcess
+from nf.common.outgoing_calls import ATTEMPTS
 from nf.common.server import GrpcServer
 from nf.common.store import Store
 from nf.common.telemetry import Telemetry, configure_logging
@@ -56,6 +61,13 @@ class Bench:
     telemetry: Telemetry
     channels: Channels
     address: str
+    in_process: InProcess | None
+
+    def plain(self) -> grpc.aio.Channel:
+        """A channel as any client has one: it knows nothing of ours."""
+        if self.in_process is None:
+            return grpc.aio.insecure_channel(self.address)
+        return self.in_process.channel(self.address, MAX_MESSAGE_BYTES, lambda: grpc.aio.insecure_channel(self.address))
 
     @property
     def stub(self) -> OperatorPoliciesServiceStub:
@@ -71,14 +83,16 @@ class Bench:
 
 
 @asynccontextmanager
-async def serving(store: Store, address: str = "127.0.0.1:0") -> AsyncIterator[Bench]:
+async def serving(
+    store: Store, address: str = "127.0.0.1:0", in_process: InProcess | None = None
+) -> AsyncIterator[Bench]:
     telemetry, policies = Telemetry(), Policies(store)
-    server = GrpcServer("pcf", telemetry)
+    server = GrpcServer("pcf", telemetry, in_process=in_process)
     server.add(*registrations(policies, store))
     bound = await server.start(address)
     await server.set_serving()
-    channels = Channels({"pcf": bound}, function="af", telemetry=telemetry)
-    yield Bench(store, policies, server, telemetry, channels, bound)
+    channels = Channels({"pcf": bound}, function="af", telemetry=telemetry, in_process=in_process)
+    yield Bench(store, policies, server, telemetry, channels, bound, in_process)
     await channels.close()
     await server.stop(0.2)
 
@@ -90,9 +104,14 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
+@pytest.fixture(params=["socket", "in process"])
+def in_process(request: pytest.FixtureRequest) -> InProcess | None:
+    return InProcess() if request.param == "in process" else None
+
+
 @pytest.fixture
-async def bench(store: Store) -> AsyncIterator[Bench]:
-    async with serving(store) as made:
+async def bench(store: Store, in_process: InProcess | None) -> AsyncIterator[Bench]:
+    async with serving(store, in_process=in_process) as made:
         yield made
 
 
@@ -151,7 +170,7 @@ async def test_cause_and_violations_reach_the_caller(bench: Bench) -> None:
 
 
 async def test_any_client_reads_the_error_from_the_rich_status(bench: Bench) -> None:
-    async with grpc.aio.insecure_channel(bench.address) as channel:
+    async with bench.plain() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await OperatorPoliciesServiceStub(channel).CreateOperatorPolicy(create(""))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -190,7 +209,7 @@ async def test_a_method_that_is_not_offered_is_unimplemented(bench: Bench) -> No
 
 
 async def test_the_correlation_id_goes_in_comes_back_and_reaches_log_and_events(bench: Bench, log: io.StringIO) -> None:
-    async with grpc.aio.insecure_channel(bench.address) as channel:
+    async with bench.plain() as channel:
         stub = OperatorPoliciesServiceStub(channel)
         made = stub.CreateOperatorPolicy(create("a"), metadata=(("x-correlation-id", "corr-7"),))
         await made
@@ -276,11 +295,11 @@ async def test_a_read_is_given_up_after_four_tries(bench: Bench) -> None:
     assert bench.tried(GET, "UNAVAILABLE") == ATTEMPTS == 4
 
 
-async def test_a_change_that_is_not_idempotent_is_tried_once() -> None:
-    server = GrpcServer("pcf", Telemetry())
+async def test_a_change_that_is_not_idempotent_is_tried_once(in_process: InProcess | None) -> None:
+    server = GrpcServer("pcf", Telemetry(), in_process=in_process)
     address = server.bind("127.0.0.1:0")
     telemetry = Telemetry()
-    channels = Channels({"pcf": address}, function="af", telemetry=telemetry)
+    channels = Channels({"pcf": address}, function="af", telemetry=telemetry, in_process=in_process)
     await server.start()
     await server.stop(0)
     with pytest.raises(Unavailable, match="pcf: "):
@@ -290,15 +309,15 @@ async def test_a_change_that_is_not_idempotent_is_tried_once() -> None:
     await channels.close()
 
 
-async def test_a_peer_that_starts_again_is_found_within_a_call(store: Store) -> None:
-    async with serving(store) as first:
+async def test_a_peer_that_starts_again_is_found_within_a_call(store: Store, in_process: InProcess | None) -> None:
+    async with serving(store, in_process=in_process) as first:
         await first.stub.CreateOperatorPolicy(create("a"))
-        channels = Channels({"pcf": first.address})
+        channels = Channels({"pcf": first.address}, in_process=in_process)
         stub = OperatorPoliciesServiceStub(channels.get("pcf"))
         request = GetOperatorPolicyRequest(operator_policy_id="a")
         await stub.GetOperatorPolicy(request)
     reading = asyncio.ensure_future(stub.GetOperatorPolicy(request))
-    async with serving(store, first.address):
+    async with serving(store, first.address, in_process):
         assert (await reading).operator_policy.operator_policy_id == "a"
     await channels.close()
 
@@ -335,7 +354,7 @@ async def test_health_follows_the_function(store: Store) -> None:
 
 
 async def test_reflection_lists_every_service(bench: Bench) -> None:
-    async with grpc.aio.insecure_channel(bench.address) as channel:
+    async with bench.plain() as channel:
         stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
         await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         answer = await stream.read()

@@ -33,6 +33,7 @@ from nf.common.clock import ManualClock
 from nf.common.config import TlsSection
 from nf.common.errors import PermissionDenied, Unavailable
 from nf.common.http import HttpServer, application
+from nf.common.in_process import InProcess
 from nf.common.server import GrpcServer
 from nf.common.telemetry import Telemetry
 from nf.common.tls import Credentials, TlsError
@@ -110,6 +111,18 @@ async def test_a_peer_with_a_certificate_of_the_lab_is_answered(server: str, lab
 async def test_a_peer_in_clear_text_is_refused(server: str):
     with pytest.raises(Unavailable):
         await health(server, None)
+
+
+@pytest.mark.clause("TS 33.501 §13.1")
+async def test_a_function_with_tls_is_not_reached_around_it(lab: Path):
+    in_process = InProcess()
+    secured = GrpcServer("af", Telemetry(), tls=credentials(lab, "af"), in_process=in_process)
+    address = await secured.start("127.0.0.1:0")
+    assert address not in in_process
+    channels = Channels({"af": address}, tls=credentials(lab, "pcf"), in_process=in_process)
+    await health_pb2_grpc.HealthStub(channels.get("af")).Check(health_pb2.HealthCheckRequest())
+    await channels.close()
+    await secured.stop(0)
 
 
 @pytest.mark.clause("TS 33.501 §13.1")

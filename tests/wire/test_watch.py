@@ -16,6 +16,7 @@ from nf.common.channels import Channels
 from nf.common.clock import SystemClock
 from nf.common.errors import Unavailable
 from nf.common.events import Watch
+from nf.common.in_process import InProcess
 from nf.common.server import GrpcServer
 from nf.common.store import Store, Transaction, url_for
 from nf.common.subscribe import Subscriber
@@ -39,9 +40,16 @@ async def consumer(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
+@pytest.fixture(params=["socket", "in process"])
+def in_process(request: pytest.FixtureRequest) -> InProcess | None:
+    return InProcess() if request.param == "in process" else None
+
+
 @asynccontextmanager
-async def serving(store: Store, address: str = "127.0.0.1:0") -> AsyncIterator[GrpcServer]:
-    server = GrpcServer("pcf", Telemetry())
+async def serving(
+    store: Store, in_process: InProcess | None, address: str = "127.0.0.1:0"
+) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer("pcf", Telemetry(), in_process=in_process)
     server.add(*registrations(Policies(store), store))
     await server.start(address)
     yield server
@@ -127,9 +135,9 @@ async def test_a_follower_ends_when_it_is_told_to(store: Store) -> None:
     assert await following in ([], [1])
 
 
-async def test_a_stream_over_the_wire_resumes_after_a_sequence(store: Store) -> None:
-    async with serving(store) as server:
-        channels = Channels({"pcf": server.address})
+async def test_a_stream_resumes_after_a_sequence(store: Store, in_process: InProcess | None) -> None:
+    async with serving(store, in_process) as server:
+        channels = Channels({"pcf": server.address}, in_process=in_process)
         stub = PcfEventsServiceStub(channels.get("pcf"))
         seen: list[int] = []
         writing = asyncio.create_task(emit_many(store, 300))
@@ -145,9 +153,9 @@ async def test_a_stream_over_the_wire_resumes_after_a_sequence(store: Store) -> 
     assert seen == list(range(1, 301))
 
 
-async def test_streams_end_cleanly_when_the_server_stops(store: Store) -> None:
-    async with serving(store) as server:
-        channels = Channels({"pcf": server.address})
+async def test_streams_end_cleanly_when_the_server_stops(store: Store, in_process: InProcess | None) -> None:
+    async with serving(store, in_process) as server:
+        channels = Channels({"pcf": server.address}, in_process=in_process)
         stub = PcfEventsServiceStub(channels.get("pcf"))
         seen: list[int] = []
         begun = asyncio.Event()
@@ -193,17 +201,19 @@ def subscriber(recorder: Recorder, channels: Channels) -> Subscriber:
     return Subscriber("pcf", recorder.consumer, open_stream, recorder.handle, first_backoff_s=0.01, max_backoff_s=0.02)
 
 
-async def test_each_event_takes_effect_once_through_faults_and_restarts(store: Store, consumer: Store) -> None:
+async def test_each_event_takes_effect_once_through_faults_and_restarts(
+    store: Store, consumer: Store, in_process: InProcess | None
+) -> None:
     recorder = Recorder(consumer)
     recorder.fail_at = {7, 40, 41}
-    async with serving(store) as first:
-        channels = Channels({"pcf": first.address})
+    async with serving(store, in_process) as first:
+        channels = Channels({"pcf": first.address}, in_process=in_process)
         following = subscriber(recorder, channels)
         await following.start()
         await emit_many(store, 60)
         await consumer.wait_sequence(49)
     await emit_many(store, 20)
-    async with serving(store, first.address):
+    async with serving(store, in_process, first.address):
         await consumer.wait_sequence(69)
         await following.stop()
         following = subscriber(recorder, channels)
