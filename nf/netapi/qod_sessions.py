@@ -62,6 +62,7 @@ MAX_LISTED: Final = 100
 _WORDS: Final = {
     "periods[0].stop_time": "duration",
     "area_capabilities[0].profile_id": "qosProfile",
+    "area_capabilities[0].devices": "device",
     "area_capabilities[0]": "qosProfile",
 }
 _STANDING: Final = frozenset(
