@@ -5,6 +5,7 @@ Before it is timed, every offer is compared with what hours and devices alone sa
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import time
@@ -172,9 +173,44 @@ def check(offer: v1.Offer, areas: list[int], slot: Slot, hours: Hours) -> None:
     assert found == expected
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A platform's state with all that is booked, and what a provider needs to know of it."""
+
+    words: tuple[str, ...]
+    token: str
+    first_day: datetime
+    hours: Hours
+    rows: int
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    return asyncio.run(made(tmp_path_factory.mktemp("netapi")))
+
+
+async def made(folder: Path) -> Loaded:
+    configuration = folder / "castcore.toml"
+    # Nobody listens there: offers need neither.
+    configuration.write_text('[pcf]\ngrpc_address = "127.0.0.1:9"\n[smf]\ngrpc_address = "127.0.0.1:9"\n')
+    words = ("run", "netapi", "--dir", str(folder), "--config", str(configuration))
+    with castcore(*words) as (process, ready):
+        channels = Channels(ready["grpc"])
+        token = await furnish(channels)
+        await channels.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    hours, chance = Hours(), random.Random(7)
+    first_day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)
+    store = Store.open(url_for(folder, "netapi"), clock=SystemClock(), tables=TABLES)
+    rows = await store.write(lambda transaction: load(transaction, hours, first_day, chance), apart=True)
+    await store.close()
+    return Loaded(words, token, first_day, hours, rows)
+
+
 @pytest.mark.parametrize("part", PARTS)
 async def test_an_offer_beside_a_call_that_does_nothing(
-    part: str, tmp_path: Path, results_of: Callable[..., Results]
+    part: str, loaded: Loaded, results_of: Callable[..., Results]
 ) -> None:
     results = results_of(
         "offers",
@@ -182,29 +218,15 @@ async def test_an_offer_beside_a_call_that_does_nothing(
         parts=tuple(PARTS),
     )
     count, days = PARTS[part]
-    chance, hours = random.Random(7), Hours()
-    first_day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=2)
-    configuration = tmp_path / "castcore.toml"
-    # Nobody listens there: offers need neither.
-    configuration.write_text('[pcf]\ngrpc_address = "127.0.0.1:9"\n[smf]\ngrpc_address = "127.0.0.1:9"\n')
-    words = ("run", "netapi", "--dir", str(tmp_path), "--config", str(configuration))
-    with castcore(*words) as (process, ready):
-        channels = Channels(ready["grpc"])
-        token = await furnish(channels)
-        await channels.close()
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-    store = Store.open(url_for(tmp_path, "netapi"), clock=SystemClock(), tables=TABLES)
-    rows = await store.write(lambda transaction: load(transaction, hours, first_day, chance), apart=True)
-    await store.close()
+    chance = random.Random(part)
     with ExitStack() as running:
-        _, ready = running.enter_context(castcore(*words))
-        channels = Channels(ready["grpc"], token=token)
+        _, ready = running.enter_context(castcore(*loaded.words))
+        channels = Channels(ready["grpc"], token=loaded.token)
         bookings = BookingsServiceStub(channels.get("netapi"))
         seconds: dict[str, list[float]] = {"castcore": [], "one call": []}
 
         def asked(areas: list[int], slot: Slot) -> v1.RequestBookingRequest:
-            return v1.RequestBookingRequest(request=request_of(areas, slot, first_day), request_id=new_id())
+            return v1.RequestBookingRequest(request=request_of(areas, slot, loaded.first_day), request_id=new_id())
 
         async def offer() -> tuple[v1.RequestBookingRequest, v1.Booking, float]:
             """One more; with how long it has taken."""
@@ -213,7 +235,7 @@ async def test_an_offer_beside_a_call_that_does_nothing(
             begun = time.perf_counter()
             answer = await bookings.RequestBooking(request)
             taken_s = time.perf_counter() - begun
-            check(answer.booking.offer, areas, slot, hours)
+            check(answer.booking.offer, areas, slot, loaded.hours)
             return request, answer.booking, taken_s
 
         request, answer, _ = await offer()
@@ -238,7 +260,7 @@ async def test_an_offer_beside_a_call_that_does_nothing(
                 "subject": subject,
                 "what": part,
                 "bookings": BOOKINGS,
-                "reservations": rows,
+                "reservations": loaded.rows,
                 "measurements": len(each),
                 "median_ms": round(median(each) * 1e3, 3),
                 "95_of_100_ms": round(quantiles(each, n=20)[-1] * 1e3, 3),

@@ -43,7 +43,7 @@ from nf.netapi.v1.coverage_pb2 import CapabilityProfile, ServiceArea
 
 __all__ = ["Bookings", "Follower"]
 
-# More than these take too long for the event loop: repetitions of a period, capabilities of areas.
+# So many lines of an offer take long for the event loop.
 _MANY: Final = 64
 
 
@@ -74,8 +74,7 @@ class Bookings:
                 lambda: self.request_in(transaction, caller, request, made_at=made_at),
             )
 
-        await self._look_at_rules(request)
-        return await self._store.write(work, apart=_is_large(request))
+        return await self._store.write(work, apart=await self._is_large(request))
 
     async def accept(self, caller: Caller, booking_id: str, revision: int = 0) -> Booking:
         """B.3 and B.4: what was offered, at first or as a reconfiguration, is booked. A repeat is harmless.
@@ -153,8 +152,10 @@ class Bookings:
 
         known = await self.get(caller, booking_id)
         if not mask.paths or "periods" in mask.paths:
-            await self._look_at_rules(request)
-        return await self._store.write(work, apart=_is_large(request) or _is_long(known))
+            apart = await self._is_large(request)
+        else:
+            apart = len(request.area_capabilities) > _MANY
+        return await self._store.write(work, apart=apart or _is_long(known))
 
     async def release(self, caller: Caller, booking_id: str) -> Booking:
         """D: gives back what is booked or held. A repeat is harmless. Raises InvalidTransition."""
@@ -284,10 +285,16 @@ class Bookings:
         booking = require(transaction, caller, booking_id)
         return self._transitions.advance(transaction, booking, transaction.clock.now())
 
-    async def _look_at_rules(self, request: BookingRequest) -> None:
-        """Raises for a rule that nothing comes of: to find that out takes longer than others should wait."""
+    async def _is_large(self, request: BookingRequest) -> bool:
+        """Whether it may take long to find out what can be offered.
+
+        Raises for a rule that nothing comes of: to find that out takes longer than others should wait.
+        """
+        windows = len(request.periods)
         if any(each.repetition_rule for each in request.periods):
-            await asyncio.to_thread(periods.windows, request.periods, self._store.clock.now(), None)
+            now = self._store.clock.now()
+            windows = len(await asyncio.to_thread(periods.windows, request.periods, now, None))
+        return windows * len(request.area_capabilities) > _MANY
 
     def _terms(self, agreement: Agreement) -> Terms:
         validity = timedelta(seconds=agreement.offer_validity_s) if agreement.offer_validity_s else self._offer_validity
@@ -366,11 +373,6 @@ def _nothing_to_offer(offer: Offer) -> ProblemDetails:
 
 def _state(booking: Booking) -> str:
     return State(booking.state).name
-
-
-def _is_large(request: BookingRequest) -> bool:
-    """Whether it may take long to find out what can be offered."""
-    return len(request.area_capabilities) > _MANY or any(each.repetition_rule for each in request.periods)
 
 
 def _is_long(booking: Booking) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Final
+from typing import Final, Self, TypeAlias
 
 
 class Resource(Enum):
@@ -90,28 +90,43 @@ class Room:
     limited_by: Resource | None
 
 
+# A reservation as a table has it: start and stop, bit rates down and up, devices.
+Row: TypeAlias = "tuple[int, int, int, int, int]"
+
+
 class Timeline:
     """What reservations take together, moment by moment."""
 
-    def __init__(self, reservations: Iterable[Reservation]) -> None:
+    def __init__(self, rows: Iterable[Row]) -> None:
         changes: list[tuple[int, int, int, int]] = []
-        for each in reservations:
-            load = each.load
-            if each.start_ns < each.stop_ns:
-                changes.append((each.start_ns, load.downlink_bps, load.uplink_bps, load.devices))
-                changes.append((each.stop_ns, -load.downlink_bps, -load.uplink_bps, -load.devices))
-        changes.sort(key=itemgetter(0))
+        for start_ns, stop_ns, downlink_bps, uplink_bps, devices in rows:
+            if start_ns < stop_ns:
+                changes.append((start_ns, downlink_bps, uplink_bps, devices))
+                changes.append((stop_ns, -downlink_bps, -uplink_bps, -devices))
+        changes.sort()
         # From each of these moments to the next, so much is taken; before the first, nothing.
         self._moments: list[int] = []
-        self._levels: tuple[list[int], list[int], list[int]] = ([], [], [])
-        downlink = uplink = devices = 0
+        downlinks: list[int] = []
+        uplinks: list[int] = []
+        counts: list[int] = []
+        self._levels = (downlinks, uplinks, counts)
+        downlink = uplink = count = 0
         for moment, together in groupby(changes, key=itemgetter(0)):
             # What ends at a moment has made room for what begins then.
-            for _, down, up, count in together:
-                downlink, uplink, devices = downlink + down, uplink + up, devices + count
+            for _, down, up, more in together:
+                downlink, uplink, count = downlink + down, uplink + up, count + more
             self._moments.append(moment)
-            for levels, level in zip(self._levels, (downlink, uplink, devices), strict=True):
-                levels.append(level)
+            downlinks.append(downlink)
+            uplinks.append(uplink)
+            counts.append(count)
+
+    @classmethod
+    def of(cls, reservations: Iterable[Reservation]) -> Self:
+        """That of these reservations."""
+        return cls(
+            (each.start_ns, each.stop_ns, each.load.downlink_bps, each.load.uplink_bps, each.load.devices)
+            for each in reservations
+        )
 
     @property
     def moments(self) -> Sequence[int]:
@@ -144,7 +159,7 @@ class Timeline:
 
 def beyond(wanted: Iterable[Reservation], had: Iterable[Reservation]) -> list[Reservation]:
     """What has to be held beside ``had`` so that ``wanted`` can be put in its place: as much more at every moment."""
-    after, before = Timeline(wanted), Timeline(had)
+    after, before = Timeline.of(wanted), Timeline.of(had)
     found: list[Reservation] = []
     for start_ns, stop_ns in pairwise(sorted({*after.moments, *before.moments})):
         missing = after.at(start_ns) - before.at(start_ns)

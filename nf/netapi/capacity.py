@@ -15,7 +15,7 @@ from sqlalchemy import insert as insert_into
 
 from nf.common.statements import Statement, Values
 from nf.common.store import Reader, Transaction
-from nf.netapi.calendar import Load, Reservation
+from nf.netapi.calendar import Load, Reservation, Timeline
 
 metadata = MetaData()
 
@@ -87,10 +87,9 @@ class Part:
     reservation: Reservation
 
 
-def taken(reader: Reader, area_id: str, start_ns: int, stop_ns: int, *, beside: str = "") -> list[Reservation]:
+def taken(reader: Reader, area_id: str, start_ns: int, stop_ns: int, *, beside: str = "") -> Timeline:
     """What is held or booked of an area between two moments, but by the booking ``beside``."""
-    found = reader.rows(_TAKEN, {"a": area_id, "start": start_ns, "stop": stop_ns, "b": beside})
-    return [Reservation(start, stop, Load(down, up, devices)) for start, stop, down, up, devices in found]
+    return Timeline(reader.rows(_TAKEN, {"a": area_id, "start": start_ns, "stop": stop_ns, "b": beside}))
 
 
 def booked(reader: Reader, booking_id: str) -> list[Part]:

@@ -54,14 +54,16 @@ def draw_up(
     """
     request, windows = wanted.request, wanted.windows
     offer = Offer(revision=revision, capability_profiles=wanted.profiles.values())
-    start_ns, stop_ns = to_ns(max(windows[0].start, now)), to_ns(windows[-1].stop)
+    # The same for every capability: when each window is, from now on and as the offer's lines say it.
+    spans = [(to_ns(max(each.start, now)), to_ns(each.stop)) for each in windows]
+    times = [_times_of(each) for each in windows]
     own = _by_area(capacity.booked(reader, booking_id)) if booking_id else {}
     boards: dict[str, _Board] = {}
     for index, each in enumerate(request.area_capabilities):
         board = boards.get(each.area_id)
         if board is None:
-            others = capacity.taken(reader, each.area_id, start_ns, stop_ns, beside=booking_id)
-            board = _Board(wanted.areas[each.area_id].capacity, others, own.get(each.area_id, ()), windows, now)
+            others = capacity.taken(reader, each.area_id, spans[0][0], spans[-1][1], beside=booking_id)
+            board = _Board(wanted.areas[each.area_id].capacity, others, own.get(each.area_id, ()), spans)
             boards[each.area_id] = board
         profile, devices = wanted.profiles[each.profile_id], each.devices or request.population.devices
         share = load_of(profile)
@@ -69,7 +71,7 @@ def draw_up(
         if needed_bps > _MOST_BPS:
             why = f"expected at most {_MOST_BPS} bps for all devices together, found {needed_bps}"
             raise InvalidArgument.of(f"area_capabilities[{index}]", why)
-        for number, window in enumerate(windows):
+        for number, (start_ns, stop_ns) in enumerate(spans):
             found = board.take(number, share, devices)
             line = offer.lines.add(
                 area_id=each.area_id,
@@ -77,10 +79,9 @@ def draw_up(
                 requested_devices=devices,
                 offered_devices=found.devices,
                 limited_by="" if found.limited_by is None else found.limited_by.value,
-                price_units=price_of(profile, found.devices, window, now, terms.price_percent),
+                price_units=price_of(profile, found.devices, stop_ns - start_ns, terms.price_percent),
             )
-            line.start_time.FromDatetime(window.start)
-            line.stop_time.FromDatetime(window.stop)
+            line.MergeFrom(times[number])
             offer.counter_offer = offer.counter_offer or found.limited_by is not None
     total = sum(line.price_units for line in offer.lines)
     if total > MAX_INTEGER:
@@ -125,9 +126,8 @@ def parts_beyond(parts: Sequence[Part], had: Sequence[Part]) -> list[Part]:
     ]
 
 
-def price_of(profile: CapabilityProfile, devices: int, window: Window, now: datetime, percent: int) -> int:
-    """Price units for what is left of a window, each step rounded up."""
-    duration_ns = to_ns(window.stop) - to_ns(max(window.start, now))
+def price_of(profile: CapabilityProfile, devices: int, duration_ns: int, percent: int) -> int:
+    """Price units for so many devices for so long, each step rounded up."""
     listed = -(-profile.price_units_per_device_hour * devices * duration_ns // _HOUR_NS)
     return -(-listed * percent // 100)
 
@@ -143,20 +143,18 @@ class _Board:
     def __init__(
         self,
         bounds: AreaCapacity,
-        others: Sequence[Reservation],
+        others: Timeline,
         own: Sequence[Reservation],
-        windows: Sequence[Window],
-        now: datetime,
+        spans: Sequence[tuple[int, int]],
     ) -> None:
         self._capacity = Capacity(
             bounds.downlink_bps if bounds.HasField("downlink_bps") else None,
             bounds.uplink_bps if bounds.HasField("uplink_bps") else None,
             bounds.devices if bounds.HasField("devices") else None,
         )
-        taken, had = Timeline(others), Timeline(own)
-        spans = [(to_ns(max(each.start, now)), to_ns(each.stop)) for each in windows]
-        self._taken = [taken.most(*span) for span in spans]
-        self._own = [had.least(*span) if own else NOTHING for span in spans]
+        self._taken = [others.most(*span) for span in spans]
+        had = Timeline.of(own)
+        self._own = [had.least(*span) for span in spans] if own else [NOTHING] * len(spans)
 
     def take(self, number: int, share: Load, devices: int) -> Room:
         """How many of these devices fit into that window beside the others and what was taken of it before."""
@@ -165,6 +163,14 @@ class _Board:
         self._taken[number] += load
         self._own[number] -= load
         return found
+
+
+def _times_of(window: Window) -> OfferLine:
+    """A line that says when the window is, and nothing else."""
+    line = OfferLine()
+    line.start_time.FromDatetime(window.start)
+    line.stop_time.FromDatetime(window.stop)
+    return line
 
 
 def _by_area(parts: Sequence[Part]) -> dict[str, list[Reservation]]:

@@ -34,7 +34,7 @@ def test_the_most_and_the_least_are_those_of_any_moment(
     reservations: list[Reservation], start: int, length: int
 ) -> None:
     moments = [taken_at(reservations, each) for each in range(start, start + length)]
-    timeline = Timeline(reservations)
+    timeline = Timeline.of(reservations)
     assert timeline.at(start) == moments[0]
     for chosen, found in ((max, timeline.most(start, start + length)), (min, timeline.least(start, start + length))):
         assert found == Load(
@@ -60,7 +60,7 @@ def test_what_is_held_beside_the_old_is_as_much_as_the_new_needs_more_at_every_m
 def test_what_has_room_fits_at_every_moment_and_one_device_more_would_not(
     reservations: list[Reservation], capacity: Capacity, each_device: Load, wanted: int
 ) -> None:
-    taken = Timeline(reservations).most(5, 20)
+    taken = Timeline.of(reservations).most(5, 20)
     found = room(capacity, taken, each_device, wanted)
     assert 0 <= found.devices <= wanted
     assert (found.limited_by is None) == (found.devices == wanted)
@@ -78,7 +78,7 @@ def test_what_has_room_fits_at_every_moment_and_one_device_more_would_not(
 @pytest.mark.parametrize(("second_start", "expected"), [(9, Load(2, 0, 0)), (10, Load(1, 0, 0)), (11, Load(1, 0, 0))])
 def test_what_ends_makes_room_for_what_begins_at_that_moment(second_start: int, expected: Load) -> None:
     both = [Reservation(0, 10, Load(1)), Reservation(second_start, 20, Load(1))]
-    assert Timeline(both).most(0, 20) == expected
+    assert Timeline.of(both).most(0, 20) == expected
 
 
 def test_the_scarcest_resource_is_named() -> None:
