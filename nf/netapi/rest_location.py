@@ -36,7 +36,7 @@ _IN_COMMON: Final = {"AMBIGUOUS_DEVICE": (422, "SERVICE_NOT_APPLICABLE")}
 
 
 def _age(asked: VerifyLocationRequest | RetrieveLocationRequest) -> timedelta | None:
-    return timedelta(seconds=min(asked.max_age, _MOST_AGE_S)) if asked.HasField("max_age") else None
+    return timedelta(seconds=min(asked.max_age_s, _MOST_AGE_S)) if asked.HasField("max_age_s") else None
 
 
 def build_verification_door(callers: Callers, locating: Locating, *, least_radius_m: float) -> Door[Caller]:
@@ -66,7 +66,7 @@ def build_verification_door(callers: Callers, locating: Locating, *, least_radiu
             raise PositionUnknown("device: its cell is known, and not where that is")
         told = VerifyLocationAnswer(verification_result=_RESULTS[fit], last_location_time=found.position.position_time)
         if fit is Fit.PARTIAL:
-            told.match_rate = percent
+            told.match_rate_percent = percent
         if found.name.view is not None:
             told.device.CopyFrom(found.name.view)
         return Answer(200, told)

@@ -28,7 +28,7 @@ from nf.netapi.v1 import camara_types_pb2 as nf_dot_netapi_dot_v1_dot_camara__ty
 from nf.netapi.v1 import coverage_pb2 as nf_dot_netapi_dot_v1_dot_coverage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nf/netapi/v1/camara_location.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x1fnf/netapi/v1/camara_types.proto\x1a\x1bnf/netapi/v1/coverage.proto\"\xa4\x01\n\nCamaraArea\x12\x17\n\tarea_type\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01\x12#\n\x06\x63\x65nter\x18\x02 \x01(\x0b\x32\x13.nf.netapi.v1.Point\x12 \n\x06radius\x18\x03 \x01(\x01\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x12+\n\x08\x62oundary\x18\x04 \x03(\x0b\x32\x13.nf.netapi.v1.PointB\x04\x88\xdb\x18\x0f\x42\t\n\x07_radius\"\xa0\x01\n\x15VerifyLocationRequest\x12*\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDevice\x12,\n\x04\x61rea\x18\x02 \x01(\x0b\x32\x18.nf.netapi.v1.CamaraAreaB\x04\xd8\xda\x18\x01\x12!\n\x07max_age\x18\x03 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\n\n\x08_max_age\"\xe3\x01\n\x14VerifyLocationAnswer\x12!\n\x13verification_result\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01\x12<\n\x12last_location_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xda\x18\x01\x12/\n\nmatch_rate\x18\x03 \x01(\rB\x16\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?\xf1\xda\x18\x00\x00\x00\x00\x00\xc0X@H\x00\x88\x01\x01\x12*\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDeviceB\r\n\x0b_match_rate\"\xab\x01\n\x17RetrieveLocationRequest\x12*\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDevice\x12!\n\x07max_age\x18\x02 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12%\n\x0bmax_surface\x18\x03 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x42\n\n\x08_max_ageB\x0e\n\x0c_max_surface\"\xab\x01\n\x11RetrievedLocation\x12<\n\x12last_location_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xda\x18\x01\x12,\n\x04\x61rea\x18\x02 \x01(\x0b\x32\x18.nf.netapi.v1.CamaraAreaB\x04\xd8\xda\x18\x01\x12*\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDeviceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"nf/netapi/v1/camara_location.proto\x12\x0cnf.netapi.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anf/common/v1/options.proto\x1a\x1fnf/netapi/v1/camara_types.proto\x1a\x1bnf/netapi/v1/coverage.proto\"\xa4\x01\n\nCamaraArea\x12\x17\n\tarea_type\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01\x12#\n\x06\x63\x65nter\x18\x02 \x01(\x0b\x32\x13.nf.netapi.v1.Point\x12 \n\x06radius\x18\x03 \x01(\x01\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?H\x00\x88\x01\x01\x12+\n\x08\x62oundary\x18\x04 \x03(\x0b\x32\x13.nf.netapi.v1.PointB\x04\x88\xdb\x18\x0f\x42\t\n\x07_radius\"\xac\x01\n\x15VerifyLocationRequest\x12*\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDevice\x12,\n\x04\x61rea\x18\x02 \x01(\x0b\x32\x18.nf.netapi.v1.CamaraAreaB\x04\xd8\xda\x18\x01\x12+\n\tmax_age_s\x18\x03 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x06maxAge\x88\x01\x01\x42\x0c\n\n_max_age_s\"\xfe\x01\n\x14VerifyLocationAnswer\x12!\n\x13verification_result\x18\x01 \x01(\tB\x04\xd8\xda\x18\x01\x12<\n\x12last_location_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xda\x18\x01\x12\x42\n\x12match_rate_percent\x18\x03 \x01(\rB\x16\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?\xf1\xda\x18\x00\x00\x00\x00\x00\xc0X@H\x00R\tmatchRate\x88\x01\x01\x12*\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDeviceB\x15\n\x13_match_rate_percent\"\xb7\x01\n\x17RetrieveLocationRequest\x12*\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDevice\x12+\n\tmax_age_s\x18\x02 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x06maxAge\x88\x01\x01\x12%\n\x0bmax_surface\x18\x03 \x01(\x03\x42\x0b\xe9\xda\x18\x00\x00\x00\x00\x00\x00\xf0?H\x01\x88\x01\x01\x42\x0c\n\n_max_age_sB\x0e\n\x0c_max_surface\"\xab\x01\n\x11RetrievedLocation\x12<\n\x12last_location_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xd8\xda\x18\x01\x12,\n\x04\x61rea\x18\x02 \x01(\x0b\x32\x18.nf.netapi.v1.CamaraAreaB\x04\xd8\xda\x18\x01\x12*\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x1a.nf.netapi.v1.CamaraDeviceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,16 +43,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMARAAREA'].fields_by_name['boundary']._serialized_options = b'\210\333\030\017'
   _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['area']._loaded_options = None
   _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['area']._serialized_options = b'\330\332\030\001'
-  _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['max_age']._loaded_options = None
-  _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['max_age']._serialized_options = b'\351\332\030\000\000\000\000\000\000\000\000'
+  _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['max_age_s']._loaded_options = None
+  _globals['_VERIFYLOCATIONREQUEST'].fields_by_name['max_age_s']._serialized_options = b'\351\332\030\000\000\000\000\000\000\000\000'
   _globals['_VERIFYLOCATIONANSWER'].fields_by_name['verification_result']._loaded_options = None
   _globals['_VERIFYLOCATIONANSWER'].fields_by_name['verification_result']._serialized_options = b'\330\332\030\001'
   _globals['_VERIFYLOCATIONANSWER'].fields_by_name['last_location_time']._loaded_options = None
   _globals['_VERIFYLOCATIONANSWER'].fields_by_name['last_location_time']._serialized_options = b'\330\332\030\001'
-  _globals['_VERIFYLOCATIONANSWER'].fields_by_name['match_rate']._loaded_options = None
-  _globals['_VERIFYLOCATIONANSWER'].fields_by_name['match_rate']._serialized_options = b'\351\332\030\000\000\000\000\000\000\360?\361\332\030\000\000\000\000\000\300X@'
-  _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_age']._loaded_options = None
-  _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_age']._serialized_options = b'\351\332\030\000\000\000\000\000\000\000\000'
+  _globals['_VERIFYLOCATIONANSWER'].fields_by_name['match_rate_percent']._loaded_options = None
+  _globals['_VERIFYLOCATIONANSWER'].fields_by_name['match_rate_percent']._serialized_options = b'\351\332\030\000\000\000\000\000\000\360?\361\332\030\000\000\000\000\000\300X@'
+  _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_age_s']._loaded_options = None
+  _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_age_s']._serialized_options = b'\351\332\030\000\000\000\000\000\000\000\000'
   _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_surface']._loaded_options = None
   _globals['_RETRIEVELOCATIONREQUEST'].fields_by_name['max_surface']._serialized_options = b'\351\332\030\000\000\000\000\000\000\360?'
   _globals['_RETRIEVEDLOCATION'].fields_by_name['last_location_time']._loaded_options = None
@@ -62,11 +62,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMARAAREA']._serialized_start=176
   _globals['_CAMARAAREA']._serialized_end=340
   _globals['_VERIFYLOCATIONREQUEST']._serialized_start=343
-  _globals['_VERIFYLOCATIONREQUEST']._serialized_end=503
-  _globals['_VERIFYLOCATIONANSWER']._serialized_start=506
-  _globals['_VERIFYLOCATIONANSWER']._serialized_end=733
-  _globals['_RETRIEVELOCATIONREQUEST']._serialized_start=736
-  _globals['_RETRIEVELOCATIONREQUEST']._serialized_end=907
-  _globals['_RETRIEVEDLOCATION']._serialized_start=910
-  _globals['_RETRIEVEDLOCATION']._serialized_end=1081
+  _globals['_VERIFYLOCATIONREQUEST']._serialized_end=515
+  _globals['_VERIFYLOCATIONANSWER']._serialized_start=518
+  _globals['_VERIFYLOCATIONANSWER']._serialized_end=772
+  _globals['_RETRIEVELOCATIONREQUEST']._serialized_start=775
+  _globals['_RETRIEVELOCATIONREQUEST']._serialized_end=958
+  _globals['_RETRIEVEDLOCATION']._serialized_start=961
+  _globals['_RETRIEVEDLOCATION']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)

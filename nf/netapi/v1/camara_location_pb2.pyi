@@ -69,8 +69,8 @@ class VerifyLocationRequest(_message.Message):
 
     DEVICE_FIELD_NUMBER: _builtins.int
     AREA_FIELD_NUMBER: _builtins.int
-    MAX_AGE_FIELD_NUMBER: _builtins.int
-    max_age: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    max_age_s: _builtins.int
     """In seconds; 0: what is known now, absent: of any age."""
     @_builtins.property
     def device(self) -> _camara_types_pb2.CamaraDevice: ...
@@ -81,15 +81,15 @@ class VerifyLocationRequest(_message.Message):
         *,
         device: _camara_types_pb2.CamaraDevice | None = ...,
         area: Global___CamaraArea | None = ...,
-        max_age: _builtins.int | None = ...,
+        max_age_s: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "area", b"area", "device", b"device", "max_age", b"max_age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "area", b"area", "device", b"device", "max_age_s", b"max_age_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "area", b"area", "device", b"device", "max_age", b"max_age"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "area", b"area", "device", b"device", "max_age_s", b"max_age_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_age: _TypeAlias = _typing.Literal["max_age"]  # noqa: Y015
-    _WhichOneofArgType__max_age: _TypeAlias = _typing.Literal["_max_age", b"_max_age"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age) -> _WhichOneofReturnType__max_age | None: ...
+    _WhichOneofReturnType__max_age_s: _TypeAlias = _typing.Literal["max_age_s"]  # noqa: Y015
+    _WhichOneofArgType__max_age_s: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_s) -> _WhichOneofReturnType__max_age_s | None: ...
 
 Global___VerifyLocationRequest: _TypeAlias = VerifyLocationRequest  # noqa: Y015
 
@@ -101,11 +101,11 @@ class VerifyLocationAnswer(_message.Message):
 
     VERIFICATION_RESULT_FIELD_NUMBER: _builtins.int
     LAST_LOCATION_TIME_FIELD_NUMBER: _builtins.int
-    MATCH_RATE_FIELD_NUMBER: _builtins.int
+    MATCH_RATE_PERCENT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     verification_result: _builtins.str
     """"TRUE", "FALSE" or "PARTIAL"."""
-    match_rate: _builtins.int
+    match_rate_percent: _builtins.int
     """With PARTIAL, in percent."""
     @_builtins.property
     def last_location_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -118,16 +118,16 @@ class VerifyLocationAnswer(_message.Message):
         *,
         verification_result: _builtins.str = ...,
         last_location_time: _timestamp_pb2.Timestamp | None = ...,
-        match_rate: _builtins.int | None = ...,
+        match_rate_percent: _builtins.int | None = ...,
         device: _camara_types_pb2.CamaraDevice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_rate", b"_match_rate", "device", b"device", "last_location_time", b"last_location_time", "match_rate", b"match_rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_match_rate_percent", b"_match_rate_percent", "device", b"device", "last_location_time", b"last_location_time", "match_rate_percent", b"match_rate_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_rate", b"_match_rate", "device", b"device", "last_location_time", b"last_location_time", "match_rate", b"match_rate", "verification_result", b"verification_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_match_rate_percent", b"_match_rate_percent", "device", b"device", "last_location_time", b"last_location_time", "match_rate_percent", b"match_rate_percent", "verification_result", b"verification_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__match_rate: _TypeAlias = _typing.Literal["match_rate"]  # noqa: Y015
-    _WhichOneofArgType__match_rate: _TypeAlias = _typing.Literal["_match_rate", b"_match_rate"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__match_rate) -> _WhichOneofReturnType__match_rate | None: ...
+    _WhichOneofReturnType__match_rate_percent: _TypeAlias = _typing.Literal["match_rate_percent"]  # noqa: Y015
+    _WhichOneofArgType__match_rate_percent: _TypeAlias = _typing.Literal["_match_rate_percent", b"_match_rate_percent"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__match_rate_percent) -> _WhichOneofReturnType__match_rate_percent | None: ...
 
 Global___VerifyLocationAnswer: _TypeAlias = VerifyLocationAnswer  # noqa: Y015
 
@@ -138,9 +138,9 @@ class RetrieveLocationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_FIELD_NUMBER: _builtins.int
-    MAX_AGE_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
     MAX_SURFACE_FIELD_NUMBER: _builtins.int
-    max_age: _builtins.int
+    max_age_s: _builtins.int
     """In seconds; 0: what is known now, absent: of any age."""
     max_surface: _builtins.int
     """In square metres; absent: of any size."""
@@ -150,19 +150,19 @@ class RetrieveLocationRequest(_message.Message):
         self,
         *,
         device: _camara_types_pb2.CamaraDevice | None = ...,
-        max_age: _builtins.int | None = ...,
+        max_age_s: _builtins.int | None = ...,
         max_surface: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_max_surface", b"_max_surface", "device", b"device", "max_age", b"max_age", "max_surface", b"max_surface"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "_max_surface", b"_max_surface", "device", b"device", "max_age_s", b"max_age_s", "max_surface", b"max_surface"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_max_surface", b"_max_surface", "device", b"device", "max_age", b"max_age", "max_surface", b"max_surface"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s", "_max_surface", b"_max_surface", "device", b"device", "max_age_s", b"max_age_s", "max_surface", b"max_surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_age: _TypeAlias = _typing.Literal["max_age"]  # noqa: Y015
-    _WhichOneofArgType__max_age: _TypeAlias = _typing.Literal["_max_age", b"_max_age"]  # noqa: Y015
+    _WhichOneofReturnType__max_age_s: _TypeAlias = _typing.Literal["max_age_s"]  # noqa: Y015
+    _WhichOneofArgType__max_age_s: _TypeAlias = _typing.Literal["_max_age_s", b"_max_age_s"]  # noqa: Y015
     _WhichOneofReturnType__max_surface: _TypeAlias = _typing.Literal["max_surface"]  # noqa: Y015
     _WhichOneofArgType__max_surface: _TypeAlias = _typing.Literal["_max_surface", b"_max_surface"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age) -> _WhichOneofReturnType__max_age | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_s) -> _WhichOneofReturnType__max_age_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_surface) -> _WhichOneofReturnType__max_surface | None: ...
 
