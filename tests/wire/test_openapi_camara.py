@@ -36,7 +36,7 @@ class Background:
         return asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(60)
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stack.aclose(), self._loop).result(60)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -48,6 +48,13 @@ class Background:
         known = await _made(stack)
         document = (await stack.platform.http.get("/openapi.json")).json()
         return Served(stack.platform.url, _without_security(document), known), stack.radio.token
+
+    async def _end(self) -> None:
+        await self._stack.aclose()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _made(stack: Camara) -> dict[str, str]:
