@@ -132,9 +132,9 @@ def _number(name: str, description: str, least: int, most: int, default: int) ->
 
 def _asked(call: Call, name: str, default: int, most: int) -> int:
     """A number of the query. Raises InvalidArgument."""
-    text = call.query(name)
-    if not text:
+    if not call.query_list(name):
         return default
+    text = call.query(name)
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= most):
         raise InvalidArgument.of(name, f"expected 1 to {most}, found {text[:SHOWN_LENGTH]!r}")
     return int(text)
