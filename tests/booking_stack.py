@@ -14,8 +14,7 @@ from nf.common.v1.events_pb2 import Event
 from nf.netapi.bookings import Bookings
 from nf.netapi.calendar import Load
 from nf.netapi.callers import Caller
-from nf.netapi.capacity import reservations
-from nf.netapi.compose import TABLES
+from nf.netapi.capacity import TABLES, reservations
 from nf.netapi.life_cycle import LifeCycle
 from nf.netapi.machine import Effect
 from nf.netapi.transitions import Follower, Transitions

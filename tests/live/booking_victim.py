@@ -26,7 +26,7 @@ from booking_stack import PROVIDER, START, Platform, request, state_of  # noqa: 
 from nf.common.clock import ManualClock  # noqa: E402
 from nf.common.statements import Session  # noqa: E402
 from nf.common.store import Store, url_for  # noqa: E402
-from nf.netapi.compose import TABLES  # noqa: E402
+from nf.netapi.capacity import TABLES  # noqa: E402
 
 Deed = Callable[[Platform], Awaitable[object]]
 
