@@ -148,13 +148,13 @@ def _victim(folder: Path, deed: Deed, step: int) -> object:
     return None
 
 
-def _survivor(folder: Path, deed: Deed) -> object:
+async def _survivor(folder: Path, deed: Deed) -> object:
     async def work(p: Platform) -> object:
         after_restart = await _standing(p)
         await deed(p)
         return after_restart, await _standing(p)
 
-    return asyncio.run(_with(folder, work))
+    return await _with(folder, work)
 
 
 def main(directory: Path) -> None:
@@ -174,7 +174,7 @@ def main(directory: Path) -> None:
             folder = directory / f"{name} {step}"
             shutil.copytree(before, folder)
             killed, _ = _forked(lambda folder=folder, deed=deed, step=step: _victim(folder, deed, step))
-            _, stands = _forked(lambda folder=folder, deed=deed: _survivor(folder, deed))
+            stands = asyncio.run(_survivor(folder, deed))
             answered = (folder / "answered").exists()
             print(json.dumps({"deed": name, "step": step, "answered": answered, "stands": stands}), flush=True)
             shutil.rmtree(folder)
