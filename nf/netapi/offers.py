@@ -73,20 +73,21 @@ def draw_up(
             raise InvalidArgument.of(f"area_capabilities[{index}]", why)
         for number, (start_ns, stop_ns) in enumerate(spans):
             found = board.take(number, share, devices)
+            price = price_of(profile, found.devices, stop_ns - start_ns, terms.price_percent)
+            if offer.total_price_units + price > MAX_INTEGER:
+                why = f"expected a price of less than 2^63 units in all, found {price} in one area and period"
+                raise InvalidArgument.of(f"area_capabilities[{index}]", why)
+            offer.total_price_units += price
             line = offer.lines.add(
                 area_id=each.area_id,
                 profile_id=each.profile_id,
                 requested_devices=devices,
                 offered_devices=found.devices,
                 limited_by="" if found.limited_by is None else found.limited_by.value,
-                price_units=price_of(profile, found.devices, stop_ns - start_ns, terms.price_percent),
+                price_units=price,
             )
             line.MergeFrom(times[number])
             offer.counter_offer = offer.counter_offer or found.limited_by is not None
-    total = sum(line.price_units for line in offer.lines)
-    if total > MAX_INTEGER:
-        raise InvalidArgument.of("population.devices", f"expected a price of less than 2^63 units, found {total}")
-    offer.total_price_units = total
     offer.valid_until.FromDatetime(min(now + terms.validity, windows[-1].stop))
     return offer
 

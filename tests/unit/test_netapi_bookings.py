@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from booking_stack import (
     HOUR,
@@ -36,7 +38,7 @@ from nf.netapi.errors import (
     OperatorOnly,
 )
 from nf.netapi.v1.booking_pb2 import AreaCapability, BookedTraffic, BookingRequest, Population
-from nf.netapi.v1.coverage_pb2 import AreaCapacity, ServiceArea
+from nf.netapi.v1.coverage_pb2 import AreaCapacity, CapabilityProfile, QosProfile, ServiceArea
 
 ALL = FieldMask()
 
@@ -83,6 +85,16 @@ async def test_where_a_request_does_not_fit_fewer_devices_are_offered_by_area_an
         assert [each.price_units for each in made.offer.lines] == [14, 35, 35, 35]
         accepted = await p.bookings.accept(PROVIDER, made.booking_id)
         assert {each.area_id: each.devices for each in accepted.network_access_ids} == {"city": 2, "sea": 5}
+
+
+async def test_a_price_or_bit_rate_that_nobody_can_count_is_refused() -> None:
+    async with platform() as p:
+        dear = CapabilityProfile(profile_id="dear", price_units_per_device_hour=2**63)
+        wide = CapabilityProfile(profile_id="wide", qos=QosProfile(five_qi=2, guaranteed_downlink_bps=10**12))
+        await p.furnish((), (dear, wide), ())
+        for name, expected in (("dear", "a price of less than 2^63 units"), ("wide", "at most 1000000000000000 bps")):
+            with pytest.raises(InvalidArgument, match=rf"area_capabilities\[0\]: expected {re.escape(expected)}"):
+                await p.bookings.request(PROVIDER, request(areas=(("sea", name),), devices=2000))
 
 
 async def test_two_capabilities_of_one_area_share_what_there_is() -> None:
