@@ -20,7 +20,7 @@ from nf.netapi.v1 import coverage_pb2 as coverage
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FILES = ("access", "agreement", "booking", "coverage", "location", "monitoring")
-CASES = 8
+CASES = 4
 # Names of things that there are, so that calls get beyond the first look.
 KNOWN = {
     "agreement_id": "radio",
