@@ -40,7 +40,17 @@ SERVICES = {
         "nf.af.v1.ProvisioningSessionsService",
         "nf.af.v1.ServiceAccessInformationService",
     },
-    "netapi": set(),
+    "netapi": {
+        "nf.netapi.v1.AgreementsService",
+        "nf.netapi.v1.BookingsService",
+        "nf.netapi.v1.CoverageService",
+        "nf.netapi.v1.DeviceAccessesService",
+        "nf.netapi.v1.EventSinksService",
+        "nf.netapi.v1.GeofencesService",
+        "nf.netapi.v1.LocationService",
+        "nf.netapi.v1.MonitoringService",
+        "nf.netapi.v1.TokensService",
+    },
     "pcf": {
         "nf.pcf.v1.LedgerService",
         "nf.pcf.v1.MbsPolicyAuthorizationService",
