@@ -31,7 +31,11 @@ def subscriber(store: Store, pcf: Callable[[], grpc.aio.Channel], installing: In
         told = EventNotification()
         if not event.payload.Unpack(told):
             return False
-        await installing.settled(told.app_session_id.partition(".")[0])
+        access_id, _, run = told.app_session_id.partition(".")
+        if not run:
+            # The AF's.
+            return False
+        await installing.settled(access_id)
         return True
 
     def handle(transaction: Transaction, event: Event) -> None:
