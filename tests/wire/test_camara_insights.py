@@ -234,6 +234,7 @@ async def test_a_token_is_good_for_what_its_scopes_say(lab: Lab) -> None:
     made = await lab.core.platform.credential("radio", scopes=("connectivity-insights-subscriptions:read",))
     reader = lab.walk.as_caller(made.token)
     await reader(INSIGHTS, "GET", "/subscriptions", 200)
+    await reader(INSIGHTS, "GET", "/subscriptions/none", 404, code="NOT_FOUND")
     await reader(INSIGHTS, "POST", "/subscriptions", 403, lab.wish(), code="PERMISSION_DENIED")
     await reader(INSIGHTS, "DELETE", "/subscriptions/none", 403, code="PERMISSION_DENIED")
     scope = f"connectivity-insights-subscriptions:{QUALITY}:create"

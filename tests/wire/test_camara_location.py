@@ -299,6 +299,8 @@ async def end_of(lab: Lab, subscription_id: str) -> str:
 async def test_a_subscription_is_deleted_and_expires(lab: Lab, walk: Walk) -> None:
     lab.receiver.received.clear()
     made = (await walk(GEOFENCING, "POST", "/subscriptions", 201, wish(lab, LEFT))).json()
+    assert made in (await walk(GEOFENCING, "GET", "/subscriptions", 200)).json()
+    assert (await walk(GEOFENCING, "GET", f"/subscriptions/{made['id']}", 200)).json() == made
     await walk(GEOFENCING, "DELETE", f"/subscriptions/{made['id']}", 204)
     await walk(GEOFENCING, "DELETE", f"/subscriptions/{made['id']}", 404, code="NOT_FOUND")
     assert await end_of(lab, made["id"]) == "SUBSCRIPTION_DELETED"
