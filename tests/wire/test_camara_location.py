@@ -201,6 +201,7 @@ async def test_a_token_of_a_device_s_user_names_the_device(lab: Lab, walk: Walk)
 
 
 async def test_scopes_and_agreements_say_who_may_know(lab: Lab, walk: Walk) -> None:
+    await lab.see(0)
     body = {"device": CAR, "area": area()}
     nobody = walk.as_caller("")
     await nobody(LOCATION_VERIFICATION, "POST", "/verify", 401, body, code="UNAUTHENTICATED")
