@@ -276,6 +276,7 @@ def test_the_operator_sees_resources_and_events_as_those_of_any_function(lab: La
 
 
 def test_watching_ends_at_ctrl_c(lab: Lab) -> None:
+    lab.told("release", reference(lab, "--accept"))
     command = [CASTCORE, "book", "watch", "--after", "0", "--dir", str(lab.directory)]
     environment = os.environ | {"CASTCORE_CREDENTIAL": lab.credential}
     with subprocess.Popen(
