@@ -13,7 +13,7 @@ from nf.common.store import Reader, Store
 from nf.common.v1.events_pb2 import Event, WatchEventsRequest, WatchEventsResponse
 
 _BATCH = 500
-# How long events wait for those that follow them: who has committed one is about to answer its caller, which comes first,
+# How long events wait for those that follow them: who has committed one is about to answer its caller, which is first,
 # and often to commit the next.
 _GATHER_S = 0.003
 

@@ -153,34 +153,3 @@ def as_table_packet(packet: bytes, instance: int, version: int, *, close_session
     return b"".join(
         (packet[:1], bytes((flags, packet[2] + 1)), packet[3:10], bytes(2), extension.to_bytes(4, "big"), packet[12:])
     )
-
-
-def with_flute_version(payload: bytes, version: int) -> bytes:
-    """An ALC packet with the version in its EXT_FDT changed; the same bytes where it carries none.
-
-    Raises ValueError for what is no LCT packet with its whole header.
-    """
-    at, end = _extensions(payload)
-    while at < end:
-        kind = payload[at]
-        if kind == _EXT_FDT:
-            return payload[: at + 1] + bytes((version << 4 | payload[at + 1] & 0x0F,)) + payload[at + 2 :]
-        words = 1 if kind >= 128 else payload[at + 1]
-        if words == 0:
-            raise ValueError(f"LCT header extension {kind} at byte {at}: a length of 0")
-        at += words * 4
-    return payload
-
-
-def _extensions(payload: bytes) -> tuple[int, int]:
-    """Where the header extensions of an LCT packet begin and end (RFC 5651 §5.1)."""
-    if len(payload) < 4 or payload[0] >> 4 != 1:
-        raise ValueError("expected an LCT packet of version 1")
-    half = payload[1] >> 4 & 1
-    start = (
-        4 + 4 * ((payload[0] >> 2 & 3) + 1) + 4 * (payload[1] >> 7) + 2 * half + 4 * (payload[1] >> 5 & 3) + 2 * half
-    )
-    end = payload[2] * 4
-    if not start <= end <= len(payload):
-        raise ValueError(f"LCT header of {end} bytes: expected {start} to {len(payload)}")
-    return start, end

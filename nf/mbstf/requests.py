@@ -60,11 +60,6 @@ def _ipv4(text: str) -> ipaddress.IPv4Address:
     return ipaddress.IPv4Address(text)
 
 
-def ip_addr(address: Address) -> IpAddr:
-    """The IpAddr of an address."""
-    return IpAddr(ipv4_addr=str(address)) if address.version == 4 else IpAddr(ipv6_addr=str(address))
-
-
 def tunnel_end(tunnel: TunnelAddress) -> tuple[str, int]:
     """Host and port of one end of a tunnel."""
     return tunnel.ipv4_addr or tunnel.ipv6_addr, tunnel.port_number

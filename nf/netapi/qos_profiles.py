@@ -116,11 +116,6 @@ def rate_of(rate_bps: int) -> CamaraRate:
     return CamaraRate(value=_LARGEST, unit=CAMARA_RATE_UNIT_TBPS)
 
 
-def bps_of(rate: CamaraRate) -> int:
-    """The bit rate that is told."""
-    return rate.value * dict(_UNITS)[rate.unit]
-
-
 def loss_exponent(loss_ppm: int) -> int:
     """The greatest n, 1 to 10, for which at most 10⁻ⁿ of the packets may be lost."""
     exponent = 1

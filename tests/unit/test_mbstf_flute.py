@@ -15,7 +15,7 @@ from nf.client.mbs.reception import Reception
 from nf.common.clock import ManualClock
 from nf.common.errors import InvalidArgument
 from nf.mbstf.flute import FluteSession
-from nf.mbstf.flute_fdt import FdtProfile, FdtSettings, FileEntry, fdt_packets, fdt_xml, with_flute_version
+from nf.mbstf.flute_fdt import FdtProfile, FdtSettings, FileEntry, fdt_packets, fdt_xml
 from nf.mbstf.flute_fec import SUPPORTED, Blocks, Fec, fec_of
 from nf.mbstf.objects import CacheDirective, Object
 
@@ -82,26 +82,6 @@ def test_the_table_of_a_session_with_parity_has_parity_too(tmp_path: Path) -> No
     objects = [packet for packet in packets if not is_table(packet)]
     assert {file.location for packet in [*last[4:9], *objects] for file in reception.push(packet)} == set(contents)
     assert set(received(packets, tmp_path).values()) == set(contents.values())
-
-
-def test_the_version_in_ext_fdt_is_changed_and_nothing_else() -> None:
-    packet = fdt_packets(b"<x/>", 7, 0xABCDE, 2, 560)[0]
-    assert packet[12:16].hex() == "c02abcde"
-    patched = with_flute_version(packet, 1)
-    assert patched[12:16].hex() == "c01abcde"
-    assert patched[:12] + patched[16:] == packet[:12] + packet[16:]
-    session = FluteSession(7)
-    session.add(Object("http://example.com/a", b"abc"))
-    data = next(packet for packet in all_of(session) if not is_table(packet))
-    assert with_flute_version(data, 2) == data
-
-
-@pytest.mark.parametrize(
-    "packet", [b"", b"\x10\x10\x03", bytes.fromhex("20100300"), bytes.fromhex("10100900" + "00" * 8)]
-)
-def test_what_is_no_lct_packet_has_no_version_to_change(packet: bytes) -> None:
-    with pytest.raises(ValueError, match="LCT"):
-        with_flute_version(packet, 1)
 
 
 @pytest.mark.clause("TS 26.346 §L.6")
