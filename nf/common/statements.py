@@ -6,10 +6,11 @@ seldom may use ``Session.connection``, which is the toolkit's, on the same conne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any, Final, Protocol, TypeAlias, cast
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -18,15 +19,17 @@ from sqlalchemy.sql.dml import UpdateBase
 
 Value: TypeAlias = str | bytes | int | float | bool | None
 Values: TypeAlias = Mapping[str, Value]
+# As the driver takes them: by name, or in the order of the statement.
+Given: TypeAlias = Values | tuple[Value, ...]
 # The columns, in the order of the statement: of the types that the schema gives them.
 Row: TypeAlias = tuple[Any, ...]
 
 
 @cache
 def _dialect(name: str) -> Dialect:
-    """How a kind of database is spoken to; both take the values of a statement by name."""
+    """How a kind of database is spoken to: SQLite takes the values of a statement in their order."""
     if name == "sqlite":
-        return SQLiteDialect_pysqlite(paramstyle="named")
+        return SQLiteDialect_pysqlite()
     # Much to import, for whoever has another database.
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
@@ -41,6 +44,10 @@ class DriverCursor(Protocol):
         """How many rows the statement has changed."""
         ...
 
+    def execute(self, sql: str, values: Given = ..., /) -> object:
+        """Runs a statement."""
+        ...
+
     def fetchall(self) -> list[Row]:
         """The rows that are left."""
         ...
@@ -49,11 +56,7 @@ class DriverCursor(Protocol):
         """So many of them, or as many as there are."""
         ...
 
-    def fetchone(self) -> Row | None:
-        """The next row; None: there is none."""
-        ...
-
-    def executemany(self, sql: str, values: Sequence[Values], /) -> object:
+    def executemany(self, sql: str, values: Sequence[Given], /) -> object:
         """Runs a statement for each of these."""
         ...
 
@@ -63,7 +66,7 @@ class DriverCursor(Protocol):
 class DriverConnection(Protocol):
     """What the store needs of a driver's connection."""
 
-    def execute(self, sql: str, values: Values = ..., /) -> DriverCursor:
+    def execute(self, sql: str, values: Given = ..., /) -> DriverCursor:
         """Runs a statement."""
         ...
 
@@ -89,19 +92,56 @@ class Statement:
             expression = expression.inline()  # type: ignore[attr-defined]
         self._expression = expression
         self._columns = columns
-        self._compiled: dict[str, tuple[str, dict[str, Value]]] = {}
 
-    def on(self, dialect: str) -> tuple[str, dict[str, Value]]:
-        """The SQL for that kind of database, and the values that stand in the expression itself."""
-        known = self._compiled.get(dialect)
-        if known is None:
-            compiled = self._expression.compile(dialect=_dialect(dialect), column_keys=self._columns)
-            # Values that are still to be given have a mark of the toolkit's.
-            fixed: dict[str, Value] = {
-                name: value for name, value in compiled.params.items() if isinstance(value, str | bytes | int | float)
-            }
-            known = self._compiled[dialect] = str(compiled), fixed
-        return known
+    def compiled(self, dialect: Dialect) -> Compiled:
+        """The statement for that kind of database."""
+        compiled = self._expression.compile(dialect=dialect, column_keys=self._columns)
+        # Values that are still to be given have a mark of the toolkit's.
+        fixed = {name: value for name, value in compiled.params.items() if isinstance(value, str | bytes | int | float)}
+        return Compiled(str(compiled), _arrangement(compiled.positiontup, fixed))  # type: ignore[attr-defined]
+
+
+class Compiled(NamedTuple):
+    """The SQL of a statement, and what makes of its values, by name, those that the driver takes with it."""
+
+    sql: str
+    arrange: Callable[[Values], Given]
+
+
+class _Compilations(dict[Statement, Compiled]):
+    """The statements that one kind of database has been asked, each compiled once."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self._dialect = dialect
+
+    def __missing__(self, statement: Statement) -> Compiled:
+        compiled = self[statement] = statement.compiled(self._dialect)
+        return compiled
+
+
+@cache
+def _compilations(dialect: str) -> _Compilations:
+    return _Compilations(_dialect(dialect))
+
+
+def _arrangement(order: Sequence[str] | None, fixed: Values) -> Callable[[Values], Given]:
+    """``order``: that of the values in the statement, None where they go by name; ``fixed`` stand in it already."""
+    arrange = _by_name if order is None else _in_order(order)
+    return (lambda values: arrange({**fixed, **values})) if fixed else arrange
+
+
+def _by_name(values: Values) -> Given:
+    return values
+
+
+def _in_order(names: Sequence[str]) -> Callable[[Values], Given]:
+    match names:
+        case []:
+            return lambda _: ()
+        case [name]:
+            return lambda values: (values[name],)
+    return itemgetter(*names)
 
 
 class Session:
@@ -110,7 +150,9 @@ class Session:
     def __init__(self, connection: Connection) -> None:
         self.driver = cast(DriverConnection, connection.connection.dbapi_connection)
         self._connection = connection
-        self._dialect = connection.dialect.name
+        self._compilations = _compilations(connection.dialect.name)
+        # What is read to its end at once needs no cursor of its own.
+        self._cursor = self.driver.cursor()
         # When answers to requests were last looked through for old ones.
         self.requests_pruned_ns = 0
 
@@ -119,46 +161,46 @@ class Session:
         """The toolkit's face of it."""
         return self._connection
 
-    def query(self, statement: Statement, values: Values) -> DriverCursor:
-        """Runs a statement; its cursor has the rows."""
-        sql, fixed = statement.on(self._dialect)
-        return self.driver.execute(sql, {**fixed, **values} if fixed else values)
-
     def rows(self, statement: Statement, values: Values) -> list[Row]:
         """All rows of a query."""
-        return self.query(statement, values).fetchall()
+        return self._query(self._cursor, statement, values).fetchall()
 
     def each(self, statement: Statement, values: Values) -> Iterator[Row]:
         """The rows of a query that may have more than are wanted."""
-        return iter(self.query(statement, values))
+        return iter(self._query(self.driver.cursor(), statement, values))
 
     def value(self, statement: Statement, values: Values) -> Any:
         """The first column of the only row of a query; None: there is none."""
-        row = self.query(statement, values).fetchone()
-        return None if row is None else row[0]
+        rows = self._query(self._cursor, statement, values).fetchall()
+        return rows[0][0] if rows else None
 
     def change(self, statement: Statement, values: Values) -> int:
         """Runs a statement that writes: how many rows it has changed."""
-        return self.query(statement, values).rowcount
+        return self._query(self._cursor, statement, values).rowcount
 
     def change_all(self, statement: Statement, values: Sequence[Values]) -> None:
         """Runs a statement that writes for each of these values."""
         if len(values) == 1:
-            self.query(statement, values[0])
+            self._query(self._cursor, statement, values[0])
             return
-        sql, fixed = statement.on(self._dialect)
-        self.driver.cursor().executemany(sql, [{**fixed, **each} for each in values] if fixed else values)
+        sql, arrange = self._compilations[statement]
+        self._cursor.executemany(sql, [arrange(each) for each in values])
 
     def run(self, sql: str) -> None:
         """Runs SQL as it stands."""
-        self.driver.execute(sql)
+        self._cursor.execute(sql)
 
     def end(self, sql: str) -> None:
         """Runs the SQL that ends the transaction."""
-        self.driver.execute(sql)
+        self._cursor.execute(sql)
         if self._connection.in_transaction():
             # The toolkit has begun one too, in its books.
             self._connection.rollback()
+
+    def _query(self, cursor: DriverCursor, statement: Statement, values: Values) -> DriverCursor:
+        sql, arrange = self._compilations[statement]
+        cursor.execute(sql, arrange(values))
+        return cursor
 
     def close(self) -> None:
         """Gives the connection up, whatever state it is in."""
@@ -182,7 +224,7 @@ class BriefSession(Session):
 
     def rows(self, statement: Statement, values: Values) -> list[Row]:
         """All rows of a query. Raises TooLong when there are many."""
-        rows = self.query(statement, values).fetchmany(_FEW + 1)
+        rows = self._query(self.driver.cursor(), statement, values).fetchmany(_FEW + 1)
         if len(rows) > _FEW:
             raise TooLong
         return rows
