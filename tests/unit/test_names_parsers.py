@@ -11,7 +11,7 @@ import pytest
 
 from upf.names import dns, http, tls
 from upf.names.answer import Name, No
-from upf.names.patterns import matches, read_name
+from upf.names.patterns import matches, places_wanting, read_name
 
 VIDEO = "video.example.com"
 
@@ -28,10 +28,28 @@ VIDEO = "video.example.com"
     ],
 )
 def test_a_pattern_wants_one_name_or_all_names_below_it(pattern: str, wanted: list[str], not_wanted: list[str]) -> None:
+    places = {"other.example.net": 1, pattern: 2}
     for name in wanted:
         assert matches(pattern, name)
+        assert places_wanting(places, [name]) == (2,)
     for name in not_wanted:
         assert not matches(pattern, name)
+        assert places_wanting(places, [name]) == ()
+
+
+def test_looking_patterns_up_finds_what_trying_every_pattern_finds() -> None:
+    draw = Random(1)
+    names = [".".join(draw.choices("abc", k=draw.randint(1, 5))) for _ in range(60)]
+    patterns = sorted({draw.choice(("", "*.")) + name for name in names})
+    places = {pattern: place for place, pattern in enumerate(patterns)}
+    for name in names:
+        assert places_wanting(places, [name]) == tuple(
+            i for i, pattern in enumerate(patterns) if matches(pattern, name)
+        )
+    both = names[:2]
+    assert places_wanting(places, both) == tuple(
+        i for i, pattern in enumerate(patterns) if any(matches(pattern, n) for n in both)
+    )
 
 
 def test_a_name_is_read_in_lower_case_without_its_last_dot() -> None:

@@ -8,6 +8,7 @@ the end.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 MAX_NAME_LENGTH: Final = 253
@@ -36,3 +37,22 @@ def matches(pattern: str, name: str) -> bool:
     if pattern.startswith("*."):
         return name.endswith(pattern[1:]) and len(name) >= len(pattern)
     return name == pattern
+
+
+def places_wanting(places: Mapping[str, int], names: Iterable[str]) -> tuple[int, ...]:
+    """Of many patterns, each with its place, the places of those that want any of the names, ascending.
+
+    Takes as long as the names have labels, however many patterns there are.
+    """
+    found: set[int] = set()
+    for name in names:
+        place = places.get(name)
+        if place is not None:
+            found.add(place)
+        dot = name.find(".")
+        while dot >= 0:
+            place = places.get("*" + name[dot:])
+            if place is not None:
+                found.add(place)
+            dot = name.find(".", dot + 1)
+    return tuple(sorted(found))
