@@ -1,4 +1,7 @@
-"""The tables that every function's store has; typed tables of a function come beside them."""
+"""The tables that every function's store has; typed tables of a function come beside them.
+
+On SQLite, each table or index that a row is in costs a commit a page. A database keeps the tables it was made with.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ VERSION = "1"
 EVENT_COUNTER = "events"
 COMMIT_COUNTER = "commits"
 
+# On SQLite the number of the row itself.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
@@ -26,8 +30,16 @@ resources = Table(
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("kind", "name"),
     Index("resources_by_parent", "kind", "parent", "id"),
-    Index("resources_by_due", "kind", "due_ns"),
     sqlite_autoincrement=True,
+)
+# Of what is due at some time: most never is.
+_has_due_time = resources.c.due_ns.is_not(None)
+Index(
+    "resources_by_due",
+    resources.c.kind,
+    resources.c.due_ns,
+    sqlite_where=_has_due_time,
+    postgresql_where=_has_due_time,
 )
 
 # By what else a resource is found: (kind, field, value) → name.
@@ -39,13 +51,14 @@ lookups = Table(
     Column("field", String, primary_key=True),
     Column("value", String, nullable=False),
     Index("lookups_by_value", "kind", "field", "value"),
+    sqlite_with_rowid=False,
 )
 
 # The outbox and event log. The sequence is taken from the counters, in the transaction that writes the event.
 events = Table(
     "events",
     metadata,
-    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("sequence", _Serial, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
 )
 
@@ -56,6 +69,7 @@ counters = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Which process does what only one may do, and until when if it does not say so again.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -442,6 +444,41 @@ async def test_everything_is_there_when_the_store_is_opened_again(store_url: str
     assert (await second.read(lambda reader: reader.require(ProvisioningSession, "s1"))).app_id == "a"
     assert await second.write(lambda tx: tx.emit("MADE", "s2", Volume(), source="pcf")) == 2
     await second.close()
+
+
+# As they were made at first.
+_EARLIER_TABLES = """
+CREATE TABLE counters (name VARCHAR NOT NULL, value BIGINT NOT NULL, PRIMARY KEY (name));
+CREATE TABLE events (sequence BIGINT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (sequence));
+CREATE TABLE lookups (
+    kind VARCHAR NOT NULL, name VARCHAR NOT NULL, field VARCHAR NOT NULL, value VARCHAR NOT NULL,
+    PRIMARY KEY (kind, name, field)
+);
+CREATE TABLE resources (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, kind VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    parent VARCHAR NOT NULL, etag VARCHAR NOT NULL, due_ns BIGINT, body BLOB NOT NULL, UNIQUE (kind, name)
+);
+CREATE INDEX resources_by_due ON resources (kind, due_ns);
+INSERT INTO counters VALUES ('events', 2), ('commits', 0);
+"""
+
+
+async def test_a_database_that_an_earlier_version_has_made_goes_on_with_its_tables(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "af.sqlite3")) as earlier:
+        earlier.executescript(_EARLIER_TABLES)
+
+    def write(tx: Transaction) -> None:
+        tx.insert(session("a"), "s1", lookups={"app_id": "a"}, due=START)
+        tx.emit("made", "s1", session(), source="af")
+
+    store = Store.open(url_for(tmp_path, "af"), clock=ManualClock(START))
+    await store.write(write)
+    assert await store.read(lambda reader: [each.sequence for each in reader.events(0)]) == [3]
+    assert await store.read(lambda reader: [each.name for each in reader.due(ProvisioningSession, START)]) == ["s1"]
+    assert await store.read(lambda reader: reader.count(ProvisioningSession, "app_id", "a")) == 1
+    assert await store.write(lambda tx: tx.delete(ProvisioningSession, "s1"))
+    assert await store.read(lambda reader: reader.count(ProvisioningSession, "app_id", "a")) == 0
+    await store.close()
 
 
 async def test_two_processes_do_not_share_what_one_has_for_itself(store: Store, store_url: str) -> None:
