@@ -16,7 +16,8 @@ def to_ns(moment: datetime) -> int:
     """Nanoseconds since 1970 UTC of an aware datetime, exactly. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"expected an aware datetime, got {moment!r}")
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    since = moment - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
 def from_ns(moment_ns: int) -> datetime:

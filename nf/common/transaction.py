@@ -273,7 +273,7 @@ class Transaction(Reader):
             raise InvalidArgument.of(
                 "request_id", f"expected at most {MAX_REQUEST_ID_LENGTH} characters, found {len(request_id)}"
             )
-        now_ns = to_ns(self.clock.now())
+        now_ns = _now_ns(self.clock)
         oldest_ns = now_ns - _REQUESTS_KEPT_NS
         self._remove_old_requests(now_ns, oldest_ns)
         which = {"r": request_id, "m": method}
@@ -373,28 +373,33 @@ def _sealed(message: M, clock: Clock) -> tuple[M, str, bytes]:
     What is stored as it was (only its due time changes, say) keeps the time of its last change.
     """
     has_etag, has_time = _shape(type(message))
-    if not has_etag and not has_time:
-        body = message.SerializeToString(deterministic=True)
-        return copy_of(message), hashlib.sha256(body).hexdigest()[:ETAG_DIGITS], body
     stored = copy_of(message)
+    if not has_etag and not has_time:
+        body = stored.SerializeToString(deterministic=True)
+        return stored, hashlib.sha256(body).hexdigest()[:ETAG_DIGITS], body
     before, changed_at = "", None
     if has_etag:
         before = getattr(stored, "etag")  # noqa: B009 (not every message has the field)
         stored.ClearField("etag")
     if has_time:
-        changed_at = copy_of(getattr(stored, "update_time")) if stored.HasField("update_time") else None  # noqa: B009
+        if stored.HasField("update_time"):
+            moment = cast(Timestamp, getattr(stored, "update_time"))  # noqa: B009 (likewise)
+            changed_at = moment.seconds, moment.nanos
         stored.ClearField("update_time")
     etag = digest_of(stored)[:ETAG_DIGITS]
     if has_etag:
         setattr(stored, "etag", etag)  # noqa: B010 (likewise)
     if has_time:
+        if changed_at is None or before != etag:
+            changed_at = divmod(_now_ns(clock), 1_000_000_000)
         moment = cast(Timestamp, getattr(stored, "update_time"))  # noqa: B009 (likewise)
-        if changed_at is not None and before == etag:
-            moment.CopyFrom(changed_at)
-        else:
-            now_ns = to_ns(clock.now())
-            moment.seconds, moment.nanos = divmod(now_ns, 1_000_000_000)
+        moment.seconds, moment.nanos = changed_at
     return stored, etag, stored.SerializeToString()
+
+
+def _now_ns(clock: Clock) -> int:
+    """The time, to the microsecond: as finely as a datetime has it."""
+    return clock.now_ns() // 1000 * 1000
 
 
 def _shape(message_type: type[Message]) -> tuple[bool, bool]:
