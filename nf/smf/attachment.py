@@ -31,7 +31,7 @@ from nf.smf.errors import (
     UserPlaneWithoutN3,
 )
 from nf.smf.machine import Event
-from nf.smf.n4_rules import IdAllocation, changes_nothing, local_teid, modification, n4_session
+from nf.smf.n4_rules import IdAllocation, changes_nothing, local_teid, n4_change, n4_session
 from nf.smf.requests import (
     NO_AMBR,
     SessionAmbr,
@@ -56,7 +56,6 @@ from upf.n4.v1.n4_pb2 import (
     DeleteSessionRequest,
     EstablishSessionRequest,
     ModifySessionResponse,
-    Session,
 )
 
 if TYPE_CHECKING:
@@ -92,8 +91,6 @@ class PduSessions:
         self._session_ambr = session_ambr
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        # By CP-SEID: the N4 session of a decision, by its revision, and the identifiers that it uses.
-        self._built: dict[int, tuple[int, IdAllocation, Session]] = {}
         # By policy association: which session has it.
         self._references: dict[str, str] = {}
 
@@ -269,10 +266,7 @@ class PduSessions:
     async def _modify(
         self, session: PduSession, known: IdAllocation, decision: SmPolicyDecision, recovery_ns: int
     ) -> list[PccRuleUsage]:
-        period_ms = self._measurement_period_ms
-        before = self._built_before(session, known)
-        after, ids = n4_session(session, decision, known, measurement_period_ms=period_ms)
-        request = modification(before, after)
+        request, ids = n4_change(session, decision, known, measurement_period_ms=self._measurement_period_ms)
         answer = ModifySessionResponse()
         if not changes_nothing(request) or request.query_urr_ids:
             try:
@@ -283,29 +277,20 @@ class PduSessions:
                 await self._store.write(lambda tx: keep_allocation(tx, session.cp_seid, spent))
                 raise
 
-        self._built[session.cp_seid] = decision.revision, ids, after
-
         def commit(transaction: Transaction) -> list[PccRuleUsage]:
             record_usage(transaction, session, known, recovery_ns, answer.usage_reports)
             reset_compliance(transaction, session, known, ids, all_anew=False)
-            in_force = [rule.pcc_rule_id for rule in decision.pcc_rules]
-            if decision.revision != session.decision.revision:
-                mark_removed(transaction, session.cp_seid, in_force, decision.revision)
             keep_allocation(transaction, session.cp_seid, ids)
             changed = copy_of(session)
             changed.decision.CopyFrom(decision)
             transaction.update(changed, session.sm_context_ref)
+            if decision.revision != session.decision.revision:
+                in_force = [rule.pcc_rule_id for rule in decision.pcc_rules]
+                if not mark_removed(transaction, session.cp_seid, in_force, decision.revision):
+                    return []
             return usage_of_rules(transaction, session, recovery_ns)
 
         return await self._store.write(commit)
-
-    def _built_before(self, session: PduSession, ids: IdAllocation) -> Session:
-        """The N4 session in force: as it was made for the change before, unless something else has come in between."""
-        revision, built_with, built = self._built.get(session.cp_seid, (0, ids, Session()))
-        if revision == session.decision.revision and built_with == ids:
-            return built
-        made, _ = n4_session(session, session.decision, ids, measurement_period_ms=self._measurement_period_ms)
-        return made
 
     async def _take_down(self, sm_context_ref: str) -> None:
         """Takes a RELEASING session down; nothing happens in another state. May be repeated at any point."""
@@ -313,7 +298,6 @@ class PduSessions:
             session = await self._store.read(lambda reader: reader.get(PduSession, sm_context_ref))
             if session is None or session.state != PduSession.STATE_RELEASING:
                 return
-            self._built.pop(session.cp_seid, None)
             self._references.pop(session.sm_policy_id, None)
             ids = await self._store.read(lambda reader: allocation_of(reader, session.cp_seid))
             if ids.ids:

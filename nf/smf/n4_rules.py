@@ -42,6 +42,8 @@ _NAMES: Final = {CORE: "core", ACCESS: "access"}
 _CLOSED: Final = "gate/closed"
 # What the QER of the session-AMBR is allocated under.
 _AMBR: Final = "ambr/session"
+# What the identifiers of one PCC rule alone are allocated under begins so, and goes on with its name.
+_OF_ONE_RULE: Final = ("pdr", "qer", "urr")
 _LETS_PASS: Final = (EnforcementMethod.ENFORCEMENT_METHOD_MONITOR, EnforcementMethod.ENFORCEMENT_METHOD_MARK)
 
 _Rule = TypeVar("_Rule", Pdr, Qer, Urr, Far)
@@ -155,6 +157,14 @@ def counts_to_ambr(rule: PccRule) -> bool:
     return not guaranteed and qos.enforcement_method not in _LETS_PASS
 
 
+def _is_bounded(rule: PccRule, pdu_session: PduSession) -> bool:
+    return has_ambr(pdu_session) and counts_to_ambr(rule)
+
+
+def _has_closed(rule: PccRule, pdu_session: PduSession) -> bool:
+    return any(is_closed(flow, interface) for flow in rule.flow_infos for interface in interfaces_of(flow))
+
+
 def _ambr_qer(pdu_session: PduSession, qer_id: int) -> Qer:
     return Qer(
         qer_id=qer_id,
@@ -215,27 +225,82 @@ def n4_session(
     ``measurement_period_ms`` of 0 leaves the period of usage reports to the UPF.
     """
     new_id = _Allocator(known, highest=known.highest)
+    session = _part(pdu_session, decision.pcc_rules, new_id, measurement_period_ms)
+    session.fars.extend(_fars(pdu_session, new_id).values())
+    session.qers.extend(_shared_qers(pdu_session, new_id.used))
+    return session, IdAllocation(MappingProxyType(new_id.used), new_id.highest)
+
+
+def _part(pdu_session: PduSession, rules: Iterable[PccRule], new_id: _Allocator, measurement_period_ms: int) -> Session:
+    """What of the N4 session is there for these rules alone."""
     session = Session(cp_seid=pdu_session.cp_seid)
     addresses = list(_ue_addresses(pdu_session))
     fars = _fars(pdu_session, new_id)
-    session.fars.extend(fars.values())
     qfi = (pdu_session.qfi or DEFAULT_QFI) if fars else 0
-    for rule in decision.pcc_rules:
+    for rule in rules:
         urr_id = new_id(urr_key(rule.pcc_rule_id))
         session.urrs.add(urr_id=urr_id, measurement_period_ms=measurement_period_ms)
         qer_id = 0
         if qfi or rule.qos.HasField("max_br_dl_bps") or rule.qos.HasField("max_br_ul_bps"):
             qer_id = new_id(qer_key(rule.pcc_rule_id))
             session.qers.append(_qer(rule, qer_id, qfi))
-        bounded = has_ambr(pdu_session) and counts_to_ambr(rule)
-        pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id, (new_id(_AMBR),) if bounded else ())
+        further_qer_ids = (new_id(_AMBR),) if _is_bounded(rule, pdu_session) else ()
+        pdrs = _pdrs(rule, addresses, qer_id, urr_id, new_id, further_qer_ids)
         session.pdrs.extend(_tunnelled(pdr, pdu_session, fars) for pdr in pdrs)
-    if (ambr := new_id.used.get(_AMBR)) is not None:
-        session.qers.append(_ambr_qer(pdu_session, ambr))
-    if (closed := new_id.used.get(_CLOSED)) is not None:
+    return session
+
+
+def _shared_qers(pdu_session: PduSession, ids: Mapping[str, int]) -> Iterator[Qer]:
+    """The QERs among these identifiers that the PDRs of several rules may name."""
+    if (ambr := ids.get(_AMBR)) is not None:
+        yield _ambr_qer(pdu_session, ambr)
+    if (closed := ids.get(_CLOSED)) is not None:
         gate = GateStatus.GATE_STATUS_CLOSED
-        session.qers.add(qer_id=closed, gate_status_ul=gate, gate_status_dl=gate)
-    return session, IdAllocation(MappingProxyType(new_id.used), new_id.highest)
+        yield Qer(qer_id=closed, gate_status_ul=gate, gate_status_dl=gate)
+
+
+def n4_change(
+    pdu_session: PduSession, decision: SmPolicyDecision, known: IdAllocation, *, measurement_period_ms: int = 0
+) -> tuple[ModifySessionRequest, IdAllocation]:
+    """What puts ``decision`` in force in place of the session's own, and the identifiers that are in use then.
+
+    The `modification` from the one N4 session to the other, at the cost of the PCC rules that differ: what is there for
+    the others is the same in both. ``known``: what the session's own decision uses.
+    """
+    before = {rule.pcc_rule_id: rule for rule in pdu_session.decision.pcc_rules}
+    after = {rule.pcc_rule_id: rule for rule in decision.pcc_rules}
+    changed = [name for name, rule in after.items() if before.get(name) != rule]
+    differing = {*changed, *(before.keys() - after.keys())}
+    ids = {key: number for key, number in known.ids.items() if _pcc_rule_of(key) not in differing}
+
+    was = [before[name] for name in changed if name in before]
+    old = _part(pdu_session, was, _Allocator(known), measurement_period_ms)
+    new_id = _Allocator(known, highest=known.highest)
+    new = _part(pdu_session, [after[name] for name in changed], new_id, measurement_period_ms)
+    ids |= new_id.used
+    for key, is_for in ((_AMBR, _is_bounded), (_CLOSED, _has_closed)):
+        if key in ids and key not in new_id.used and not any(is_for(rule, pdu_session) for rule in decision.pcc_rules):
+            del ids[key]
+    new.qers.extend(_shared_qers(pdu_session, {key: ids[key] for key in ids.keys() - known.ids.keys()}))
+
+    removed = sorted((known.ids[key], key.partition("/")[0]) for key in known.ids.keys() - ids.keys())
+    request = ModifySessionRequest(
+        cp_seid=pdu_session.cp_seid,
+        create_or_update_pdrs=_changed(*({pdr.pdr_id: pdr for pdr in each.pdrs} for each in (old, new))),
+        remove_pdr_ids=[number for number, kind in removed if kind == "pdr"],
+        create_or_update_qers=_changed(*({qer.qer_id: qer for qer in each.qers} for each in (old, new))),
+        remove_qer_ids=[number for number, kind in removed if kind not in ("pdr", "urr")],
+        create_or_update_urrs=_changed(*({urr.urr_id: urr for urr in each.urrs} for each in (old, new))),
+        remove_urr_ids=[number for number, kind in removed if kind == "urr"],
+        query_urr_ids=[known.ids[urr_key(name)] for name in before if name in after],
+    )
+    return request, IdAllocation(MappingProxyType(ids), new_id.highest)
+
+
+def _pcc_rule_of(key: str) -> str | None:
+    """The PCC rule for which alone there is what is allocated under the key; None where several may use it."""
+    kind, name = key.split("/", 2)[:2]
+    return name if kind in _OF_ONE_RULE else None
 
 
 def _changed(before: Mapping[int, _Rule], after: Mapping[int, _Rule]) -> list[_Rule]:

@@ -72,6 +72,8 @@ qer_compliances = Table(
 
 TABLES: Final = (allocations, urr_usages, qer_compliances)
 
+_ids_as_text: Final = json.JSONEncoder(sort_keys=True).encode
+
 _counters = tuple(urr_usages.c[name] for name in COUNTER_NAMES)
 
 _session: Final[BindParameter[int]] = bindparam("s")
@@ -135,7 +137,7 @@ def allocation_of(reader: Reader, cp_seid: int) -> IdAllocation:
 
 def keep_allocation(transaction: Transaction, cp_seid: int, ids: IdAllocation) -> None:
     """Keeps the N4 identifiers of a session."""
-    text = json.dumps(dict(ids.ids), sort_keys=True)
+    text = _ids_as_text(dict(ids.ids))
     if transaction.change(_KEEP_ALLOCATION, {"s": cp_seid, "i": text, "h": ids.highest}) == 0:
         transaction.change(_INSERT_ALLOCATION, {"cp_seid": cp_seid, "ids": text, "highest": ids.highest})
 
@@ -205,13 +207,17 @@ def usage_of_rules(
     return found
 
 
-def mark_removed(transaction: Transaction, cp_seid: int, in_force: Collection[str], revision: int) -> None:
-    """Notes which rules a decision has removed; what earlier ones had removed has been told and is dropped."""
+def mark_removed(transaction: Transaction, cp_seid: int, in_force: Collection[str], revision: int) -> bool:
+    """Notes which rules a decision has removed; what earlier ones had removed has been told and is dropped.
+
+    Returns whether any usage had been kept.
+    """
     kept = transaction.rows(_REMOVED, {"s": cp_seid})
     if any(0 < removed_by < revision for _, _, removed_by in kept):
         transaction.change(_DROP_TOLD, {"s": cp_seid, "v": revision})
     for rule in {rule for _, rule, removed_by in kept if not removed_by and rule not in in_force}:
         transaction.change(_MARK_REMOVED, {"s": cp_seid, "r": rule, "v": revision})
+    return bool(kept)
 
 
 def counted_urrs(reader: Reader, cp_seid: int, recovery_ns: int) -> set[int]:
@@ -261,6 +267,10 @@ def reset_compliance(
 
     A rule that stays and was beyond its bit rate is told to keep to it again, from now on.
     """
+    gone = before.ids.items() - after.ids.items()
+    if not all_anew and not any(key.startswith("qer/") for key, _ in gone):
+        # Compliance is kept of QERs of rules that the session has.
+        return
     for (qer_id,) in transaction.rows(_OBSERVED_QERS, {"s": session.cp_seid}):
         rule, stays = rule_of_qer(before, qer_id), rule_of_qer(after, qer_id) is not None
         if stays and not all_anew:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nf.common.v1.types_pb2 import EnforcementMethod
 from nf.pcf.v1.policy_authorization_pb2 import FlowStatus
@@ -13,6 +16,7 @@ from nf.smf.n4_rules import (
     IdAllocation,
     changes_nothing,
     modification,
+    n4_change,
     n4_session,
     qer_key,
     rule_of_qer,
@@ -261,3 +265,54 @@ def test_without_a_session_ambr_there_is_no_qer_for_it() -> None:
     plain, _ = n4_session(UE, decision(), IdAllocation())
     assert not plain.qers
     assert all(not pdr.further_qer_ids for pdr in plain.pdrs)
+
+
+# --- from decision to decision ----------------------------------------------------------------------------------------
+
+
+def in_tunnel_with_ambr() -> PduSession:
+    both = PduSession()
+    both.CopyFrom(DUAL_STACK)
+    both.MergeFrom(TUNNELLED)
+    both.session_ambr_dl_bps = 10_000_000
+    return both
+
+
+def flow(known: FlowInformation, status: FlowStatus.ValueType) -> FlowInformation:
+    made = FlowInformation(flow_status=status)
+    made.MergeFrom(known)
+    return made
+
+
+FLOWS = st.builds(flow, st.sampled_from((VIDEO, AUDIO, VIDEO6)), st.sampled_from(FlowStatus.values()))
+RULES = st.builds(
+    PccRule,
+    pcc_rule_id=st.sampled_from(("default", "s.1", "s.2", "s.3")),
+    precedence=st.sampled_from((100, 200)),
+    flow_infos=st.lists(FLOWS, max_size=2, unique_by=lambda each: each.pack_filt_id),
+    qos=st.builds(
+        QosData,
+        max_br_dl_bps=st.sampled_from((None, 5_000_000)),
+        gbr_dl_bps=st.sampled_from((None, None, 1_000_000)),
+        enforcement_method=st.sampled_from(EnforcementMethod.values()),
+    ),
+)
+DECISIONS = st.builds(SmPolicyDecision, pcc_rules=st.lists(RULES, max_size=4, unique_by=lambda each: each.pcc_rule_id))
+
+
+@given(st.sampled_from((UE, DUAL_STACK, TUNNELLED, in_tunnel_with_ambr())), st.lists(DECISIONS, min_size=2, max_size=5))
+def test_a_change_of_decision_is_what_lies_between_the_two_sessions(
+    ue: PduSession, decisions: list[SmPolicyDecision]
+) -> None:
+    before, ids = n4_session(ue, decisions[0], IdAllocation())
+    for earlier, later in pairwise(decisions):
+        decided = PduSession(decision=earlier)
+        decided.MergeFrom(ue)
+        request, ids_after = n4_change(decided, later, ids, measurement_period_ms=0)
+        after, expected_ids = n4_session(ue, later, ids)
+        expected = modification(before, after)
+        for removed in (expected.remove_pdr_ids, expected.remove_qer_ids, expected.remove_urr_ids):
+            removed.sort()
+        assert request == expected
+        assert ids_after == expected_ids
+        before, ids = after, ids_after
