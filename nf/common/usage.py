@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from nf.common.v1.types_pb2 import PolicedVolume, Usage, Volume
+from nf.common.v1.types_pb2 import Usage, Volume
 
 Direction = Literal["downlink", "uplink"]
 Share = Literal["offered", "conforming", "exceeding", "dropped"]
@@ -28,26 +28,33 @@ Counters = tuple[int, ...]
 NOTHING: Final[Counters] = (0,) * len(COUNTER_NAMES)
 
 
-def _volumes(usage: Usage) -> Iterable[Volume]:
-    for directed in (usage.downlink, usage.uplink):
-        yield from (directed.offered, directed.conforming, directed.exceeding, directed.dropped)
+def _volumes(usage: Usage) -> tuple[Volume, ...]:
+    """The eight volumes of a usage, by direction and share."""
+    down, up = usage.downlink, usage.uplink
+    return (
+        *(down.offered, down.conforming, down.exceeding, down.dropped),
+        *(up.offered, up.conforming, up.exceeding, up.dropped),
+    )
 
 
 def counters_of(usage: Usage) -> Counters:
     """The sixteen counters of a usage in the order of COUNTER_NAMES; what is not set is 0."""
-    return tuple(counter for volume in _volumes(usage) for counter in (volume.packets, volume.bytes))
+    counters: list[int] = []
+    for volume in _volumes(usage):
+        counters += (volume.packets, volume.bytes)
+    return tuple(counters)
 
 
 def usage_of(counters: Sequence[int]) -> Usage:
     """The usage that has these counters. Raises ValueError unless there are sixteen."""
     if len(counters) != len(COUNTER_NAMES):
         raise ValueError(f"expected {len(COUNTER_NAMES)} counters, got {len(counters)}")
-    volumes = [Volume(packets=counters[at], bytes=counters[at + 1]) for at in range(0, len(counters), 2)]
-    downlink, uplink = (
-        PolicedVolume(offered=offered, conforming=conforming, exceeding=exceeding, dropped=dropped)
-        for offered, conforming, exceeding, dropped in (volumes[:4], volumes[4:])
-    )
-    return Usage(downlink=downlink, uplink=uplink)
+    usage = Usage()
+    for volume, packets, octets in zip(_volumes(usage), counters[::2], counters[1::2], strict=True):
+        # Nothing counted is said, too.
+        volume.SetInParent()
+        volume.packets, volume.bytes = packets, octets
+    return usage
 
 
 def total(parts: Iterable[Counters]) -> Counters:

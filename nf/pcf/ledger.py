@@ -23,7 +23,6 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     delete,
-    func,
     insert,
     select,
     update,
@@ -32,7 +31,7 @@ from sqlalchemy import (
 from nf.common.resources import decode_page_token, encode_page_token, page_limit
 from nf.common.statements import Row, Statement, Value
 from nf.common.store import Reader, Transaction
-from nf.common.usage import COUNTER_NAMES, NOTHING, Counters, counters_of, increment, latest, usage_of
+from nf.common.usage import COUNTER_NAMES, NOTHING, Counters, counters_of, increment, latest, total, usage_of
 from nf.pcf.rating import NOT_RATED, Rated, Terms, rate
 from nf.pcf.v1.operator_policies_pb2 import LedgerEntry
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage
@@ -111,11 +110,7 @@ _UPDATE_USAGE: Final = Statement(
     .values({name: bindparam(f"v_{name}") for name in (*COUNTER_NAMES, *_RATED_NAMES)})
 )
 _SET_COMPLIANT: Final = Statement(update(rules).where(rules.c.id == bindparam("r")).values(compliant=bindparam("c")))
-_ACCOUNT: Final = Statement(
-    select(*(func.coalesce(func.sum(column), 0) for column in (*_counters, *_rated))).where(
-        usages.c.rule == bindparam("r")
-    )
-)
+_ACCOUNT: Final = Statement(select(*_counters, *_rated).where(usages.c.rule == bindparam("r")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +131,9 @@ class Account:
 
     counters: Counters = NOTHING
     rated: Rated = NOT_RATED
+
+    def __add__(self, other: Account) -> Account:
+        return Account(total((self.counters, other.counters)), self.rated + other.rated)
 
 
 def open_rule(
@@ -202,7 +200,7 @@ def record_usage(transaction: Transaction, rule: LedgerRule, report: PccRuleUsag
     """Takes a cumulative report into the account; False: it told nothing new."""
     which = {"r": rule.row, "t": report.recovery_time_stamp.ToNanoseconds()}
     rows = transaction.rows(_USAGE, which)
-    before = Account(tuple(rows[0][: len(NOTHING)]), Rated(*rows[0][len(NOTHING) :])) if rows else Account()
+    before = _account_of(rows[0]) if rows else Account()
     after = latest(before.counters, counters_of(report.usage))
     if after == before.counters:
         return False
@@ -234,8 +232,15 @@ def account_of(reader: Reader, rule: LedgerRule) -> Account:
 
 
 def _account(reader: Reader, rule: int) -> Account:
-    numbers = [int(number) for number in reader.rows(_ACCOUNT, {"r": rule})[0]]
-    return Account(tuple(numbers[: len(NOTHING)]), Rated(*numbers[len(NOTHING) :]))
+    account = Account()
+    for row in reader.rows(_ACCOUNT, {"r": rule}):
+        account += _account_of(row)
+    return account
+
+
+def _account_of(row: Row) -> Account:
+    """What one row of usage says."""
+    return Account(tuple(row[: len(NOTHING)]), Rated(*row[len(NOTHING) :]))
 
 
 def list_entries(
