@@ -29,6 +29,15 @@ class Calls:
             task.add_done_callback(lambda done: _tell_orphan(done, method, function))
             raise
 
+    async def undisturbed(self, work: Awaitable[T]) -> T:
+        """The result of ``work``, done in a task that nothing but ``finish`` cancels."""
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
     async def finish(self, grace_s: float) -> None:
         """Waits for what is detached, then cancels it."""
         if not self._tasks:
@@ -41,8 +50,11 @@ class Calls:
 
 
 def _tell_orphan(task: asyncio.Future[T], method: str, function: str) -> None:
-    if task.cancelled():
-        return
-    error = task.exception()
+    error = None if task.cancelled() else task.exception()
     if error is not None:
-        logger(function).warning("rpc.failed_after_client_left", method=method, error=str(error))
+        tell_failed_after_client_left(error, method, function)
+
+
+def tell_failed_after_client_left(error: BaseException, method: str, function: str) -> None:
+    """Logs what no client is told any more."""
+    logger(function).warning("rpc.failed_after_client_left", method=method, error=str(error))

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from inspect import isawaitable
 from typing import Final, NamedTuple, NoReturn, TypeAlias, cast
 
@@ -42,6 +43,9 @@ class Status(NamedTuple):
     locally: bool = False
 
 
+_CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", locally=True)
+
+
 class Exchange:
     """One call of ``method``. ``task`` is what serves it: set by whoever makes the exchange.
 
@@ -65,6 +69,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._leave: Callable[[], None] | None = None
         if timeout_s is not None:
             self._deadline = time.monotonic() + timeout_s
             self._timer = self._loop.call_later(timeout_s, self._expire)
@@ -162,20 +167,36 @@ class Exchange:
         self._callbacks.clear()
         return True
 
+    @property
+    def is_detached(self) -> bool:
+        """Whether its handler goes on when the call is broken off."""
+        return self._leave is not None
+
+    def detach(self, leave: Callable[[], None]) -> None:
+        """Has the handler go on when the call is broken off: ``leave`` is called instead, as if from here."""
+        context = copy_context()
+        self._leave = lambda: context.run(leave)
+
     def break_off(self, status: Status) -> bool:
-        """Ends the call from outside of its handler, which is cancelled; whether it had not ended before."""
+        """Ends the call from outside of its handler, which is cancelled unless it is detached.
+
+        Returns whether the call had not ended before.
+        """
         if not self.end(status):
             return False
         self._messages.clear()
         # What nobody holds any more may be taken away later than its loop.
-        if not self._loop.is_closed():
+        if self._loop.is_closed():
+            return True
+        if self._leave is not None:
+            self._leave()
+        else:
             self.task.cancel()
         return True
 
     def cancel(self) -> bool:
         """Breaks the call off, as its client does; whether it had not ended before."""
-        status = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", locally=True)
-        return self.break_off(status)
+        return self.break_off(_CANCELLED)
 
     def check_size(self, message: bytes) -> None:
         """Raises TooLarge for a message that a socket would not carry either."""
@@ -207,11 +228,22 @@ class TooLarge(Exception):
     """A message is larger than channels and servers carry."""
 
 
-class _Context(grpc.aio.ServicerContext[object, object]):
+class Detachable:
+    """A context whose handler need not end with the call."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def detach(self, leave: Callable[[], None]) -> None:
+        """Has the handler go on when the call is broken off: ``leave`` is called instead, as if from here."""
+        self._exchange.detach(leave)
+
+
+class _Context(Detachable, grpc.aio.ServicerContext[object, object]):
     """What a servicer has of a call."""
 
     def __init__(self, exchange: Exchange, serialize: Serializer | None) -> None:
-        self._exchange = exchange
+        super().__init__(exchange)
         self._serialize = serialize
         self._code = grpc.StatusCode.OK
         self._details = ""

@@ -446,6 +446,22 @@ async def test_everything_is_there_when_the_store_is_opened_again(store_url: str
     await second.close()
 
 
+async def test_the_sequence_goes_on_when_the_store_is_opened_again_and_no_event_is_kept(store_url: str) -> None:
+    def emit(tx: Transaction) -> int:
+        return tx.emit("MADE", "s1", Volume(), source="pcf")
+
+    first = Store.open(store_url, clock=ManualClock(START))
+    assert [await first.write(emit) for _ in range(3)] == [1, 2, 3]
+    assert await first.write(lambda tx: (emit(tx), tx.prune_events(3))) == (4, 3)
+    assert await first.write(lambda tx: tx.prune_events(4)) == 1
+    assert await first.read(lambda reader: (reader.first_sequence(), reader.last_sequence())) == (5, 4)
+    await first.close()
+    second = Store.open(store_url, clock=ManualClock(START))
+    assert second.sequence == 4
+    assert await second.write(emit) == 5
+    await second.close()
+
+
 # As they were made at first.
 _EARLIER_TABLES = """
 CREATE TABLE counters (name VARCHAR NOT NULL, value BIGINT NOT NULL, PRIMARY KEY (name));
