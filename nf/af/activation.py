@@ -63,7 +63,7 @@ class Activation:
         policy.dynamic_policy_id = new_id()
         policy.provisioning_session_id = wanted.provisioning_session_id
         policy.policy_template_id = wanted.policy_template_id
-        policy.ue_address = dynamic_policies.ue_address_text(ue)
+        policy.ue_address = flow_descriptions.text_of(ue)
         policy.state = m5.DynamicPolicy.STATE_ACTIVATING
         async with self._lock(policy.dynamic_policy_id):
             admitted = await self._store.write(lambda tx: intentions.admit(tx, request, policy, flows))

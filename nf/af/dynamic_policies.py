@@ -204,11 +204,6 @@ def enforced(
     return answered
 
 
-def ue_address_text(ue: IpNetwork) -> str:
-    """The UE as a DynamicPolicy names it: an address, or a prefix where the flows name one."""
-    return str(ue.network_address) if ue.prefixlen == ue.max_prefixlen else str(ue)
-
-
 def exceeded_reason(policy: m5.DynamicPolicy) -> ProblemDetails:
     """Why a policy is EXCEEDED, and what becomes of the excess."""
     consequence = _CONSEQUENCES.get(policy.enforcement_method, "the excess passes")

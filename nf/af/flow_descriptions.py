@@ -51,7 +51,7 @@ class Marks:
     spi: int | None = None
 
     def __bool__(self) -> bool:
-        return self != Marks()
+        return bool(self.tos_traffic_class) or self.flow_label is not None or self.spi is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +80,16 @@ class FlowDescription:
         if self.remote is not None and self.remote.version != ue.version:
             raise InvalidArgument.of(
                 "service_data_flow_descriptions",
-                f"the remote end {_text(self.remote)} and the UE {_text(ue)} are of different IP versions",
+                f"the remote end {text_of(self.remote)} and the UE {text_of(ue)} are of different IP versions",
             )
         if self.marks.flow_label is not None and ue.version != 6:
             raise InvalidArgument.of(
-                "service_data_flow_descriptions", f"the UE {_text(ue)} has no flow labels: they are of IPv6"
+                "service_data_flow_descriptions", f"the UE {text_of(ue)} has no flow labels: they are of IPv6"
             )
         protocol = "ip" if self.protocol is None else str(self.protocol)
-        remote = "any" if self.remote is None else _text(self.remote)
+        remote = "any" if self.remote is None else text_of(self.remote)
         remote_end = remote if self.remote_port is None else f"{remote} {self.remote_port}"
-        ue_end = _text(ue) if self.ue_port is None else f"{_text(ue)} {self.ue_port}"
+        ue_end = text_of(ue) if self.ue_port is None else f"{text_of(ue)} {self.ue_port}"
         rules = []
         if not self.marks or self.direction != m5.FLOW_DIRECTION_UPLINK:
             rules.append(f"permit out {protocol} from {remote_end} to {ue_end}")
@@ -127,7 +127,7 @@ def ue_side(flows: Sequence[FlowDescription], field: str = "service_data_flow_de
         if not is_same_ue(first, other):
             raise InvalidArgument.of(
                 f"{field}[{index}].flow_description",
-                f"names the UE {_text(other)}, but {field}[{first_index}] names {_text(first)}: one UE per policy",
+                f"names the UE {text_of(other)}, but {field}[{first_index}] names {text_of(first)}: one UE per policy",
             )
     return first if all(ue == first for _, ue in named) else ue_prefix(first)
 
@@ -157,7 +157,9 @@ def network(text: str) -> IpNetwork:
     return ipaddress.ip_network(text, strict=False)
 
 
-def _text(network: IpNetwork) -> str:
+@lru_cache(maxsize=4096)
+def text_of(network: IpNetwork) -> str:
+    """How a network is written: an address where it is one alone."""
     return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
 
 
@@ -257,7 +259,7 @@ def _marks(
         why = f"expected 0 to {MAX_FLOW_LABEL}, found {flow_label}"
         violations.append(FieldViolation(f"{path}.flow_label", why))
     if flow_label is not None and end is not None and end.version != 6:
-        violations.append(FieldViolation(f"{path}.flow_label", f"expected none with {_text(end)}: it is of IPv6"))
+        violations.append(FieldViolation(f"{path}.flow_label", f"expected none with {text_of(end)}: it is of IPv6"))
     spi = packet_filter.spi if packet_filter.HasField("spi") else None
     protocol = packet_filter.protocol if packet_filter.HasField("protocol") else None
     if spi is not None and protocol is not None and protocol not in PROTOCOLS_WITH_SPI:

@@ -10,9 +10,10 @@ import ipaddress
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nf.af.errors import UeAddressMismatch, UeAddressUnknown
-from nf.af.flow_descriptions import IpAddress, IpNetwork, host_network, is_same_ue
+from nf.af.flow_descriptions import IpNetwork, host_network, is_same_ue
 from nf.common.errors import InvalidArgument
 
 UE_ADDRESS_METADATA = "x-ue-address"
@@ -63,17 +64,17 @@ def identify(peer: str, header: str, trusted_proxies: Sequence[IpNetwork]) -> Ca
 
     The header of a peer that is no trusted proxy means nothing. Raises InvalidArgument for one that is no address.
     """
-    return _caller(peer_address(peer), header, trusted_proxies)
+    return _caller(peer_host(peer), header, trusted_proxies)
 
 
 def identify_http(peer: str, header: str, trusted_proxies: Sequence[IpNetwork]) -> Caller:
     """The caller behind an HTTP connection from the address ``peer``, given the header ``X-UE-Address``; as above."""
-    return _caller(_address(peer), header, trusted_proxies)
+    return _caller(_host(peer), header, trusted_proxies)
 
 
-def _caller(address: IpAddress | None, header: str, trusted_proxies: Sequence[IpNetwork]) -> Caller:
-    if address is None or not any(address in network for network in trusted_proxies):
-        return Caller(address=None if address is None else host_network(address), trusted=False)
+def _caller(peer: IpNetwork | None, header: str, trusted_proxies: Sequence[IpNetwork]) -> Caller:
+    if peer is None or not any(peer.network_address in network for network in trusted_proxies):
+        return Caller(address=peer, trusted=False)
     if not header:
         return Caller(address=None, trusted=True)
     try:
@@ -83,16 +84,18 @@ def _caller(address: IpAddress | None, header: str, trusted_proxies: Sequence[Ip
     return Caller(address=named, trusted=True)
 
 
-def peer_address(peer: str) -> IpAddress | None:
-    """The address in a gRPC peer name, IPv4-mapped ones as IPv4; None where it has none (a Unix socket)."""
+# A connection brings the same name with each of its calls.
+@lru_cache(maxsize=4096)
+def peer_host(peer: str) -> IpNetwork | None:
+    """The host of a gRPC peer name, IPv4-mapped ones as IPv4; None where it has no address (a Unix socket)."""
     scheme, _, rest = urllib.parse.unquote(peer).partition(":")
     if scheme not in ("ipv4", "ipv6"):
         return None
-    return _address(rest.rpartition(":")[0].strip("[]"))
+    return _host(rest.rpartition(":")[0].strip("[]"))
 
 
-def _address(host: str) -> IpAddress | None:
+def _host(text: str) -> IpNetwork | None:
     try:
-        return host_network(ipaddress.ip_address(host.partition("%")[0])).network_address
+        return host_network(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return None

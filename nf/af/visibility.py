@@ -6,6 +6,7 @@ and what has been deleted meanwhile is told all the same.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from nf.af.flow_descriptions import IpNetwork, network, ue_prefix
@@ -64,5 +65,7 @@ def _for(name: str) -> Visible:
     return is_for
 
 
+# Every event about the policies of a UE names it.
+@lru_cache(maxsize=4096)
 def _ue(address: IpNetwork) -> str:
     return f"{_UE}{ue_prefix(address)}"

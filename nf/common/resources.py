@@ -85,7 +85,13 @@ def apply_mask(current: M, changes: M, mask: FieldMask, allowed: Collection[str]
     for path in paths:
         # A field that the changes do not set is one that the caller wants gone.
         updated.ClearField(path)
-        FieldMask(paths=[path]).MergeMessage(changes, updated)
+    for field, value in changes.ListFields():
+        if field.name not in paths:
+            continue
+        if field.is_repeated or field.message_type is not None:
+            getattr(updated, field.name).MergeFrom(value)
+        else:
+            setattr(updated, field.name, value)
     return updated
 
 

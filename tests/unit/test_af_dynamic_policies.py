@@ -201,8 +201,8 @@ def test_media_that_need_more_than_the_template_is_about_are_not_authorised():
 
 
 def test_a_ue_is_written_as_address_or_prefix():
-    assert dynamic_policies.ue_address_text(ipaddress.ip_network("10.45.0.2")) == "10.45.0.2"
-    assert dynamic_policies.ue_address_text(ipaddress.ip_network("2001:db8:1::/64")) == "2001:db8:1::/64"
+    assert flow_descriptions.text_of(ipaddress.ip_network("10.45.0.2")) == "10.45.0.2"
+    assert flow_descriptions.text_of(ipaddress.ip_network("2001:db8:1::/64")) == "2001:db8:1::/64"
 
 
 def test_usage_goes_up_as_it_came():

@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 
 from nf.af.errors import UeAddressMismatch, UeAddressUnknown
-from nf.af.ue_address import identify, peer_address
+from nf.af.ue_address import identify, peer_host
 from nf.common.errors import InvalidArgument
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -27,7 +27,7 @@ UE, OTHER_UE = ipaddress.ip_network("10.45.0.2"), ipaddress.ip_network("10.45.0.
     ],
 )
 def test_the_address_of_a_peer_is_read_from_its_name(peer, address):
-    assert peer_address(peer) == (ipaddress.ip_address(address) if address else None)
+    assert peer_host(peer) == (ipaddress.ip_network(address) if address else None)
 
 
 def test_an_untrusted_peer_is_the_ue_itself():
