@@ -22,12 +22,20 @@ class Calls:
         """The result of ``work``, which goes on when the caller is cancelled."""
         task = asyncio.create_task(work) if isinstance(work, CoroutineType) else asyncio.ensure_future(work)
         self._tasks.add(cast("asyncio.Task[object]", task))
-        task.add_done_callback(self._tasks.discard)
+        ended = task.get_loop().create_future()
+
+        def end(_: asyncio.Future[T]) -> None:
+            self._tasks.discard(cast("asyncio.Task[object]", task))
+            if not ended.done():
+                ended.set_result(None)
+
+        task.add_done_callback(end)
         try:
-            return await asyncio.shield(task)
+            await ended
         except asyncio.CancelledError:
             task.add_done_callback(lambda done: _tell_orphan(done, method, function))
             raise
+        return task.result()
 
     async def undisturbed(self, work: Awaitable[T]) -> T:
         """The result of ``work``, done in a task that nothing but ``finish`` cancels."""

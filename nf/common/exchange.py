@@ -56,7 +56,7 @@ class Exchange:
 
     def __init__(self, method: str, metadata: Metadata | None, timeout_s: float | None, limit_bytes: int) -> None:
         self.method = method
-        self.invocation_metadata = grpc.aio.Metadata() if metadata is None else grpc.aio.Metadata(*metadata)
+        self.invocation_metadata = () if metadata is None else tuple(metadata)
         self.status: Status | None = None
         self.answer = b""
         self.initial_metadata: Metadata | None = None
@@ -298,7 +298,8 @@ class _Context(Detachable, grpc.aio.ServicerContext[object, object]):
         return grpc.aio.Metadata(*self._trailing)
 
     def invocation_metadata(self) -> grpc.aio.Metadata:
-        return self._exchange.invocation_metadata
+        # Pairs, as from the library, whatever its types say.
+        return cast(grpc.aio.Metadata, self._exchange.invocation_metadata)
 
     def set_code(self, code: grpc.StatusCode) -> None:
         self._code = code

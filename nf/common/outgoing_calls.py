@@ -52,22 +52,21 @@ class Outgoing:
             wanted_s = remaining_s if wanted_s is None else min(wanted_s, remaining_s)
         return None if wanted_s is None else time.monotonic() + wanted_s
 
-    def metadata(self, given: Iterable[tuple[str, str | bytes]] | None) -> grpc.aio.Metadata:
+    def metadata(self, given: Iterable[tuple[str, str | bytes]] | None) -> tuple[tuple[str, str | bytes], ...]:
         """What the call has been given, and the correlation ID in force and the token unless they are among it."""
-        metadata, keys = grpc.aio.Metadata(), frozenset[str]()
-        if given is not None:
-            metadata = grpc.aio.Metadata(*given)
-            keys = frozenset(key for key, _ in metadata)
+        metadata = () if given is None else tuple(given)
+        keys = [key for key, _ in metadata]
         if call.CORRELATION_KEY not in keys and (correlation_id := call.correlation_id()):
-            metadata.add(call.CORRELATION_KEY, correlation_id)
+            metadata += ((call.CORRELATION_KEY, correlation_id),)
         if self._token and call.AUTHORIZATION_KEY not in keys:
-            metadata.add(call.AUTHORIZATION_KEY, f"Bearer {self._token}")
+            metadata += ((call.AUTHORIZATION_KEY, f"Bearer {self._token}"),)
         return metadata
 
     def details(self, given: grpc.aio.ClientCallDetails, deadline: float | None) -> grpc.aio.ClientCallDetails:
         """The call's details with what is left of the deadline, and the correlation ID in force."""
+        metadata = grpc.aio.Metadata(*self.metadata(given.metadata))
         return grpc.aio.ClientCallDetails(
-            given.method, _left_s(deadline), self.metadata(given.metadata), given.credentials, given.wait_for_ready
+            given.method, _left_s(deadline), metadata, given.credentials, given.wait_for_ready
         )
 
     def measured(self, method: str) -> _Measured:
