@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nf.common.errors import InvalidArgument
 from nf.common.v1.types_pb2 import EnforcementMethod
 from upf.n4.filters import ue_network
-from upf.n4.rules import detection_of, rules_of
+from upf.n4.rules import Interface, Made, detection_of, rules_of
+from upf.n4.sessions import modified
 from upf.n4.v1 import n4_pb2 as n4
 from upf.rules import Aggregate, Marker, Mode, Policer, Rule
 
@@ -353,3 +356,123 @@ def test_a_rule_stands_for_its_pdr() -> None:
     assert (second.qer_id, second.mode, second.averaging_window_ns) == (2, Mode.MONITOR, 2_000_000_000)
     assert detection_of(made, "7/3") is None
     assert detection_of(made, "7/qer/1/downlink") is None
+
+
+# --- from session to session ------------------------------------------------------------------------------------------
+
+SDFS = st.builds(
+    n4.SdfFilter,
+    flow_description=st.sampled_from((VIDEO, VIDEO, "")),
+    sdf_filter_id=st.sampled_from((0, 1, 2)),
+    domain_name=st.sampled_from(("", "", "example.com")),
+)
+PDRS = st.builds(
+    lambda pdr_id, sdf, interface, ids, qer_ids: pdr(
+        pdr_id, sdf, interface=interface, urr_id=ids[0], far_id=ids[1], qer_id=ids[2], further_qer_ids=qer_ids
+    ),
+    st.integers(1, 4),
+    SDFS,
+    st.sampled_from((CORE, ACCESS)),
+    st.tuples(*[st.sampled_from((0, 0, 1))] * 3),
+    st.lists(st.sampled_from((1, 2)), max_size=1),
+)
+QERS = st.builds(
+    n4.Qer,
+    qer_id=st.sampled_from((1, 2)),
+    mbr_dl_bps=st.sampled_from((None, 5_000_000, 9_000_000)),
+    gate_status_dl=st.sampled_from(n4.GateStatus.values()),
+    enforcement_method=st.sampled_from((0, 0, POLICE, MONITOR)),
+)
+FARS = st.builds(n4.Far, far_id=st.just(1), apply_action=st.sampled_from((1, 2)))
+SESSIONS = st.builds(
+    n4.Session,
+    cp_seid=st.just(7),
+    pdrs=st.lists(PDRS, max_size=3, unique_by=lambda each: each.pdr_id),
+    qers=st.lists(QERS, max_size=2, unique_by=lambda each: each.qer_id),
+    urrs=st.sampled_from(([], [n4.Urr(urr_id=1)], [n4.Urr(urr_id=1)])),
+    fars=st.lists(FARS, max_size=1),
+)
+Outcome = list[tuple[Interface, Rule]] | list[tuple[str, str]]
+
+
+def outcome(each: n4.Session, made: Made | None = None) -> Outcome:
+    try:
+        return rules_of(each, made=made)
+    except InvalidArgument as refused:
+        return [(violation.field, violation.description) for violation in refused.violations]
+
+
+def with_everything() -> n4.Session:
+    described = n4.SdfFilter(flow_description=VIDEO, sdf_filter_id=3)
+    names = {"qer_id": 1, "further_qer_ids": [2], "urr_id": 1, "far_id": 1}
+    return n4.Session(
+        cp_seid=7,
+        pdrs=[pdr(1, described, **names), pdr(2, n4.SdfFilter(sdf_filter_id=3), **names), pdr(3, interface=ACCESS)],
+        qers=[n4.Qer(qer_id=number, mbr_dl_bps=5_000_000) for number in (1, 2)],
+        urrs=[n4.Urr(urr_id=1)],
+        fars=[n4.Far(far_id=1, apply_action=n4.APPLY_ACTION_FORW)],
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda each: each.Clear(),
+        lambda each: setattr(each.qers[0], "mbr_dl_bps", 9_000_000),
+        lambda each: setattr(each.qers[0], "enforcement_method", MONITOR),
+        lambda each: setattr(each.qers[0], "mbr_dl_bps", 0),
+        lambda each: setattr(each.qers[1], "mbr_dl_bps", 9_000_000),
+        lambda each: setattr(each.qers[1], "gate_status_dl", n4.GATE_STATUS_CLOSED),
+        lambda each: each.qers.pop(),
+        lambda each: each.urrs.pop(),
+        lambda each: setattr(each.fars[0], "apply_action", n4.APPLY_ACTION_DROP),
+        lambda each: each.fars.pop(),
+        lambda each: setattr(each.pdrs[0], "precedence", 11),
+        lambda each: each.pdrs[0].pdi.sdf_filters[0].ClearField("flow_description"),
+        lambda each: setattr(each.pdrs[0].pdi.sdf_filters[0], "domain_name", "example.com"),
+        lambda each: each.pdrs.pop(0),
+    ],
+)
+def test_what_is_known_of_a_session_as_it_was_says_the_same_of_it_as_it_is(
+    change: Callable[[n4.Session], object],
+) -> None:
+    changed = with_everything()
+    change(changed)
+    assert outcome(changed) != outcome(with_everything())
+    made = Made()
+    for each in (with_everything(), changed, with_everything(), with_everything(), changed):
+        assert outcome(each, made) == outcome(each)
+
+
+def test_what_a_change_leaves_as_it_is_is_not_made_anew() -> None:
+    made = Made()
+    before = rules_of(with_everything(), made=made)
+    changed = with_everything()
+    changed.pdrs.add().CopyFrom(pdr(4))
+    after = rules_of(changed, made=made)
+    stay = [rule for _, rule in before if rule.name != "7/2"]
+    assert all(any(rule is same for _, same in after) for rule in stay)
+
+
+@given(SESSIONS, SESSIONS, SESSIONS)
+def test_a_modification_keeps_the_order_of_the_rules_that_stay(
+    before: n4.Session, created: n4.Session, removed: n4.Session
+) -> None:
+    request = n4.ModifySessionRequest(
+        create_or_update_pdrs=[*created.pdrs, *created.pdrs[:1]],
+        create_or_update_qers=created.qers,
+        create_or_update_urrs=created.urrs,
+        create_or_update_fars=created.fars,
+        remove_pdr_ids=sorted({each.pdr_id for each in before.pdrs} & {each.pdr_id for each in removed.pdrs}),
+        remove_qer_ids=[each.qer_id for each in before.qers[:1]],
+    )
+    pdrs = {each.pdr_id: each for each in (*before.pdrs, *request.create_or_update_pdrs)}
+    qers = {each.qer_id: each for each in (*before.qers, *request.create_or_update_qers)}
+    untouched = n4.Session()
+    untouched.CopyFrom(before)
+    after = modified(before, request)
+    assert list(after.pdrs) == [each for number, each in pdrs.items() if number not in request.remove_pdr_ids]
+    assert list(after.qers) == [each for number, each in qers.items() if number not in request.remove_qer_ids]
+    assert list(after.urrs) == list(before.urrs or created.urrs)
+    assert list(after.fars) == list(created.fars or before.fars)
+    assert before == untouched

@@ -39,7 +39,8 @@ def described_filters(pdrs: Iterable[Pdr], wrong: Wrong) -> dict[int, SdfFilter]
         for number, sdf in enumerate(pdr.pdi.sdf_filters):
             if not sdf.sdf_filter_id or is_reference(sdf):
                 continue
-            if described.setdefault(sdf.sdf_filter_id, sdf) != sdf:
+            first = described.setdefault(sdf.sdf_filter_id, sdf)
+            if first is not sdf and first != sdf:
                 wrong(
                     f"pdrs[{at}].pdi.sdf_filters[{number}].sdf_filter_id",
                     f"found {sdf.sdf_filter_id} for another filter too, expected one of its own",

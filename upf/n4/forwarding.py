@@ -28,7 +28,10 @@ _SIDES: Final = {_TO_ACCESS: "ACCESS", _TO_CORE: "CORE"}
 
 def drops(session: Session, pdr: Pdr) -> bool:
     """Whether the PDR's packets are not to be forwarded."""
-    return any(far.far_id == pdr.far_id and far.apply_action == ApplyAction.APPLY_ACTION_DROP for far in session.fars)
+    far_id = pdr.far_id
+    return bool(far_id) and any(
+        far.far_id == far_id and far.apply_action == ApplyAction.APPLY_ACTION_DROP for far in session.fars
+    )
 
 
 def tunnel_of(session: Session) -> Tunnel | None:

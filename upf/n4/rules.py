@@ -72,12 +72,22 @@ class _Enforcement:
     directions: Mapping[Interface, _Direction]
 
 
+@dataclass(frozen=True, slots=True)
+class _MadePdr:
+    """What a PDR came to, and all that this depends on beside the PDR: its URR and QERs, the FARs of the session."""
+
+    urr_id: int
+    qers: tuple[tuple[int, _Enforcement], ...]
+    fars: tuple[bytes, ...]
+    rules: list[tuple[Interface, Rule]]
+
+
 @dataclass(slots=True)
 class Made:
-    """What the QERs and PDRs of a session came to, by their identifiers, beside all that it depends on."""
+    """What the QERs of a session came to, by their identifiers, and its PDRs, each as it was written."""
 
     qers: dict[int, tuple[bytes, _Enforcement, list[tuple[Interface, Rule]]]] = field(default_factory=dict)
-    pdrs: dict[int, tuple[tuple[bytes, ...], list[tuple[Interface, Rule]]]] = field(default_factory=dict)
+    pdrs: dict[bytes, _MadePdr] = field(default_factory=dict)
 
 
 def rule_name(cp_seid: int, pdr_id: int) -> str:
@@ -148,6 +158,8 @@ class _Builder:
         self._burst_ms = burst_ms
         self._violations = violations
         self._qers: dict[int, _Enforcement] = {}
+        self._urr_ids = {urr.urr_id for urr in session.urrs}
+        self._fars = tuple(far.SerializeToString(deterministic=True) for far in session.fars)
         self._described: dict[int, SdfFilter] = {}
 
     def build(self) -> list[tuple[Interface, Rule]]:
@@ -159,14 +171,8 @@ class _Builder:
         check_forwarding(session, self._wrong)
         self._described = described_filters(session.pdrs, self._wrong)
         rules = [rule for at, qer in enumerate(session.qers) for rule in self._qer(at, qer)]
-        urr_ids = {urr.urr_id for urr in session.urrs}
         for at, pdr in enumerate(session.pdrs):
-            if pdr.qer_id and pdr.qer_id not in self._qers:
-                self._wrong(f"pdrs[{at}].qer_id", f"found {pdr.qer_id}, expected a QER of the session")
-            elif pdr.urr_id and pdr.urr_id not in urr_ids:
-                self._wrong(f"pdrs[{at}].urr_id", f"found {pdr.urr_id}, expected a URR of the session")
-            elif self._further_qers_exist(at, pdr):
-                rules += self._pdr(at, pdr)
+            rules += self._pdr(at, pdr)
         return rules
 
     def _qer(self, at: int, qer: Qer) -> list[tuple[Interface, Rule]]:
@@ -183,25 +189,34 @@ class _Builder:
         return known[2]
 
     def _pdr(self, at: int, pdr: Pdr) -> list[tuple[Interface, Rule]]:
-        if any(is_reference(sdf) for sdf in pdr.pdi.sdf_filters):
-            # It depends on other PDRs too.
+        written = pdr.SerializeToString(deterministic=True)
+        known = self._known.pdrs.get(written)
+        if known is not None and self._still_holds(known):
+            self.made.pdrs[written] = known
+            return known.rules
+        before = len(self._violations)
+        rules = self._checked_pdr(at, pdr)
+        # What refers to the filters of other PDRs depends on these too.
+        if len(self._violations) == before and not any(is_reference(sdf) for sdf in pdr.pdi.sdf_filters):
+            ids = (*((pdr.qer_id,) if pdr.qer_id else ()), *pdr.further_qer_ids)
+            qers = tuple((qer_id, self._qers[qer_id]) for qer_id in ids)
+            self.made.pdrs[written] = _MadePdr(pdr.urr_id, qers, self._fars, rules)
+        return rules
+
+    def _still_holds(self, known: _MadePdr) -> bool:
+        """Whether what a PDR depends on is there, and as it was."""
+        if known.urr_id and known.urr_id not in self._urr_ids:
+            return False
+        return known.fars == self._fars and all(self._qers.get(qer_id) is qer for qer_id, qer in known.qers)
+
+    def _checked_pdr(self, at: int, pdr: Pdr) -> list[tuple[Interface, Rule]]:
+        if pdr.qer_id and pdr.qer_id not in self._qers:
+            self._wrong(f"pdrs[{at}].qer_id", f"found {pdr.qer_id}, expected a QER of the session")
+        elif pdr.urr_id and pdr.urr_id not in self._urr_ids:
+            self._wrong(f"pdrs[{at}].urr_id", f"found {pdr.urr_id}, expected a URR of the session")
+        elif self._further_qers_exist(at, pdr):
             return list(self._read_pdr(at, pdr))
-        own = (pdr.qer_id,) if pdr.qer_id else ()
-        written = (
-            pdr.SerializeToString(deterministic=True),
-            b"dropped" if drops(self._session, pdr) else b"",
-            *(self.made.qers[qer_id][0] if qer_id in self.made.qers else b"?" for qer_id in own),
-            *(self.made.qers[qer_id][0] if qer_id in self.made.qers else b"?" for qer_id in pdr.further_qer_ids),
-        )
-        known = self._known.pdrs.get(pdr.pdr_id)
-        if known is None or known[0] != written:
-            before = len(self._violations)
-            rules = list(self._read_pdr(at, pdr))
-            known = written, rules
-            if len(self._violations) > before:
-                return rules
-        self.made.pdrs[pdr.pdr_id] = known
-        return known[1]
+        return []
 
     def _wrong(self, field: str, description: str) -> None:
         self._violations.append(FieldViolation(f"session.{field}", description))
@@ -321,6 +336,8 @@ class _Builder:
 
     def _further_qers_exist(self, at: int, pdr: Pdr) -> bool:
         ids = list(pdr.further_qer_ids)
+        if not ids:
+            return True
         before = len(self._violations)
         if len(ids) > MAX_AGGREGATES:
             self._wrong(f"pdrs[{at}].further_qer_ids", f"found {len(ids)}, expected {MAX_AGGREGATES} at most")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
+
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from nf.common.errors import FieldViolation, InvalidArgument, NotFound
 from upf.n4.v1.n4_pb2 import Far, ModifySessionRequest, Pdr, Qer, Session, Urr
@@ -23,33 +25,28 @@ def modified(session: Session, request: ModifySessionRequest) -> Session:
 
     Raises InvalidArgument naming the rules that are to be removed or queried and are not there.
     """
-    pdrs = {pdr.pdr_id: pdr for pdr in session.pdrs}
-    qers = {qer.qer_id: qer for qer in session.qers}
-    urrs = {urr.urr_id: urr for urr in session.urrs}
-    fars = {far.far_id: far for far in session.fars}
     violations = [
-        *_unknown("remove_pdr_ids", request.remove_pdr_ids, pdrs),
-        *_unknown("remove_qer_ids", request.remove_qer_ids, qers),
-        *_unknown("remove_urr_ids", request.remove_urr_ids, urrs),
-        *_unknown("query_urr_ids", request.query_urr_ids, urrs),
-        *_unknown("remove_far_ids", request.remove_far_ids, fars),
+        *_unknown("remove_pdr_ids", request.remove_pdr_ids, (pdr.pdr_id for pdr in session.pdrs)),
+        *_unknown("remove_qer_ids", request.remove_qer_ids, (qer.qer_id for qer in session.qers)),
+        *_unknown("remove_urr_ids", request.remove_urr_ids, (urr.urr_id for urr in session.urrs)),
+        *_unknown("query_urr_ids", request.query_urr_ids, (urr.urr_id for urr in session.urrs)),
+        *_unknown("remove_far_ids", request.remove_far_ids, (far.far_id for far in session.fars)),
     ]
     if violations:
         raise InvalidArgument(f"session {session.cp_seid}: rules that are not there", violations=violations)
-    pdrs |= {pdr.pdr_id: pdr for pdr in request.create_or_update_pdrs}
-    qers |= {qer.qer_id: qer for qer in request.create_or_update_qers}
-    urrs |= {urr.urr_id: urr for urr in request.create_or_update_urrs}
-    fars |= {far.far_id: far for far in request.create_or_update_fars}
-    return Session(
-        cp_seid=session.cp_seid,
-        pdrs=_without(pdrs, request.remove_pdr_ids),
-        qers=_without(qers, request.remove_qer_ids),
-        urrs=_without(urrs, request.remove_urr_ids),
-        fars=_without(fars, request.remove_far_ids),
-    )
+    after = Session()
+    after.CopyFrom(session)
+    _change(after.pdrs, lambda pdr: pdr.pdr_id, request.create_or_update_pdrs, request.remove_pdr_ids)
+    _change(after.qers, lambda qer: qer.qer_id, request.create_or_update_qers, request.remove_qer_ids)
+    _change(after.urrs, lambda urr: urr.urr_id, request.create_or_update_urrs, request.remove_urr_ids)
+    _change(after.fars, lambda far: far.far_id, request.create_or_update_fars, request.remove_far_ids)
+    return after
 
 
-def _unknown(field: str, ids: Iterable[int], known: Mapping[int, N4Rule]) -> list[FieldViolation]:
+def _unknown(field: str, ids: Sequence[int], rules: Iterable[int]) -> list[FieldViolation]:
+    if not ids:
+        return []
+    known = set(rules)
     return [
         FieldViolation(f"{field}[{at}]", f"found {number}, expected a rule of the session")
         for at, number in enumerate(ids)
@@ -57,6 +54,21 @@ def _unknown(field: str, ids: Iterable[int], known: Mapping[int, N4Rule]) -> lis
     ]
 
 
-def _without(rules: Mapping[int, N4Rule], removed: Iterable[int]) -> list[N4Rule]:
-    gone = set(removed)
-    return [rule for number, rule in rules.items() if number not in gone]
+def _change(
+    rules: RepeatedCompositeFieldContainer[N4Rule],
+    number_of: Callable[[N4Rule], int],
+    created: Sequence[N4Rule],
+    removed: Sequence[int],
+) -> None:
+    """Rules that are updated keep their places; what is removed goes, even if it was created at once."""
+    if not created and not removed:
+        return
+    places = {number_of(rule): at for at, rule in enumerate(rules)}
+    for rule in created:
+        at = places.setdefault(number_of(rule), len(rules))
+        if at < len(rules):
+            rules[at].CopyFrom(rule)
+        else:
+            rules.append(rule)
+    for at in sorted({places[number] for number in removed}, reverse=True):
+        del rules[at]
