@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -91,7 +91,7 @@ class PolicyAuthorization:
         try:
             return await self._enforcer.change(
                 association.sm_policy_id,
-                begin=lambda tx, policy: self._authorize(tx, policy, requested),
+                begin=lambda tx, policy, rules: self._authorize(tx, policy, rules, requested),
                 done=lambda tx: self._installed(tx, requested.app_session_id),
                 refused=lambda tx: self._refused(tx, requested.app_session_id),
             )
@@ -123,7 +123,7 @@ class PolicyAuthorization:
         requested = AppSessionContextReqData()
         wanted = Enforcement()
 
-        def begin(transaction: Transaction, policy: SmPolicy) -> list[PccRule]:
+        def begin(transaction: Transaction, policy: SmPolicy, rules: Sequence[PccRule]) -> list[PccRule]:
             current = transaction.get(AppSession, app_session_id)
             rule = rule_of_session(transaction, app_session_id)
             if current is None or rule is None:
@@ -151,7 +151,7 @@ class PolicyAuthorization:
             wanted.CopyFrom(decision.enforcement)
             self._on_their_way[app_session_id] = wanted
             requested.CopyFrom(request)
-            return with_rule(policy.decision.pcc_rules, decision.pcc_rule(rule.pcc_rule_id))
+            return with_rule(rules, decision.pcc_rule(rule.pcc_rule_id))
 
         def done(transaction: Transaction) -> AppSession:
             # Its state and what it has used may have changed while the SMF was asked.
@@ -189,7 +189,7 @@ class PolicyAuthorization:
             try:
                 await self._enforcer.change(
                     session.sm_policy_id,
-                    begin=lambda tx, policy: self._release(tx, policy, app_session_id),
+                    begin=lambda tx, _, rules: self._release(tx, rules, app_session_id),
                     done=lambda tx: self._released(tx, app_session_id),
                     refused=lambda tx: self._refused(tx, app_session_id),
                     until_done=True,
@@ -213,7 +213,9 @@ class PolicyAuthorization:
         async with self._enforcer.lock(known.sm_policy_id):
             return await self._store.read(lambda reader: reader.get(AppSession, app_session_id))
 
-    def _authorize(self, transaction: Transaction, policy: SmPolicy, requested: AppSession) -> list[PccRule]:
+    def _authorize(
+        self, transaction: Transaction, policy: SmPolicy, rules: Sequence[PccRule], requested: AppSession
+    ) -> list[PccRule]:
         known = transaction.get(AppSession, requested.app_session_id)
         if known is not None:
             raise _Known(_check_repeat(known, requested))
@@ -252,7 +254,7 @@ class PolicyAuthorization:
             sponsor_id=rule.charging.sponsor_id,
             terms=terms_of(rule.charging),
         )
-        return with_rule(policy.decision.pcc_rules, rule)
+        return with_rule(rules, rule)
 
     def _installed(self, transaction: Transaction, app_session_id: str) -> AppSession:
         return step(transaction, transaction.require(AppSession, app_session_id), Event.INSTALLED)
@@ -263,13 +265,13 @@ class PolicyAuthorization:
         if session.state == AppSession.STATE_AUTHORIZING:
             discard_unused_rule(transaction, app_session_id)
 
-    def _release(self, transaction: Transaction, policy: SmPolicy, app_session_id: str) -> list[PccRule]:
+    def _release(self, transaction: Transaction, rules: Sequence[PccRule], app_session_id: str) -> list[PccRule]:
         session = transaction.get(AppSession, app_session_id)
         rule = rule_of_session(transaction, app_session_id)
         if session is None or rule is None:
-            return list(policy.decision.pcc_rules)
+            return list(rules)
         step(transaction, session, Event.DELETED)
-        return without_rule(policy.decision.pcc_rules, rule.pcc_rule_id)
+        return without_rule(rules, rule.pcc_rule_id)
 
     def _released(self, transaction: Transaction, app_session_id: str) -> None:
         session = transaction.get(AppSession, app_session_id)

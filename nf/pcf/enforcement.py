@@ -19,7 +19,6 @@ from typing import Any, Final, Generic, TypeVar, cast
 from nf.common.call import adopt_deadline, deadline, own_deadline
 from nf.common.clock import Clock
 from nf.common.errors import Cancelled, CastcoreError, DeadlineExceeded, Internal, Unavailable
-from nf.common.resources import copy_of
 from nf.common.store import Reader, Store, Transaction
 from nf.common.telemetry import logger
 from nf.pcf.associations import close_association, confirm, confirmed_revision, discard_unused_rule
@@ -32,13 +31,15 @@ from nf.pcf.sessions import SOURCE, problem_of, step
 from nf.pcf.usage_monitoring import tell_usage
 from nf.pcf.v1.operator_policies_pb2 import OperatorPolicy, QosReference
 from nf.pcf.v1.policy_authorization_pb2 import AppSession, Enforcement
-from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy, SmPolicyDecision
+from nf.pcf.v1.sm_policy_control_pb2 import PccRule, SmPolicy
 from nf.smf.v1.pdu_session_pb2 import PccRuleUsage, UpdateNotifyRequest, UpdateNotifyResponse
 
 T = TypeVar("T")
 T2 = TypeVar("T2")
 
 UpdateNotify = Callable[[UpdateNotifyRequest], Awaitable[UpdateNotifyResponse]]
+# What an association's rules are to be, given those that the changes before have decided on.
+Begin = Callable[[Transaction, SmPolicy, Sequence[PccRule]], Sequence[PccRule]]
 
 # After these nobody knows whether the SMF enforces what was sent.
 _FATE_UNKNOWN: Final = (Unavailable, DeadlineExceeded, Cancelled, Internal)
@@ -86,7 +87,7 @@ class _Sending:
 class _Change(Generic[T]):
     """A change of an association's rules, its caller's context and deadline (monotonic), and what came of it."""
 
-    begin: Callable[[Transaction, SmPolicy], Sequence[PccRule]]
+    begin: Begin
     done: Callable[[Transaction], T]
     refused: Callable[[Transaction], None]
     until_done: bool
@@ -144,7 +145,7 @@ class Enforcer:
         self,
         sm_policy_id: str,
         *,
-        begin: Callable[[Transaction, SmPolicy], Sequence[PccRule]],
+        begin: Begin,
         done: Callable[[Transaction], T],
         refused: Callable[[Transaction], None],
         until_done: bool = False,
@@ -216,7 +217,7 @@ class Enforcer:
         """
         changed: dict[str, Enforcement] = {}
 
-        def begin(transaction: Transaction, policy: SmPolicy) -> list[PccRule]:
+        def begin(transaction: Transaction, policy: SmPolicy, _: Sequence[PccRule]) -> list[PccRule]:
             changed.clear()
             operator_policies = transaction.all(OperatorPolicy)
             rules = [default_rule()]
@@ -286,15 +287,12 @@ class Enforcer:
         rules = in_force
         if len(together) == 1:
             # What it raises undoes all there is.
-            rules = list(together[0].context.run(together[0].begin, transaction, policy))
+            rules = list(together[0].context.run(together[0].begin, transaction, policy, rules))
         else:
-            view = copy_of(policy)
             for each in together:
-                decided = each.attempt(transaction, partial(each.begin, transaction, view))
+                decided = each.attempt(transaction, partial(each.begin, transaction, policy, rules))
                 if decided is not None:
                     rules = list(decided)
-                    view.decision.ClearField("pcc_rules")
-                    view.decision.pcc_rules.extend(rules)
         if all(each.over for each in together):
             return None
         if settled and rules == in_force:
@@ -302,8 +300,10 @@ class Enforcer:
             return None
         policy.decision.revision += 1
         transaction.update(policy, sm_policy_id)
-        decision = SmPolicyDecision(revision=policy.decision.revision, pcc_rules=rules)
-        return _Sending(UpdateNotifyRequest(sm_policy_id=sm_policy_id, decision=decision), settled)
+        request = UpdateNotifyRequest(sm_policy_id=sm_policy_id)
+        request.decision.revision = policy.decision.revision
+        request.decision.pcc_rules.extend(rules)
+        return _Sending(request, settled)
 
     def _enforced(
         self,
@@ -318,9 +318,11 @@ class Enforcer:
         for usage in answer.usage:
             # Measured before the change, hence rated by the terms before it.
             take_usage(transaction, usage, path="N4>N7")
-        before = {rule.pcc_rule_id: rule for rule in policy.decision.pcc_rules}
+        before = {rule.pcc_rule_id: rule.charging for rule in policy.decision.pcc_rules}
         for rule in request.decision.pcc_rules:
-            if rule == before.get(rule.pcc_rule_id):
+            charging = before.get(rule.pcc_rule_id)
+            if charging is None or charging == rule.charging:
+                # The account of a new rule was opened with its terms.
                 continue
             set_terms(
                 transaction,
