@@ -37,15 +37,6 @@ class Calls:
             raise
         return task.result()
 
-    async def undisturbed(self, work: Awaitable[T]) -> T:
-        """The result of ``work``, done in a task that nothing but ``finish`` cancels."""
-        task = cast("asyncio.Task[object]", asyncio.current_task())
-        self._tasks.add(task)
-        try:
-            return await work
-        finally:
-            self._tasks.discard(task)
-
     async def finish(self, grace_s: float) -> None:
         """Waits for what is detached, then cancels it."""
         if not self._tasks:
@@ -58,11 +49,8 @@ class Calls:
 
 
 def _tell_orphan(task: asyncio.Future[T], method: str, function: str) -> None:
-    error = None if task.cancelled() else task.exception()
+    if task.cancelled():
+        return
+    error = task.exception()
     if error is not None:
-        tell_failed_after_client_left(error, method, function)
-
-
-def tell_failed_after_client_left(error: BaseException, method: str, function: str) -> None:
-    """Logs what no client is told any more."""
-    logger(function).warning("rpc.failed_after_client_left", method=method, error=str(error))
+        logger(function).warning("rpc.failed_after_client_left", method=method, error=str(error))

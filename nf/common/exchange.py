@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import suppress
-from contextvars import copy_context
 from inspect import isawaitable
 from typing import Final, NamedTuple, NoReturn, TypeAlias, cast
 
@@ -43,9 +42,6 @@ class Status(NamedTuple):
     locally: bool = False
 
 
-_CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", locally=True)
-
-
 class Exchange:
     """One call of ``method``. ``task`` is what serves it: set by whoever makes the exchange.
 
@@ -69,7 +65,6 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._leave: Callable[[], None] | None = None
         if timeout_s is not None:
             self._deadline = time.monotonic() + timeout_s
             self._timer = self._loop.call_later(timeout_s, self._expire)
@@ -167,36 +162,20 @@ class Exchange:
         self._callbacks.clear()
         return True
 
-    @property
-    def is_detached(self) -> bool:
-        """Whether its handler goes on when the call is broken off."""
-        return self._leave is not None
-
-    def detach(self, leave: Callable[[], None]) -> None:
-        """Has the handler go on when the call is broken off: ``leave`` is called instead, as if from here."""
-        context = copy_context()
-        self._leave = lambda: context.run(leave)
-
     def break_off(self, status: Status) -> bool:
-        """Ends the call from outside of its handler, which is cancelled unless it is detached.
-
-        Returns whether the call had not ended before.
-        """
+        """Ends the call from outside of its handler, which is cancelled; whether it had not ended before."""
         if not self.end(status):
             return False
         self._messages.clear()
         # What nobody holds any more may be taken away later than its loop.
-        if self._loop.is_closed():
-            return True
-        if self._leave is not None:
-            self._leave()
-        else:
+        if not self._loop.is_closed():
             self.task.cancel()
         return True
 
     def cancel(self) -> bool:
         """Breaks the call off, as its client does; whether it had not ended before."""
-        return self.break_off(_CANCELLED)
+        status = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!", locally=True)
+        return self.break_off(status)
 
     def check_size(self, message: bytes) -> None:
         """Raises TooLarge for a message that a socket would not carry either."""
@@ -228,22 +207,11 @@ class TooLarge(Exception):
     """A message is larger than channels and servers carry."""
 
 
-class Detachable:
-    """A context whose handler need not end with the call."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def detach(self, leave: Callable[[], None]) -> None:
-        """Has the handler go on when the call is broken off: ``leave`` is called instead, as if from here."""
-        self._exchange.detach(leave)
-
-
-class _Context(Detachable, grpc.aio.ServicerContext[object, object]):
+class _Context(grpc.aio.ServicerContext[object, object]):
     """What a servicer has of a call."""
 
     def __init__(self, exchange: Exchange, serialize: Serializer | None) -> None:
-        super().__init__(exchange)
+        self._exchange = exchange
         self._serialize = serialize
         self._code = grpc.StatusCode.OK
         self._details = ""

@@ -85,16 +85,13 @@ class InProcessServer:
         """Refuses new calls, lets the others finish for ``grace_s``, then breaks them off; returns when all ended."""
         self.serving, self.ended = False, True
         self.tell()
-        if open_tasks := self._open_tasks():
-            await asyncio.wait(open_tasks, timeout=grace_s)
+        tasks = [each.task for each in self._served]
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=grace_s)
         for each in tuple(self._served):
             each.break_off(Status(grpc.StatusCode.UNAVAILABLE, "Cancelling all calls"))
-        if open_tasks := self._open_tasks():
-            await asyncio.wait(open_tasks)
-
-    def _open_tasks(self) -> list[asyncio.Task[None]]:
-        """What calls run in; what goes on without its client is none of them."""
-        return [each.task for each in self._served if each.status is None or not each.is_detached]
+        await asyncio.wait(tasks)
 
     async def serve(self, exchange: Exchange, request: bytes) -> None:
         """Has the method's handler answer; returns when it has ended."""

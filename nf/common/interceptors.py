@@ -20,9 +20,8 @@ from google.protobuf.descriptor_pb2 import MethodDescriptorProto, MethodOptions
 from google.protobuf.message import Message
 
 from nf.common import call
-from nf.common.calls import Calls, tell_failed_after_client_left
+from nf.common.calls import Calls
 from nf.common.errors import CastcoreError, Internal, PermissionDenied, Unimplemented
-from nf.common.exchange import Detachable
 from nf.common.rpc_status import to_grpc
 from nf.common.telemetry import Telemetry, logger, tells
 
@@ -128,7 +127,9 @@ class Services(grpc.GenericRpcHandler):
                 self._admit(context)
                 answer = behaviour(request, context)
                 if isinstance(answer, CoroutineType) or inspect.isawaitable(answer):
-                    answer = await (self._detached(answer, served, around.method) if detach else answer)
+                    if detach:
+                        answer = self._calls.detached(answer, around.method, self._function)
+                    answer = await answer
             except BaseException as error:
                 await served.fail(error)
                 raise
@@ -136,12 +137,6 @@ class Services(grpc.GenericRpcHandler):
             return answer
 
         return serve
-
-    def _detached(self, work: Awaitable[object], served: _Call, method: str) -> Awaitable[object]:
-        """``work``, which goes on when its client leaves."""
-        if served.detach():
-            return self._calls.undisturbed(work)
-        return self._calls.detached(work, method, self._function)
 
     def _stream(self, behaviour: Behaviour, around: _Around) -> Behaviour:
         method = around.method
@@ -196,13 +191,12 @@ class _Around:
 class _Call:
     """What surrounds one call."""
 
-    __slots__ = ("_around", "_begun", "_context", "_left")
+    __slots__ = ("_around", "_begun", "_context")
 
     def __init__(self, around: _Around, context: Context) -> None:
         self._around = around
         self._context = context
         self._begun = 0.0
-        self._left = False
 
     async def __aenter__(self) -> None:
         self.begin()
@@ -226,33 +220,14 @@ class _Call:
 
     async def fail(self, error: BaseException) -> None:
         """What comes after a handler that has raised."""
-        if self._left:
-            if not isinstance(error, asyncio.CancelledError):
-                tell_failed_after_client_left(error, self._around.method, self._around.function)
-            return
         code = self._code(error)
         try:
             await self._answer(error)
         finally:
             self.end(code)
 
-    def detach(self) -> bool:
-        """Has the handler go on when the client leaves; False: not a call within the process, its task is cancelled."""
-        context: object = self._context
-        if not isinstance(context, Detachable):
-            return False
-        context.detach(self._leave)
-        return True
-
-    def _leave(self) -> None:
-        """Counts the call whose client has left, while the handler goes on."""
-        self.end("DEADLINE_EXCEEDED" if self._context.time_remaining() == 0 else "CANCELLED")
-        self._left = True
-
     def end(self, code: str) -> None:
-        """Counts the call, once the handler has ended, unless its client has left before."""
-        if self._left:
-            return
+        """Counts the call, once the handler has ended."""
         around = self._around
         elapsed_s = time.perf_counter() - self._begun
         around.open_calls.dec()

@@ -271,32 +271,6 @@ async def test_a_change_goes_on_when_its_client_has_left(bench: Bench) -> None:
     assert await bench.store.read(lambda reader: reader.require(OperatorPolicy, "gated"))
 
 
-async def test_a_change_that_fails_when_its_client_has_left_is_counted_before_and_told_in_the_log(
-    bench: Bench, log: io.StringIO
-) -> None:
-    call.adopt_correlation_id("corr-9")
-    creating = asyncio.ensure_future(bench.stub.CreateOperatorPolicy(create("gated")))
-    await bench.policies.entered.wait()
-    creating.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await creating
-    async with asyncio.timeout(10):
-        # A counter tells nobody that it has moved.
-        while not bench.served(CREATE, "CANCELLED"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    call.adopt_correlation_id("corr-10")
-    await bench.store.write(lambda tx: tx.insert(OperatorPolicy(operator_policy_id="gated"), "gated"))
-    bench.policies.gate.set()
-    await bench.server.stop(10)
-    lines = [each for each in map(json.loads, log.getvalue().splitlines()) if each.get("method") == CREATE]
-    assert [(each["event"], each.get("code"), each["correlation_id"]) for each in lines] == [
-        ("rpc", "CANCELLED", "corr-9"),
-        ("rpc.failed_after_client_left", None, "corr-9"),
-    ]
-    assert "already exists" in lines[1]["error"]
-    assert (bench.served(CREATE, "CANCELLED"), bench.served(CREATE, "ALREADY_EXISTS")) == (1, 0)
-
-
 async def test_a_read_is_tried_again_while_the_peer_is_unavailable(bench: Bench) -> None:
     await bench.stub.CreateOperatorPolicy(create("a"))
     failures = iter([True, True, False])
