@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, bindparam, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -19,15 +18,15 @@ from nf.common.statements import BriefSession, Session, Statement, Value
 # What an acknowledged write survives: the end of any process however it comes, or the loss of power as well.
 Durability: TypeAlias = Literal["process", "power"]
 
-LAST_SEQUENCE = Statement(select(counters.c.value).where(counters.c.name == EVENT_COUNTER))
+_event_counter = select(counters.c.value).where(counters.c.name == EVENT_COUNTER).scalar_subquery()
+# Of the last event there is; where none is kept, the counter tells.
+LAST_SEQUENCE = Statement(select(func.coalesce(select(func.max(events.c.sequence)).scalar_subquery(), _event_counter)))
 LAST_COMMIT = Statement(select(counters.c.value).where(counters.c.name == COMMIT_COUNTER))
 MOVE_SEQUENCE = Statement(update(counters).where(counters.c.name == EVENT_COUNTER).values(value=bindparam("v")))
-MOVE_COMMIT = Statement(update(counters).where(counters.c.name == COMMIT_COUNTER).values(value=bindparam("v")))
 INSERT_EVENTS = Statement(insert(events))
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """What a commit has brought that somebody may be waiting for.
 
     ``generation`` counts the commits of the database. ``earliest_due_ns`` is the earliest due time that was set; None:
@@ -39,8 +38,7 @@ class News:
     earliest_due_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """What the writer adds to the jobs of a group before it commits: events, and the sequence they lead to."""
 
     events: Sequence[dict[str, Value]]

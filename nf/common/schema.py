@@ -54,7 +54,7 @@ lookups = Table(
     sqlite_with_rowid=False,
 )
 
-# The outbox and event log. The sequence is taken from the counters, in the transaction that writes the event.
+# The outbox and event log. The sequence goes on from that of the last event, in the transaction that writes the next.
 events = Table(
     "events",
     metadata,
@@ -62,8 +62,8 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# Numbers handed out in commit order, the rows locked until the commit: that of the last event, and how many commits
-# there were (where several processes write).
+# Numbers handed out in commit order: that of the last event, and how many commits there were. Where several processes
+# write, the rows are locked until the commit; where one does, that of the last event is kept when events are removed.
 counters = Table(
     "counters",
     metadata,

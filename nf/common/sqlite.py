@@ -14,7 +14,7 @@ from typing import Final, cast
 from sqlalchemy import URL, Engine, NullPool, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from nf.common.database import INSERT_EVENTS, LAST_SEQUENCE, MOVE_SEQUENCE, Database, Durability, Group, News
+from nf.common.database import INSERT_EVENTS, LAST_SEQUENCE, Database, Durability, Group, News
 from nf.common.errors import FailedPrecondition
 from nf.common.statements import BriefSession, Session
 
@@ -86,7 +86,6 @@ class SqliteDatabase(Database):
         """Writes the events and commits."""
         if group.events:
             session.change_all(INSERT_EVENTS, group.events)
-            session.change(MOVE_SEQUENCE, {"v": group.sequence})
         session.end("COMMIT")
         self._sequence = group.sequence
         # No other process counts: it need not be kept.

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from nf.common.call import correlation_id
 from nf.common.clock import Clock, to_ns
+from nf.common.database import MOVE_SEQUENCE
 from nf.common.dialect import insert_if_absent
 from nf.common.errors import AlreadyExists, InvalidArgument
 from nf.common.known import Changes, Known
@@ -241,6 +242,8 @@ class Transaction(Reader):
 
     def prune_events(self, upto: int) -> int:
         """Removes the events up to that sequence, and returns how many those were."""
+        # It may be the last of them that goes.
+        self.change(MOVE_SEQUENCE, {"v": self._base_sequence})
         return self.change(_PRUNE_EVENTS, {"upto": upto})
 
     def set_cursor(self, name: str, position: int) -> None:
