@@ -29,6 +29,7 @@ SETTABLE = ("service_data_flow_descriptions", "media_type", "qos_specification")
 # TS 26.512 §6.4.3.5: tenths of a percent.
 MAX_LOSS = 1000
 
+_MEDIA_TYPES = frozenset(MediaType.values())
 _EVENTS = (
     n5.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION,
     n5.AF_EVENT_FAILED_RESOURCES_ALLOCATION,
@@ -53,7 +54,7 @@ def check(policy: m5.DynamicPolicy) -> None:
     """Raises InvalidArgument, with a violation for every property at fault, when medium or QoS asked for is absurd."""
     qos = policy.qos_specification
     violations = []
-    if policy.media_type not in MediaType.values():
+    if policy.media_type not in _MEDIA_TYPES:
         why = f"expected a medium of TS 29.514, found {int(policy.media_type)}"
         violations.append(FieldViolation("media_type", why))
     for name in ("mar_bw_dl_bps", "mar_bw_ul_bps", "mir_bw_dl_bps", "mir_bw_ul_bps"):

@@ -25,6 +25,8 @@ from nf.pcf.v1.sm_policy_control_pb2 import ChargingData, FlowInformation, PccRu
 DEFAULT_PCC_RULE_ID: Final = "default"
 DEFAULT_RULE_PRECEDENCE: Final = 255
 
+_DISABLED: Final = SponsoringStatus.SPONSORING_STATUS_SPONSOR_DISABLED
+
 _Bandwidth = Literal["mar_bw_dl_bps", "mar_bw_ul_bps", "max_auth_bw_dl_bps", "max_auth_bw_ul_bps"]
 _LeastBandwidth = Literal["mir_bw_dl_bps", "mir_bw_ul_bps"]
 
@@ -44,15 +46,18 @@ class Threshold:
 
 def least(*rates_bps: int | None) -> int | None:
     """The least of the rates that are given; None when none is."""
-    return min((rate for rate in rates_bps if rate is not None), default=None)
+    return min([rate for rate in rates_bps if rate is not None], default=None)
 
 
 def _together(components: Sequence[MediaComponent], field: _Bandwidth) -> int | None:
     """The sum over the components; unbounded when one of them is, or when there is none."""
-    if not components or not all(component.HasField(field) for component in components):
-        return None
-    rates_bps: list[int] = [getattr(component, field) for component in components]
-    return sum(rates_bps)
+    sum_bps: int | None = None
+    for component in components:
+        if not component.HasField(field):
+            return None
+        rate_bps: int = getattr(component, field)
+        sum_bps = (sum_bps or 0) + rate_bps
+    return sum_bps
 
 
 def threshold_of(components: Sequence[MediaComponent], policy: OperatorPolicy | None) -> Threshold:
@@ -139,7 +144,7 @@ def decide(
     components = [component for component in request.med_components if not is_removed(component)]
     flows = flow_infos_of(list(request.med_components))
     references = [_arranged(component, arranged) for component in components]
-    if request.spon_status == SponsoringStatus.SPONSORING_STATUS_SPONSOR_DISABLED:
+    if request.spon_status == _DISABLED:
         return _ordinary(flows)
     policy = deciding_policy(policies, dnn=dnn, slice_info=slice_info, sponsor_id=request.spon_id)
     components = [_bounded(*each) for each in zip(components, references, strict=True)]
@@ -191,6 +196,8 @@ def _arranged(component: MediaComponent, arranged: Mapping[str, QosReference]) -
 
 def _bounded(component: MediaComponent, reference: QosReference) -> MediaComponent:
     """The component that wants no more than its reference allows, and needs what that guarantees."""
+    if not component.qos_reference:
+        return component
     bounded = copy_of(component)
     if reference.HasField("max_br_dl_bps"):
         asked_bps = component.mar_bw_dl_bps if component.HasField("mar_bw_dl_bps") else None
@@ -233,17 +240,18 @@ def _qos_data(
     policy: OperatorPolicy,
     five_qi: int,
 ) -> QosData:
+    queued = method == SHAPE
     qos = QosData(
         max_br_dl_bps=threshold.dl_bps,
         max_br_ul_bps=threshold.ul_bps,
+        # A queue has one rate: what is guaranteed under SHAPE is admitted, and within it.
+        gbr_dl_bps=None if queued else guaranteed.dl_bps,
+        gbr_ul_bps=None if queued else guaranteed.ul_bps,
         burst_bytes=policy.burst_bytes if policy.HasField("burst_bytes") else None,
         enforcement_method=method,
         five_qi=five_qi,
     )
-    if method != SHAPE:
-        # A queue has one rate: what is guaranteed under SHAPE is admitted, and within it.
-        qos.MergeFrom(QosData(gbr_dl_bps=guaranteed.dl_bps, gbr_ul_bps=guaranteed.ul_bps))
-    elif policy.HasField("queue_bytes"):
+    if queued and policy.HasField("queue_bytes"):
         qos.queue_bytes = policy.queue_bytes
     for field in ("dscp_green", "dscp_yellow", "dscp_red"):
         if policy.HasField(field):

@@ -28,6 +28,7 @@ ANY_PACKET: Final = "permit out ip from any to assigned"
 _DOWNLINK: Final = FlowDirection.FLOW_DIRECTION_DOWNLINK
 _UPLINK: Final = FlowDirection.FLOW_DIRECTION_UPLINK
 _BOTH: Final = FlowDirection.FLOW_DIRECTION_BIDIRECTIONAL
+_NO_WAY: Final = FlowDirection.FLOW_DIRECTION_UNSPECIFIED
 _ENABLED: Final = FlowStatus.FLOW_STATUS_ENABLED
 _REMOVED: Final = FlowStatus.FLOW_STATUS_REMOVED
 _STATUSES: Final = frozenset(FlowStatus.values())
@@ -92,7 +93,7 @@ def _check_sub_component(flow: MediaSubComponent, field: str) -> None:
         raise _restricted(f"{field}.tos_tr_cl", expected, flow.tos_tr_cl)
     if len(flow.f_descs) > _MOST:
         raise _restricted(f"{field}.f_descs", f"at most {_MOST}", len(flow.f_descs))
-    directions = [each.split()[1] for each in flow.f_descs if len(each.split()) > 1]
+    directions = [words[1] for words in (each.split(maxsplit=2) for each in flow.f_descs) if len(words) > 1]
     if len(set(directions)) < len(directions):
         raise _restricted(f"{field}.f_descs", "at most one per direction", f"two 'permit {directions[0]}'")
     for at, info in enumerate(flow.add_info_flow_descs):
@@ -135,7 +136,7 @@ def _flows_of(sub: MediaSubComponent, field: str) -> Iterator[FlowInformation]:
                 tos_traffic_class=sub.tos_tr_cl.lower(),
                 spi=info.spi.lower(),
                 flow_label=info.flow_label.lower(),
-                flow_direction=(info.flow_dir or direction) if marked else FlowDirection.FLOW_DIRECTION_UNSPECIFIED,
+                flow_direction=(info.flow_dir or direction) if marked else _NO_WAY,
                 domain_name=sub.domain_name,
             )
 

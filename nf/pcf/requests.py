@@ -30,6 +30,8 @@ _RATES: Final = (
     "max_auth_bw_dl_bps",
     "max_auth_bw_ul_bps",
 )
+# What is needed at least, and what is wanted at most.
+_LEAST_AND_MOST: Final = (("mir_bw_dl_bps", "mar_bw_dl_bps"), ("mir_bw_ul_bps", "mar_bw_ul_bps"))
 _MAX_FIVE_QI: Final = 255
 # MARK needs the DSCPs of an operator policy.
 _METHODS: Final = (MONITOR, POLICE, SHAPE)
@@ -45,8 +47,7 @@ def _component_violations(component: MediaComponent, field: str) -> Iterator[Fie
     for rate in present:
         if violation := rate_violation(getattr(component, rate), f"{field}.{rate}"):
             yield violation
-    for direction in ("dl", "ul"):
-        least, most = f"mir_bw_{direction}_bps", f"mar_bw_{direction}_bps"
+    for least, most in _LEAST_AND_MOST:
         if least in present and most in present and getattr(component, least) > getattr(component, most):
             found = f"{getattr(component, least)}, more than the {getattr(component, most)} of {most}"
             yield FieldViolation(f"{field}.{least}", f"expected at most {most}, got {found}")

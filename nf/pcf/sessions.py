@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from nf.common.errors import CastcoreError
+from nf.common.resources import copy_of
 from nf.common.store import KEEP, Keep, Reader, Transaction
 from nf.common.usage import usage_of
 from nf.common.v1.types_pb2 import ProblemDetails
@@ -18,6 +19,7 @@ from nf.pcf.v1.policy_authorization_pb2 import AfEvent, AppSession, EventNotific
 
 SOURCE: Final = "pcf"
 
+_USAGE_REPORT: Final = AfEvent.AF_EVENT_USAGE_REPORT
 _NOTIFICATIONS: Final = {
     Effect.NOTIFY_SUCCESSFUL_RESOURCES_ALLOCATION: AfEvent.AF_EVENT_SUCCESSFUL_RESOURCES_ALLOCATION,
     Effect.NOTIFY_FAILED_RESOURCES_ALLOCATION: AfEvent.AF_EVENT_FAILED_RESOURCES_ALLOCATION,
@@ -54,8 +56,7 @@ def step(
     the time of a usage threshold is over. Raises InvalidTransition.
     """
     transition = APP_SESSION.step(State(session.state), event)
-    changed = AppSession()
-    changed.CopyFrom(session)
+    changed = copy_of(session)
     changed.state = AppSession.State.ValueType(transition.state.value)
     if event is Event.INSTALLED:
         changed.asc_resp_data.revision += 1
@@ -86,7 +87,7 @@ def usage_notification(reader: Reader, rule: LedgerRule) -> EventNotification:
     account = account_of(reader, rule)
     return EventNotification(
         app_session_id=rule.app_session_id,
-        event=AfEvent.AF_EVENT_USAGE_REPORT,
+        event=_USAGE_REPORT,
         usage=usage_of(account.counters),
         zero_rated_bytes=account.rated.zero_rated_bytes,
         charged_bytes=account.rated.charged_bytes,
@@ -98,5 +99,5 @@ def final_usage(reader: Reader, app_session_id: str) -> EventNotification:
     """What a session has used in all, as far as it was reported; nothing for a session that never was."""
     rule = rule_of_session(reader, app_session_id)
     if rule is None:
-        return EventNotification(app_session_id=app_session_id, event=AfEvent.AF_EVENT_USAGE_REPORT)
+        return EventNotification(app_session_id=app_session_id, event=_USAGE_REPORT)
     return usage_notification(reader, rule)
