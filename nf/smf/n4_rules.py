@@ -42,8 +42,10 @@ _NAMES: Final = {CORE: "core", ACCESS: "access"}
 _CLOSED: Final = "gate/closed"
 # What the QER of the session-AMBR is allocated under.
 _AMBR: Final = "ambr/session"
+_SHARED: Final = {_AMBR, _CLOSED}
 # What the identifiers of one PCC rule alone are allocated under begins so, and goes on with its name.
 _OF_ONE_RULE: Final = ("pdr", "qer", "urr")
+_NOTHING: Final = Session()
 _LETS_PASS: Final = (EnforcementMethod.ENFORCEMENT_METHOD_MONITOR, EnforcementMethod.ENFORCEMENT_METHOD_MARK)
 
 _Rule = TypeVar("_Rule", Pdr, Qer, Urr, Far)
@@ -273,27 +275,32 @@ def n4_change(
     differing = {*changed, *(before.keys() - after.keys())}
     ids = {key: number for key, number in known.ids.items() if _pcc_rule_of(key) not in differing}
 
-    was = [before[name] for name in changed if name in before]
-    old = _part(pdu_session, was, _Allocator(known), measurement_period_ms)
     new_id = _Allocator(known, highest=known.highest)
-    new = _part(pdu_session, [after[name] for name in changed], new_id, measurement_period_ms)
+    old = new = _NOTHING
+    if changed:
+        was = [before[name] for name in changed if name in before]
+        old = _part(pdu_session, was, _Allocator(known), measurement_period_ms) if was else _NOTHING
+        new = _part(pdu_session, [after[name] for name in changed], new_id, measurement_period_ms)
     ids |= new_id.used
     for key, is_for in ((_AMBR, _is_bounded), (_CLOSED, _has_closed)):
         if key in ids and key not in new_id.used and not any(is_for(rule, pdu_session) for rule in decision.pcc_rules):
             del ids[key]
-    new.qers.extend(_shared_qers(pdu_session, {key: ids[key] for key in ids.keys() - known.ids.keys()}))
-
-    removed = sorted((known.ids[key], key.partition("/")[0]) for key in known.ids.keys() - ids.keys())
     request = ModifySessionRequest(
         cp_seid=pdu_session.cp_seid,
         create_or_update_pdrs=_changed(*({pdr.pdr_id: pdr for pdr in each.pdrs} for each in (old, new))),
-        remove_pdr_ids=[number for number, kind in removed if kind == "pdr"],
         create_or_update_qers=_changed(*({qer.qer_id: qer for qer in each.qers} for each in (old, new))),
-        remove_qer_ids=[number for number, kind in removed if kind not in ("pdr", "urr")],
         create_or_update_urrs=_changed(*({urr.urr_id: urr for urr in each.urrs} for each in (old, new))),
-        remove_urr_ids=[number for number, kind in removed if kind == "urr"],
         query_urr_ids=[known.ids[urr_key(name)] for name in before if name in after],
     )
+    if coming := ids.keys() & _SHARED - known.ids.keys():
+        request.create_or_update_qers.extend(_shared_qers(pdu_session, {key: ids[key] for key in coming}))
+    for number, key in sorted((known.ids[key], key) for key in known.ids.keys() - ids.keys()):
+        if key.startswith("pdr/"):
+            request.remove_pdr_ids.append(number)
+        elif key.startswith("urr/"):
+            request.remove_urr_ids.append(number)
+        else:
+            request.remove_qer_ids.append(number)
     return request, IdAllocation(MappingProxyType(ids), new_id.highest)
 
 
