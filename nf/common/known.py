@@ -28,12 +28,12 @@ class Known:
         # By kind: what changes one list of a kind may change any.
         self._lists: dict[str, dict[Wanted, tuple[str, ...]]] = {}
 
-    def body(self, key: Key, look: Callable[[], bytes | None]) -> bytes | None:
+    def body(self, key: Key, look: Callable[[Key], bytes | None]) -> bytes | None:
         """The body of a resource, None where there is none; ``look`` asks the database."""
         try:
             return self._bodies[key]
         except KeyError:
-            body = look()
+            body = look(key)
             self._keep(key, body)
             return body
 

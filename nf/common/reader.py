@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from nf.common.clock import Clock, from_ns, to_ns
 from nf.common.database import LAST_SEQUENCE
 from nf.common.errors import NotFound
-from nf.common.known import Known, Wanted
+from nf.common.known import Key, Known, Wanted
 from nf.common.resources import decode_page_token, encode_page_token, page_limit
 from nf.common.schema import cursors, events, leases, lookups, resources
 from nf.common.statements import Row, Session, Statement, Values
@@ -128,14 +128,14 @@ class Reader:
 
     def get(self, message_type: type[M], name: str) -> M | None:
         """The resource of that name, or None."""
-        body = self._body(kind_of(message_type), name)
+        body = self._body((kind_of(message_type), name))
         return None if body is None else message_type.FromString(body)
 
-    def _body(self, kind: str, name: str) -> bytes | None:
-        known = self._known
-        return self._look(kind, name) if known is None else known.body((kind, name), lambda: self._look(kind, name))
+    def _body(self, key: Key) -> bytes | None:
+        return self._look(key) if self._known is None else self._known.body(key, self._look)
 
-    def _look(self, kind: str, name: str) -> bytes | None:
+    def _look(self, key: Key) -> bytes | None:
+        kind, name = key
         body: bytes | None = self.value(_GET, {"k": kind, "n": name})
         return body
 
@@ -195,7 +195,7 @@ class Reader:
         known = self._known if self._lists_are_known(kind) else None
         names = known.names(kind, wanted) if known is not None else None
         if names is not None:
-            bodies = [self._body(kind, name) for name in names]
+            bodies = [self._body((kind, name)) for name in names]
             return [message_type.FromString(body) for body in bodies if body is not None]
         rows = self.rows(statement, values)
         if known is not None:

@@ -18,7 +18,7 @@ from nf.common.clock import Clock, to_ns
 from nf.common.database import MOVE_SEQUENCE
 from nf.common.dialect import insert_if_absent
 from nf.common.errors import AlreadyExists, InvalidArgument
-from nf.common.known import Changes, Known
+from nf.common.known import Changes, Key, Known
 from nf.common.reader import MAX_INTEGER, Items, Reader, kind_of, not_found, noun_of
 from nf.common.resources import (
     ETAG_DIGITS,
@@ -218,7 +218,7 @@ class Transaction(Reader):
             correlation_id=correlation_id(),
             audience=audience,
         )
-        event.event_time.FromNanoseconds(self.clock.now_ns())
+        event.event_time.seconds, event.event_time.nanos = divmod(self.clock.now_ns(), 1_000_000_000)
         event.payload.Pack(payload)
         self.emitted.append(event)
         return event.sequence
@@ -323,11 +323,12 @@ class Transaction(Reader):
         if listed:
             self.changes.kinds.add(kind)
 
-    def _body(self, kind: str, name: str) -> bytes | None:
-        for changes in (self.changes, self._before):
-            if (kind, name) in changes.bodies:
-                return changes.bodies[kind, name]
-        return super()._body(kind, name)
+    def _body(self, key: Key) -> bytes | None:
+        if key in self.changes.bodies:
+            return self.changes.bodies[key]
+        if key in self._before.bodies:
+            return self._before.bodies[key]
+        return super()._body(key)
 
     def _lists_are_known(self, kind: str) -> bool:
         return kind not in self.changes.kinds and kind not in self._before.kinds
