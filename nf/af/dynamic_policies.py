@@ -135,7 +135,8 @@ def app_session_request(
     )
     if template.application_session_context.HasField("slice_info"):
         request.slice_info.CopyFrom(template.application_session_context.slice_info)
-    return with_flows(request, policy, flows, previous=previous)
+    _set_flows(request, policy, flows, previous=previous)
+    return request
 
 
 def with_flows(
@@ -146,13 +147,8 @@ def with_flows(
     previous: n5.AppSessionContextReqData | None,
 ) -> n5.AppSessionContextReqData:
     """The request with these flows and the policy's medium; nothing else is changed. Raises as above."""
-    ue = network(policy.ue_address)
-    subs = _numbered([_sub_component(flow, ue) for flow in flows], previous)
     changed = copy_of(request)
-    component = changed.med_components[0]
-    component.med_type = policy.media_type
-    del component.med_sub_comps[:]
-    component.med_sub_comps.extend(subs)
+    _set_flows(changed, policy, flows, previous=previous)
     return changed
 
 
@@ -235,6 +231,21 @@ def usage(notification: n5.EventNotification, *, compliant: bool) -> m5.DynamicP
         charged_bytes=notification.charged_bytes,
         compliant=compliant,
     )
+
+
+def _set_flows(
+    request: n5.AppSessionContextReqData,
+    policy: m5.DynamicPolicy,
+    flows: Sequence[FlowDescription],
+    *,
+    previous: n5.AppSessionContextReqData | None,
+) -> None:
+    ue = network(policy.ue_address)
+    subs = _numbered([_sub_component(flow, ue) for flow in flows], previous)
+    component = request.med_components[0]
+    component.med_type = policy.media_type
+    del component.med_sub_comps[:]
+    component.med_sub_comps.extend(subs)
 
 
 def _sub_component(flow: FlowDescription, ue: IpNetwork) -> n5.MediaSubComponent:

@@ -134,7 +134,7 @@ def ue_side(flows: Sequence[FlowDescription], field: str = "service_data_flow_de
 
 def is_same_ue(one: IpNetwork, other: IpNetwork) -> bool:
     """Whether two addresses or prefixes are one UE's: it may use any address of its IPv6 prefix, and changes them."""
-    return ue_prefix(one) == ue_prefix(other)
+    return one == other or ue_prefix(one) == ue_prefix(other)
 
 
 def ue_prefix(ue: IpNetwork) -> IpNetwork:

@@ -21,6 +21,7 @@ from nf.af.ue_address import Caller
 from nf.af.v1 import media_session_pb2 as m5
 from nf.af.v1.provisioning_pb2 import PolicyTemplate, ProvisioningSession
 from nf.af.visibility import audience_of
+from nf.common.clock import to_ns
 from nf.common.errors import FailedPrecondition, InvalidArgument
 from nf.common.reader import MAX_INTEGER
 from nf.common.resources import apply_mask, check_etag, copy_of
@@ -68,7 +69,7 @@ def admit(
         _require_ready(template)
         dynamic_policies.check_granted(policy.qos_specification, template)
         created = copy_of(policy)
-        created.create_time.FromDatetime(transaction.clock.now())
+        created.create_time.FromNanoseconds(to_ns(transaction.clock.now()))
         asked = dynamic_policies.app_session_request(created, flows, template, session)
         stored = transaction.insert(
             created,

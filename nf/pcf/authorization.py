@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from nf.common.clock import to_ns
 from nf.common.errors import Unavailable
 from nf.common.resources import apply_mask
 from nf.common.store import Page, Reader, Store, Transaction
@@ -242,7 +243,7 @@ class PolicyAuthorization:
             state=AppSession.State.ValueType(APP_SESSION.step(State.ABSENT, Event.AUTHORIZED).state.value),
             sm_policy_id=policy.sm_policy_id,
         )
-        session.create_time.FromDatetime(transaction.clock.now())
+        session.create_time.FromNanoseconds(to_ns(transaction.clock.now()))
         due = begin_monitoring(transaction, session)
         transaction.insert(session, session.app_session_id, parent=policy.sm_policy_id, due=due)
         open_rule(
