@@ -74,7 +74,7 @@ def build(ctx: Context[AfSection]) -> Function:
     config, store = ctx.config, ctx.store
     limits = config.template_limits
     providers = Providers(config.providers, config.location_asp_ids)
-    activation = Activation(store, lambda: PolicyAuthorizationServiceStub(ctx.channels.get("pcf")))
+    activation = Activation(store, lambda: ctx.channels.stub("pcf", PolicyAuthorizationServiceStub))
 
     async def validate(name: str, template: PolicyTemplate) -> None:
         arranged = await arranged_qos(template, lambda: OperatorPoliciesServiceStub(ctx.channels.get("pcf")))

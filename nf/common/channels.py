@@ -15,6 +15,7 @@ from nf.common.tls import Credentials
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Stub = TypeVar("Stub")
 Serializer: TypeAlias = Callable[[Request], bytes]
 Deserializer: TypeAlias = Callable[[bytes], Response]
 
@@ -143,6 +144,7 @@ class Channels:
         self._deadline_s = deadline_s
         self._telemetry = telemetry if telemetry is not None else Telemetry()
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[tuple[str, Callable[..., object]], object] = {}
 
     def get(self, peer: str) -> grpc.aio.Channel:
         """The channel to ``peer``. Raises InvalidArgument for a peer that has no address."""
@@ -151,10 +153,18 @@ class Channels:
             channel = self._channels[peer] = self._open(peer)
         return channel
 
+    def stub(self, peer: str, make: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        """The stub of that type for ``peer``, made once: it looks each of its methods up. Raises as ``get`` does."""
+        stub = self._stubs.get((peer, make))
+        if stub is None:
+            stub = self._stubs[peer, make] = make(self.get(peer))
+        return cast(Stub, stub)
+
     async def close(self) -> None:
         """Closes every channel; calls that are under way are cancelled."""
         channels = list(self._channels.values())
         self._channels.clear()
+        self._stubs.clear()
         for channel in channels:
             await channel.close()
 

@@ -46,7 +46,7 @@ def build(ctx: Context[PcfSection]) -> Function:
     """The PCF on the context's store (opened with TABLES); its peer is "smf"."""
 
     async def update_notify(request: UpdateNotifyRequest) -> UpdateNotifyResponse:
-        return await SmPolicyNotifyServiceStub(ctx.channels.get("smf")).UpdateNotify(request)
+        return await ctx.channels.stub("smf", SmPolicyNotifyServiceStub).UpdateNotify(request)
 
     arranged = ctx.config.arranged
     enforcer = Enforcer(ctx.store, update_notify, ctx.clock, arranged)

@@ -26,6 +26,7 @@ from nf.smf.v1.pdu_session_pb2_grpc import (
     add_SmPolicyNotifyServiceServicer_to_server,
 )
 from nf.smf.v1.tmgi_pb2_grpc import add_TmgiServiceServicer_to_server
+from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 
 # Typed tables that the store has to be opened with.
 TABLES: Final = usage_log.TABLES
@@ -44,7 +45,7 @@ def build(ctx: Context[SmfSection]) -> Function:
     """The SMF on the context's store (opened with TABLES); its peers are "pcf" and "upf"."""
     period_ms = ctx.config.measurement_period_ms
     user_plane = UserPlane(
-        lambda: ctx.channels.get("upf"),
+        lambda: ctx.channels.stub("upf", N4ServiceStub),
         ctx.config,
         ctx.clock,
         f"smf-{ctx.store.instance_id}",

@@ -42,7 +42,6 @@ from upf.n4.v1.n4_pb2 import (
     SetUpAssociationResponse,
     UserPlaneIpResourceInformation,
 )
-from upf.n4.v1.n4_pb2_grpc import N4ServiceStub
 
 if TYPE_CHECKING:
     from upf.n4.v1.n4_pb2_grpc import N4ServiceAsyncStub
@@ -305,13 +304,10 @@ class UserPlane(Supervised["N4ServiceAsyncStub"]):
 
     def __init__(
         self,
-        channel: Callable[[], grpc.aio.Channel],
+        stub: Callable[[], N4ServiceAsyncStub],
         config: SmfSection,
         clock: Clock,
         node_id: str,
         status: UserPlaneStatusLog,
     ) -> None:
-        def stub() -> N4ServiceAsyncStub:
-            return N4ServiceStub(channel())
-
         super().__init__(stub, config, clock, node_id, status, name="smf supervision")

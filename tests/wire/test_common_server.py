@@ -322,6 +322,17 @@ async def test_a_peer_that_starts_again_is_found_within_a_call(store: Store, in_
     await channels.close()
 
 
+async def test_a_stub_is_made_once_until_the_channels_are_closed(bench: Bench) -> None:
+    request = GetOperatorPolicyRequest(operator_policy_id="a")
+    await bench.stub.CreateOperatorPolicy(create("a"))
+    stub = bench.channels.stub("pcf", OperatorPoliciesServiceStub)
+    assert bench.channels.stub("pcf", OperatorPoliciesServiceStub) is stub
+    assert (await stub.GetOperatorPolicy(request)).operator_policy.operator_policy_id == "a"
+    await bench.channels.close()
+    again = bench.channels.stub("pcf", OperatorPoliciesServiceStub)
+    assert (await again.GetOperatorPolicy(request)).operator_policy.operator_policy_id == "a"
+
+
 async def test_an_unknown_peer_is_named() -> None:
     with pytest.raises(InvalidArgument, match=r"peer 'smf' has no address \(known: pcf, upf\)"):
         Channels({"upf": "x:1", "pcf": "y:2"}).get("smf")
