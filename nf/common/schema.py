@@ -39,7 +39,6 @@ Index(
     resources.c.kind,
     resources.c.due_ns,
     sqlite_where=_has_due_time,
-    postgresql_where=_has_due_time,
 )
 
 # By what else a resource is found: (kind, field, value) → name.
