@@ -16,7 +16,8 @@ from nf.cli.demo import dash_network
 from nf.cli.lab import isolation
 from upf.errors import UpfError
 
-SECONDS = 2
+# Of media: the first segment is of the lowest rate, and any of the others may come while the machine is held up.
+SECONDS = 4
 THRESHOLD_BPS = 5_000_000
 # Of IP and TCP before 1,448 bytes of the stream each, of HTTP before each segment, and what TCP sends twice.
 HEADERS = 1.10
@@ -44,9 +45,9 @@ def check_compliant(play: dict) -> None:
         "operating_bandwidth_max_bps": THRESHOLD_BPS,
     }
     assert play["compliant_representations"] == ["480p", "SD", "HD"]
-    # The lowest first; after that the best that complies, on any machine that carries it.
+    # The lowest first; after that the best that complies of what the machine carries.
     assert play["representations"]["video"][0] == "480p"
-    assert set(play["representations"]["video"][1:]) <= {"SD", "HD"}
+    assert set(play["representations"]["video"]) <= {"480p", "SD", "HD"}
     assert play["representations"]["audio"] == ["audio"] * SECONDS
     assert all(each["combination_bps"] <= THRESHOLD_BPS for each in play["player"]["segments"])
     assert play["media_bytes"] < play["offered_bytes"] < play["media_bytes"] * HEADERS
@@ -54,6 +55,7 @@ def check_compliant(play: dict) -> None:
     assert (play["charged_bytes"], play["dropped_bytes"], play["exceeded"]) == (0, 0, False)
 
 
+@pytest.mark.alone
 @pytest.mark.clause(
     "TS 26.512 A.3.1",
     *(f"TS 26.512 A.3.2 step {number}" for number in range(1, 10)),
@@ -73,6 +75,7 @@ def test_in_monitor_mode_what_complies_is_zero_rated_and_a_player_that_ignores_t
     assert (greedy["dropped_bytes"], greedy["exceeded"]) == (0, True)
 
 
+@pytest.mark.alone
 @pytest.mark.clause("TS 26.512 A.3.1", "TS 26.512 A.3.2 step 9")
 def test_in_police_mode_a_player_that_ignores_the_filter_loses_the_excess() -> None:
     story = told(as_user("root"), "--mode", "police")
