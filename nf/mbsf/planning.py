@@ -65,9 +65,11 @@ def _rest(record: DistributionSession, periods: Periods, now: datetime, lead: ti
         # What is left of the period that failed passes, and then it expires.
         last = periods.next(now)
         return Plan(due=None if last is None or last.stop >= NEVER_DUE else last.stop)
-    if window.start - lead <= now:
+    # Not while the period in which it failed is on: what is begun then is for that period.
+    begins = window.start - lead if held is None else max(window.start - lead, held)
+    if begins <= now:
         return Plan(event=Event.PERIOD_NEARS, window=window)
-    return Plan(due=window.start - lead if window.start < NEVER_DUE else None)
+    return Plan(due=begins if window.start < NEVER_DUE else None)
 
 
 def _wanted(record: DistributionSession, periods: Periods, now: datetime, lead: timedelta) -> Window | None:

@@ -273,12 +273,10 @@ class Schedules(RuleBasedStateMachine):
         on = [each for each in windows if each[0] <= now < each[1] and (held is None or each[0] >= held)]
         if on:
             return "ACTIVE"
-        # What has begun may go on into the next window by the same time; it is ESTABLISHED before the next one only.
-        coming = sorted(each for each in windows if now < each[0] and (held is None or each[0] >= held))
-        in_failed = any(each[0] <= now < each[1] for each in windows)
-        if coming and coming[0][0] - LEAD_S * SECOND <= now and not in_failed:
-            return "ESTABLISHED"
-        return "INACTIVE" if not in_failed or not coming else state_of(record.info)
+        # Before the next one, unless it failed in one that is not over.
+        coming = [each[0] for each in windows if now < each[0] and (held is None or each[0] >= held)]
+        near = bool(coming) and min(coming) - LEAD_S * SECOND <= now
+        return "ESTABLISHED" if near and (held is None or held <= now) else "INACTIVE"
 
     async def _check_events(self) -> None:
         by_session: dict[str, list[str]] = {}

@@ -124,6 +124,31 @@ async def test_what_fails_is_undone_told_and_left_until_the_next_period(
     assert not (await world.mbsf.records())[0].info.HasField("problem")
 
 
+async def test_what_fails_while_the_next_period_nears_is_tried_once_that_period_is_over(world: World) -> None:
+    await world.provision(
+        period(START + MINUTE, START + 2 * MINUTE),
+        # It would be established before the first one has ended.
+        period(START + 2 * MINUTE + LEAD / 2, START + 4 * MINUTE),
+    )
+    await world.pass_time(MINUTE)
+    assert await world.state() == "ACTIVE"
+    world.peers.refuse["AllocateTmgi"] = PermissionDenied("no")
+    await world.pass_time(LEAD + LEAD / 2)
+    (name,) = world.peers.sessions
+    event = await world.peers.tell_pcf(name, "MBS_POLICY_CONTEXT_DENIED")
+    await world.mbsf.notifications.take_pcf(event)
+    await world.mbsf.settle()
+    tried = world.peers.names().count("AllocateTmgi")
+    assert await world.state() == "INACTIVE"
+    world.peers.refuse.clear()
+    await world.pass_time(timedelta(seconds=14))
+    assert (await world.state(), world.peers.names().count("AllocateTmgi")) == ("INACTIVE", tried)
+    await world.pass_time(timedelta(seconds=1))
+    assert (await world.state(), world.peers.names().count("AllocateTmgi")) == ("ESTABLISHED", tried + 1)
+    await world.pass_time(LEAD / 2)
+    assert await world.state() == "ACTIVE"
+
+
 @pytest.mark.parametrize("method", FAILURES)
 async def test_an_answer_that_is_lost_leaves_nothing_behind(world: World, method: str) -> None:
     await world.provision(*TWO)
