@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.descriptor_pb2 import MethodOptions
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from nf.common import call
 from nf.common.errors import CastcoreError, DeadlineExceeded, Unavailable
@@ -79,23 +79,25 @@ class Outgoing:
 
 
 class _Measured:
-    """The metrics of one method; those of its successes are looked up once."""
+    """The metrics of one method: there from its first call on, and looked up once."""
 
     def __init__(self, telemetry: Telemetry, function: str, peer: str, method: str) -> None:
-        self._calls = telemetry.client_calls
+        self._telemetry = telemetry
         self._labels = function, peer, method
-        self._latency_s = telemetry.client_latency_s.labels(*self._labels)
+        self._latency_s: Histogram | None = None
         self._succeeded: Counter | None = None
 
     def observe(self, code: str, begun: float, *, latency: bool = True) -> None:
         """Counts one attempt."""
         if code != "OK":
-            self._calls.labels(*self._labels, code).inc()
+            self._telemetry.client_calls.labels(*self._labels, code).inc()
         else:
             if self._succeeded is None:
-                self._succeeded = self._calls.labels(*self._labels, code)
+                self._succeeded = self._telemetry.client_calls.labels(*self._labels, code)
             self._succeeded.inc()
         if latency:
+            if self._latency_s is None:
+                self._latency_s = self._telemetry.client_latency_s.labels(*self._labels)
             self._latency_s.observe(time.perf_counter() - begun)
 
 
