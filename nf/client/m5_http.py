@@ -23,6 +23,7 @@ from nf.common import codec, json_text
 from nf.common.clock import Clock, SystemClock
 from nf.common.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from nf.common.resources import copy_of
+from nf.common.tls import public_authorities
 
 M5_PATH: Final = "/3gpp-m5/v2"
 UE_ADDRESS_HEADER: Final = "x-ue-address"
@@ -66,7 +67,7 @@ class HttpM5:
             http2=http2,
             headers={"accept": "application/json, application/problem+json"},
             timeout=deadline_s,
-            verify=tls if tls is not None else True,
+            verify=tls if tls is not None else public_authorities(),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             trust_env=False,
         )

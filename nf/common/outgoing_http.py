@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from nf.common.callback_hosts import CallbackHosts
 from nf.common.errors import CastcoreError
-from nf.common.tls import Credentials
+from nf.common.tls import Credentials, public_authorities
 
 # httpx is much to load: the first request does it, and who sends none starts sooner.
 if TYPE_CHECKING:
@@ -106,8 +106,10 @@ class HttpSender:
         import httpx
 
         if self._client is None:
-            context = ssl.create_default_context()
-            if self._tls is not None:
+            if self._tls is None:
+                context = public_authorities()
+            else:
+                context = ssl.create_default_context()
                 context.load_verify_locations(cadata=self._tls.ca.decode("ascii", "ignore"))
                 context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
             # No proxy of the environment: it would go where the hosts are not looked at.

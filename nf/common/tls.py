@@ -10,7 +10,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -100,6 +100,15 @@ class Credentials:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=self.ca.decode("ascii", "ignore"))
         context.load_cert_chain(self.certificate_file, self.key_file)
         return context
+
+
+@cache
+def public_authorities() -> ssl.SSLContext:
+    """For an HTTP client with no certificate of its own: the authorities that this machine trusts, read once.
+
+    There are hundreds, and to read them takes longer than most calls: not a thing to do per client.
+    """
+    return ssl.create_default_context()
 
 
 def is_loopback(address: str) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from nf.common.callback_hosts import CallbackHostNotAllowed, CallbackHosts
 from nf.common.clock import Clock
+from nf.common.tls import public_authorities
 from nf.mbstf.errors import IngestFailed
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class Fetcher:
 
             # No proxy of the environment: it would go where the hosts are not looked at.
             self._client = httpx.AsyncClient(
+                verify=public_authorities(),
                 trust_env=False,
                 follow_redirects=False,
                 limits=httpx.Limits(

@@ -17,6 +17,7 @@ from nf.client.m7 import Connection, PlayerListener
 from nf.common.clock import Clock
 from nf.common.dash.addresses import resolve
 from nf.common.dash.mpd import ByteRange
+from nf.common.tls import public_authorities
 
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTIONS: Final = 5
@@ -154,7 +155,7 @@ class Connections:
         if parts.scheme == "https":
             # After the listener: the handshake is under the policy, too.
             try:
-                await slot.open.secure(self._tls if self._tls is not None else ssl.create_default_context(), host)
+                await slot.open.secure(self._tls if self._tls is not None else public_authorities(), host)
             except SegmentUnavailable:
                 self._drop(slot)
                 raise

@@ -26,6 +26,7 @@ from nf.client.mbs.errors import AnnouncementInvalid, AnnouncementWithdrawn
 from nf.common.clock import Clock, SystemClock
 from nf.common.errors import CastcoreError, InvalidArgument, NotFound
 from nf.common.telemetry import logger
+from nf.common.tls import public_authorities
 
 MBS_5_PATH: Final = "/3gpp-mbs5/v1"
 DEFAULT_DEADLINE_S: Final = 5.0
@@ -77,7 +78,7 @@ class MbsfClient:
             http1=not http2,
             http2=http2,
             timeout=deadline_s,
-            verify=tls if tls is not None else True,
+            verify=tls if tls is not None else public_authorities(),
             trust_env=False,
         )
 

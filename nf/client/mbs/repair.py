@@ -20,7 +20,7 @@ from nf.client.mbs.announcement import RepairServers
 from nf.client.mbs.object_reception import ByteRange
 from nf.client.mbs.reception import MissingFile, ReceivedFile, Reception
 from nf.common.clock import Clock, SystemClock
-from nf.common.tls import Credentials
+from nf.common.tls import Credentials, public_authorities
 
 # httpx is much to load, and most sessions need no repair.
 if TYPE_CHECKING:
@@ -125,8 +125,10 @@ class HttpRepair:
         import httpx
 
         if self._client is None:
-            context = ssl.create_default_context()
-            if self._tls is not None:
+            if self._tls is None:
+                context = public_authorities()
+            else:
+                context = ssl.create_default_context()
                 context.load_verify_locations(cadata=self._tls.ca.decode("ascii", "ignore"))
             self._client = httpx.AsyncClient(
                 verify=context, trust_env=False, follow_redirects=True, timeout=self._timeout_s
