@@ -85,7 +85,7 @@ def test_one_pass_over_the_windows_finds_what_looking_at_every_pair_finds() -> N
 # --- the long run -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [64, 576, 1_500, 9_000, 65_535, 262_144, 16_000_000])
+@pytest.mark.parametrize("length", [64, 1_500, 65_535, 16_000_000])
 @pytest.mark.parametrize("nanoseconds", [True, False], ids=["ns", "us"])
 def test_the_long_run_keeps_to_the_rate(length: int, nanoseconds: bool) -> None:
     for rate_bps in RATES_BPS:

@@ -42,16 +42,20 @@ def test_bins_widen_until_a_long_time_fits_and_nothing_is_lost() -> None:
     assert series.bytes_of("a") == 500_000
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+SOME = [rule("no rate", 0), rule("each", per_flow=True), rule("$tex_{x}$ and <b> markup & more"), *map(rule, "abcde")]
+
+
 @pytest.mark.parametrize(
-    "rules",
+    ("rules", "suffix"),
     [
-        [],
-        [rule("one")],
-        [rule("no rate", 0), rule("each", per_flow=True), rule("$tex_{x}$ and <b> markup & more"), *map(rule, "abcde")],
-        [rule(f"rule {number}") for number in range(20)],
+        ([], "png"),
+        ([rule("one")], "png"),
+        (SOME, "png"),
+        (SOME, "svg"),
+        (SOME, "pdf"),
+        ([rule(f"rule {number}") for number in range(20)], "png"),
     ],
-    ids=["no rules", "one", "eight", "twenty"],
+    ids=["no rules", "one", "eight", "svg", "pdf", "twenty"],
 )
 def test_a_picture_is_drawn_of_any_number_of_rules(tmp_path: Path, rules: list[Rule], suffix: str) -> None:
     series = RateSeries(100 * MS)

@@ -51,7 +51,7 @@ class Provider:
 async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Provider]:
     clock = ManualClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
     directory: Path = tmp_path_factory.mktemp("af")
-    async with AfStack(directory, clock=clock) as af, httpx.AsyncClient(base_url=af.http) as http:
+    async with AfStack(directory, clock=clock) as af, httpx.AsyncClient(base_url=af.http, verify=False) as http:
         yield Provider(af, http)
 
 
@@ -283,7 +283,10 @@ async def test_other_methods_are_refused_with_those_that_there_are(provider: Pro
 async def test_providers_see_and_change_what_is_their_own(tmp_path: Path) -> None:
     tokens = {"north": "n" * 32, "south": "s" * 32}
     providers = tuple({"asp_id": name, "token": token} for name, token in tokens.items())
-    async with AfStack(tmp_path, config={"providers": providers}) as af, httpx.AsyncClient(base_url=af.http) as http:
+    async with (
+        AfStack(tmp_path, config={"providers": providers}) as af,
+        httpx.AsyncClient(base_url=af.http, verify=False) as http,
+    ):
         north, south = ({"authorization": f"Bearer {tokens[name]}"} for name in ("north", "south"))
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic eDp5"}):
             response = await http.post(M1, json={"provisioningSessionType": "DOWNLINK", "appId": "a"}, headers=headers)

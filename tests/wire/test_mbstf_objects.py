@@ -195,7 +195,7 @@ async def test_an_hls_playlist_is_followed_until_its_end(tmp_path: Path, mbstf: 
 @pytest.mark.clause("TS 26.502 §4.6.1 step 2b", "TS 29.581 §6.1.6.2.6")
 async def test_what_is_pushed_establishes_the_session_and_survives_a_restart(tmp_path: Path, nmb9: Tunnel) -> None:
     pushed = {"obj_distribution_operating_mode": CAROUSEL, "obj_acquisition_method": PUSH}
-    async with running(tmp_path) as mbstf, httpx.AsyncClient() as provider:
+    async with running(tmp_path) as mbstf, httpx.AsyncClient(verify=False) as provider:
         session = await mbstf.create(object_session("s", nmb9.address, **pushed))
         url = session.obj_distribution_data.obj_ingest_base_url
         assert url == f"{mbstf.http_url}/mbs-ingest/s/"
@@ -259,7 +259,7 @@ async def test_establishing_that_takes_too_long_is_given_up_and_inactive_ends_it
         await mbstf.go("s", ESTABLISHED)
     await mbstf.update("s", establish_timeout_ms=60_000)
     establishing = asyncio.create_task(mbstf.go("s", ESTABLISHED))
-    async with httpx.AsyncClient() as provider, asyncio.timeout(10):
+    async with httpx.AsyncClient(verify=False) as provider, asyncio.timeout(10):
         # It is under way as soon as what belongs to another path is refused for that reason.
         answered = await provider.delete(f"{mbstf.http_url}/mbs-ingest/s/x")
         while answered.status_code == 503:
@@ -306,7 +306,7 @@ async def test_a_changed_tunnel_is_taken_up_while_active(mbstf: Mbstf, nmb9: Tun
 
 
 async def test_receivers_repair_at_the_mbstf_whole_or_in_part(mbstf: Mbstf, nmb9: Tunnel) -> None:
-    async with DashServer({"/a/o.bin": bytes(range(200))}) as origin, httpx.AsyncClient() as client:
+    async with DashServer({"/a/o.bin": bytes(range(200))}) as origin, httpx.AsyncClient(verify=False) as client:
         data = pulled(SINGLE, f"{origin.url}/a/", "o.bin", obj_distribution_base_url="http://media.example/x/")
         session = await mbstf.create(object_session("s", nmb9.address, **data))
         url = f"{session.obj_distribution_data.obj_repair_base_url}o.bin"
@@ -377,7 +377,7 @@ async def test_an_object_that_is_too_large_is_neither_fetched_nor_taken(tmp_path
     async with (
         DashServer({"/large": b"x" * 1001}) as origin,
         running(tmp_path, object_max_bytes=1000, session_max_bytes=1500, fetch_attempts=1) as mbstf,
-        httpx.AsyncClient() as provider,
+        httpx.AsyncClient(verify=False) as provider,
     ):
         await mbstf.create(object_session("s", nmb9.address, **pulled(SINGLE, f"{origin.url}/", "large")))
         with pytest.raises(FailedPrecondition, match=r"/large: expected at most 1000 bytes .*found 1001"):

@@ -41,7 +41,7 @@ class Background:
         template = await stack.provision(external_reference="known")
         policy = await stack.activate(template)
         session = template.provisioning_session_id
-        async with httpx.AsyncClient(base_url=stack.http) as http:
+        async with httpx.AsyncClient(base_url=stack.http, verify=False) as http:
             base = f"/3gpp-m1/v2/provisioning-sessions/{session}"
             await http.post(f"{base}/consumption-reporting-configuration", json={"reportingInterval": 60})
             metrics = await http.post(f"{base}/metrics-reporting-configurations", json={"samplingPeriod": 1})

@@ -146,7 +146,7 @@ async def toys(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     server = HttpServer(application(Telemetry(), lambda: True, [shelf.door()]))
     url = await server.start("127.0.0.1:0")
     h2 = request.param == "h2c"
-    async with httpx.AsyncClient(base_url=f"{url}/toys/v1", http1=not h2, http2=h2) as client:
+    async with httpx.AsyncClient(base_url=f"{url}/toys/v1", http1=not h2, http2=h2, verify=False) as client:
         yield Running(shelf, client, url)
     shelf.hold.set()
     await server.stop()

@@ -37,7 +37,7 @@ class Served:
 async def smf(tmp_path: Path) -> AsyncIterator[Served]:
     async with running(tmp_path) as plane:
         server = HttpServer(application(Telemetry(), lambda: True, plane.routes("smf")))
-        async with httpx.AsyncClient(base_url=await server.start("127.0.0.1:0"), timeout=20) as http:
+        async with httpx.AsyncClient(base_url=await server.start("127.0.0.1:0"), timeout=20, verify=False) as http:
             yield Served(plane, http)
         await server.stop()
 

@@ -33,7 +33,7 @@ async def smf(tmp_path: Path) -> AsyncIterator[OneFunction]:
 @pytest.fixture(params=["HTTP/1.1", "h2c"])
 async def http(request: pytest.FixtureRequest, smf: OneFunction) -> AsyncIterator[httpx.AsyncClient]:
     h2 = request.param == "h2c"
-    async with httpx.AsyncClient(base_url=smf.url, http1=not h2, http2=h2) as client:
+    async with httpx.AsyncClient(base_url=smf.url, http1=not h2, http2=h2, verify=False) as client:
         yield client
 
 
