@@ -6,7 +6,7 @@ CEXT := $(shell find cext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -na
 # Modules are compiled once, and not at every start of a process: there are hundreds of them in the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test rates lint format protos docs bench fuzz conformance debug wheel clean
+.PHONY: help install demo test rates again lint format protos docs bench fuzz conformance debug wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t16
@@ -32,6 +32,9 @@ test: install    ## the test suite, WORKERS (2) at a time; what wants the machin
 
 rates: install   ## the tests that measure rates of live traffic, one after the other on a machine that is quiet
 	$(BIN)/python -m pytest -m alone $(TEST_OPTIONS)
+
+again: install   ## the tests that failed last, one after the other
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TEST_OPTIONS)
 
 lint: .venv/.deps  ## ruff, mypy, import contracts
 	$(BIN)/ruff check .
