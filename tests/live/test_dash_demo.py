@@ -17,7 +17,7 @@ from nf.cli.lab import isolation
 from upf.errors import UpfError
 
 # Of media: the first segment is of the lowest rate, and any of the others may come while the machine is held up.
-SECONDS = 4
+SECONDS = 3
 THRESHOLD_BPS = 5_000_000
 # Of IP and TCP before 1,448 bytes of the stream each, of HTTP before each segment, and what TCP sends twice.
 HEADERS = 1.10

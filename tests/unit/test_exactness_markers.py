@@ -98,7 +98,7 @@ def test_what_loses_its_colour_would_have_exceeded_the_bound_of_some_window(made
                 assert worst_excess([*excess, this], excess_rate_bps) > excess_burst_bytes * BYTE, f"seed {seed}"
 
 
-@pytest.mark.parametrize("length", [64, 1_500, 65_535])
+@pytest.mark.parametrize("length", [64, 65_535])
 @pytest.mark.parametrize("marker", [Marker.TRTCM, Marker.DIFFSERV_TRTCM])
 def test_the_long_run_keeps_to_both_rates(marker: Marker, length: int) -> None:
     for rate_bps in RATES_BPS:
