@@ -71,8 +71,8 @@ class Database(ABC):
         """A connection that cannot write. Raises Unavailable when there is none to be had."""
 
     def brief_reader(self) -> BriefSession:
-        """A connection of the event loop's own, where the database is ``brief``."""
-        raise NotImplementedError
+        """A connection of the event loop's own, where the database is ``brief``: only such a one has it."""
+        raise NotImplementedError(f"{type(self).__name__} is not brief: its readers wait, and the event loop must not")
 
     @abstractmethod
     def begin_write(self, session: Session) -> int:
